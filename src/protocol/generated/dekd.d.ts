@@ -1,0 +1,1791 @@
+import * as $protobuf from "protobufjs";
+import Long = require("long");
+
+/** Namespace dekd. */
+export namespace dekd {
+
+    /** Namespace v1. */
+    namespace v1 {
+
+        /**
+         * Properties of a Request.
+         * @deprecated Use dekd.v1.Request.$Properties instead.
+         */
+        interface IRequest extends dekd.v1.Request.$Properties {
+        }
+
+        /** Represents a Request. */
+        class Request {
+
+            /**
+             * Constructs a new Request.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Request.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Request id. */
+            id: number;
+
+            /** Request timeoutMs. */
+            timeoutMs: number;
+
+            /** Request hello. */
+            hello?: (dekd.v1.Hello.$Properties|null);
+
+            /** Request cancel. */
+            cancel?: (dekd.v1.Cancel.$Properties|null);
+
+            /** Request ping. */
+            ping?: (dekd.v1.Ping.$Properties|null);
+
+            /** Request keyInfo. */
+            keyInfo?: (dekd.v1.KeyInfo.$Properties|null);
+
+            /** Request admin. */
+            admin?: (dekd.v1.Admin.$Properties|null);
+
+            /** Request encrypt. */
+            encrypt?: (dekd.v1.Encrypt.$Properties|null);
+
+            /** Request decrypt. */
+            decrypt?: (dekd.v1.Decrypt.$Properties|null);
+
+            /** Request reencrypt. */
+            reencrypt?: (dekd.v1.Reencrypt.$Properties|null);
+
+            /** Request encryptMany. */
+            encryptMany?: (dekd.v1.Many.$Properties|null);
+
+            /** Request decryptMany. */
+            decryptMany?: (dekd.v1.Many.$Properties|null);
+
+            /** Request reencryptMany. */
+            reencryptMany?: (dekd.v1.Many.$Properties|null);
+
+            /** Request operation. */
+            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany");
+
+            /**
+             * Encodes the specified Request message. Does not implicitly {@link dekd.v1.Request.verify|verify} messages.
+             * @param message Request message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Request.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Request message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Request & dekd.v1.Request.$Shape} Request
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Request & dekd.v1.Request.$Shape;
+        }
+
+        namespace Request {
+
+            /** Properties of a Request. */
+            interface $Properties {
+
+                /** Request id */
+                id?: (number|null);
+
+                /** Request timeoutMs */
+                timeoutMs?: (number|null);
+
+                /** Request hello */
+                hello?: (dekd.v1.Hello.$Properties|null);
+
+                /** Request cancel */
+                cancel?: (dekd.v1.Cancel.$Properties|null);
+
+                /** Request ping */
+                ping?: (dekd.v1.Ping.$Properties|null);
+
+                /** Request keyInfo */
+                keyInfo?: (dekd.v1.KeyInfo.$Properties|null);
+
+                /** Request admin */
+                admin?: (dekd.v1.Admin.$Properties|null);
+
+                /** Request encrypt */
+                encrypt?: (dekd.v1.Encrypt.$Properties|null);
+
+                /** Request decrypt */
+                decrypt?: (dekd.v1.Decrypt.$Properties|null);
+
+                /** Request reencrypt */
+                reencrypt?: (dekd.v1.Reencrypt.$Properties|null);
+
+                /** Request encryptMany */
+                encryptMany?: (dekd.v1.Many.$Properties|null);
+
+                /** Request decryptMany */
+                decryptMany?: (dekd.v1.Many.$Properties|null);
+
+                /** Request reencryptMany */
+                reencryptMany?: (dekd.v1.Many.$Properties|null);
+
+                /** Request operation */
+                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany");
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Narrowed shape of a Request. */
+            type $Shape = {
+              id?: number|null;
+              timeoutMs?: number|null;
+              hello?: dekd.v1.Hello.$Shape|null;
+              cancel?: dekd.v1.Cancel.$Shape|null;
+              ping?: dekd.v1.Ping.$Shape|null;
+              keyInfo?: dekd.v1.KeyInfo.$Shape|null;
+              admin?: dekd.v1.Admin.$Shape|null;
+              encrypt?: dekd.v1.Encrypt.$Shape|null;
+              decrypt?: dekd.v1.Decrypt.$Shape|null;
+              reencrypt?: dekd.v1.Reencrypt.$Shape|null;
+              encryptMany?: dekd.v1.Many.$Shape|null;
+              decryptMany?: dekd.v1.Many.$Shape|null;
+              reencryptMany?: dekd.v1.Many.$Shape|null;
+              $unknowns?: Uint8Array[];
+            } & (
+              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape })
+            );
+        }
+
+        /**
+         * Properties of a Reply.
+         * @deprecated Use dekd.v1.Reply.$Properties instead.
+         */
+        interface IReply extends dekd.v1.Reply.$Properties {
+        }
+
+        /** Represents a Reply. */
+        class Reply {
+
+            /**
+             * Constructs a new Reply.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Reply.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Reply id. */
+            id: number;
+
+            /** Reply error. */
+            error?: (dekd.v1.Error.$Properties|null);
+
+            /** Reply hello. */
+            hello?: (dekd.v1.HelloReply.$Properties|null);
+
+            /** Reply document. */
+            document?: (Uint8Array|null);
+
+            /** Reply many. */
+            many?: (dekd.v1.ManyReply.$Properties|null);
+
+            /** Reply value. */
+            value?: (Uint8Array|null);
+
+            /** Reply result. */
+            result?: ("error"|"hello"|"document"|"many"|"value");
+
+            /**
+             * Encodes the specified Reply message. Does not implicitly {@link dekd.v1.Reply.verify|verify} messages.
+             * @param message Reply message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Reply.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Reply message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Reply & dekd.v1.Reply.$Shape} Reply
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Reply & dekd.v1.Reply.$Shape;
+        }
+
+        namespace Reply {
+
+            /** Properties of a Reply. */
+            interface $Properties {
+
+                /** Reply id */
+                id?: (number|null);
+
+                /** Reply error */
+                error?: (dekd.v1.Error.$Properties|null);
+
+                /** Reply hello */
+                hello?: (dekd.v1.HelloReply.$Properties|null);
+
+                /** Reply document */
+                document?: (Uint8Array|null);
+
+                /** Reply many */
+                many?: (dekd.v1.ManyReply.$Properties|null);
+
+                /** Reply value */
+                value?: (Uint8Array|null);
+
+                /** Reply result */
+                result?: ("error"|"hello"|"document"|"many"|"value");
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Narrowed shape of a Reply. */
+            type $Shape = {
+              id?: number|null;
+              error?: dekd.v1.Error.$Shape|null;
+              hello?: dekd.v1.HelloReply.$Shape|null;
+              document?: Uint8Array|null;
+              many?: dekd.v1.ManyReply.$Shape|null;
+              value?: Uint8Array|null;
+              $unknowns?: Uint8Array[];
+            } & (
+              ({ result?: undefined; error?: null; hello?: null; document?: null; many?: null; value?: null }|{ result?: "error"; error: dekd.v1.Error.$Shape; hello?: null; document?: null; many?: null; value?: null }|{ result?: "hello"; error?: null; hello: dekd.v1.HelloReply.$Shape; document?: null; many?: null; value?: null }|{ result?: "document"; error?: null; hello?: null; document: Uint8Array; many?: null; value?: null }|{ result?: "many"; error?: null; hello?: null; document?: null; many: dekd.v1.ManyReply.$Shape; value?: null }|{ result?: "value"; error?: null; hello?: null; document?: null; many?: null; value: Uint8Array })
+            );
+        }
+
+        /**
+         * Properties of a Hello.
+         * @deprecated Use dekd.v1.Hello.$Properties instead.
+         */
+        interface IHello extends dekd.v1.Hello.$Properties {
+        }
+
+        /** Represents a Hello. */
+        class Hello {
+
+            /**
+             * Constructs a new Hello.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Hello.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Hello minVersion. */
+            minVersion: number;
+
+            /** Hello maxVersion. */
+            maxVersion: number;
+
+            /** Hello client. */
+            client: string;
+
+            /** Hello token. */
+            token: Uint8Array;
+
+            /**
+             * Encodes the specified Hello message. Does not implicitly {@link dekd.v1.Hello.verify|verify} messages.
+             * @param message Hello message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Hello.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Hello message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Hello & dekd.v1.Hello.$Shape} Hello
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Hello & dekd.v1.Hello.$Shape;
+        }
+
+        namespace Hello {
+
+            /** Properties of a Hello. */
+            interface $Properties {
+
+                /** Hello minVersion */
+                minVersion?: (number|null);
+
+                /** Hello maxVersion */
+                maxVersion?: (number|null);
+
+                /** Hello client */
+                client?: (string|null);
+
+                /** Hello token */
+                token?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Hello. */
+            type $Shape = dekd.v1.Hello.$Properties;
+        }
+
+        /**
+         * Properties of a HelloReply.
+         * @deprecated Use dekd.v1.HelloReply.$Properties instead.
+         */
+        interface IHelloReply extends dekd.v1.HelloReply.$Properties {
+        }
+
+        /** Represents a HelloReply. */
+        class HelloReply {
+
+            /**
+             * Constructs a new HelloReply.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.HelloReply.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** HelloReply version. */
+            version: number;
+
+            /** HelloReply maxPayload. */
+            maxPayload: number;
+
+            /** HelloReply maxFrame. */
+            maxFrame: number;
+
+            /** HelloReply maxInFlight. */
+            maxInFlight: number;
+
+            /** HelloReply engine. */
+            engine: string;
+
+            /** HelloReply lockLevel. */
+            lockLevel: string;
+
+            /** HelloReply agent. */
+            agent: string;
+
+            /**
+             * Encodes the specified HelloReply message. Does not implicitly {@link dekd.v1.HelloReply.verify|verify} messages.
+             * @param message HelloReply message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.HelloReply.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a HelloReply message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.HelloReply & dekd.v1.HelloReply.$Shape} HelloReply
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.HelloReply & dekd.v1.HelloReply.$Shape;
+        }
+
+        namespace HelloReply {
+
+            /** Properties of a HelloReply. */
+            interface $Properties {
+
+                /** HelloReply version */
+                version?: (number|null);
+
+                /** HelloReply maxPayload */
+                maxPayload?: (number|null);
+
+                /** HelloReply maxFrame */
+                maxFrame?: (number|null);
+
+                /** HelloReply maxInFlight */
+                maxInFlight?: (number|null);
+
+                /** HelloReply engine */
+                engine?: (string|null);
+
+                /** HelloReply lockLevel */
+                lockLevel?: (string|null);
+
+                /** HelloReply agent */
+                agent?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a HelloReply. */
+            type $Shape = dekd.v1.HelloReply.$Properties;
+        }
+
+        /**
+         * Properties of a Cancel.
+         * @deprecated Use dekd.v1.Cancel.$Properties instead.
+         */
+        interface ICancel extends dekd.v1.Cancel.$Properties {
+        }
+
+        /** Represents a Cancel. */
+        class Cancel {
+
+            /**
+             * Constructs a new Cancel.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Cancel.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Cancel id. */
+            id: number;
+
+            /**
+             * Encodes the specified Cancel message. Does not implicitly {@link dekd.v1.Cancel.verify|verify} messages.
+             * @param message Cancel message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Cancel.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Cancel message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Cancel & dekd.v1.Cancel.$Shape} Cancel
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Cancel & dekd.v1.Cancel.$Shape;
+        }
+
+        namespace Cancel {
+
+            /** Properties of a Cancel. */
+            interface $Properties {
+
+                /** Cancel id */
+                id?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Cancel. */
+            type $Shape = dekd.v1.Cancel.$Properties;
+        }
+
+        /**
+         * Properties of a Ping.
+         * @deprecated Use dekd.v1.Ping.$Properties instead.
+         */
+        interface IPing extends dekd.v1.Ping.$Properties {
+        }
+
+        /** Represents a Ping. */
+        class Ping {
+
+            /**
+             * Constructs a new Ping.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Ping.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /**
+             * Encodes the specified Ping message. Does not implicitly {@link dekd.v1.Ping.verify|verify} messages.
+             * @param message Ping message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Ping.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Ping message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Ping & dekd.v1.Ping.$Shape} Ping
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Ping & dekd.v1.Ping.$Shape;
+        }
+
+        namespace Ping {
+
+            /** Properties of a Ping. */
+            interface $Properties {
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Ping. */
+            type $Shape = dekd.v1.Ping.$Properties;
+        }
+
+        /**
+         * Properties of a KeyInfo.
+         * @deprecated Use dekd.v1.KeyInfo.$Properties instead.
+         */
+        interface IKeyInfo extends dekd.v1.KeyInfo.$Properties {
+        }
+
+        /** Represents a KeyInfo. */
+        class KeyInfo {
+
+            /**
+             * Constructs a new KeyInfo.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.KeyInfo.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** KeyInfo key. */
+            key: string;
+
+            /** KeyInfo partition. */
+            partition: string;
+
+            /**
+             * Encodes the specified KeyInfo message. Does not implicitly {@link dekd.v1.KeyInfo.verify|verify} messages.
+             * @param message KeyInfo message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.KeyInfo.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a KeyInfo message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.KeyInfo & dekd.v1.KeyInfo.$Shape} KeyInfo
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.KeyInfo & dekd.v1.KeyInfo.$Shape;
+        }
+
+        namespace KeyInfo {
+
+            /** Properties of a KeyInfo. */
+            interface $Properties {
+
+                /** KeyInfo key */
+                key?: (string|null);
+
+                /** KeyInfo partition */
+                partition?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a KeyInfo. */
+            type $Shape = dekd.v1.KeyInfo.$Properties;
+        }
+
+        /**
+         * Properties of an Encrypt.
+         * @deprecated Use dekd.v1.Encrypt.$Properties instead.
+         */
+        interface IEncrypt extends dekd.v1.Encrypt.$Properties {
+        }
+
+        /** Represents an Encrypt. */
+        class Encrypt {
+
+            /**
+             * Constructs a new Encrypt.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Encrypt.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Encrypt key. */
+            key: string;
+
+            /** Encrypt partition. */
+            partition: string;
+
+            /** Encrypt context. */
+            context: Uint8Array;
+
+            /** Encrypt data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified Encrypt message. Does not implicitly {@link dekd.v1.Encrypt.verify|verify} messages.
+             * @param message Encrypt message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Encrypt.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an Encrypt message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Encrypt & dekd.v1.Encrypt.$Shape} Encrypt
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Encrypt & dekd.v1.Encrypt.$Shape;
+        }
+
+        namespace Encrypt {
+
+            /** Properties of an Encrypt. */
+            interface $Properties {
+
+                /** Encrypt key */
+                key?: (string|null);
+
+                /** Encrypt partition */
+                partition?: (string|null);
+
+                /** Encrypt context */
+                context?: (Uint8Array|null);
+
+                /** Encrypt data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an Encrypt. */
+            type $Shape = dekd.v1.Encrypt.$Properties;
+        }
+
+        /**
+         * Properties of a Decrypt.
+         * @deprecated Use dekd.v1.Decrypt.$Properties instead.
+         */
+        interface IDecrypt extends dekd.v1.Decrypt.$Properties {
+        }
+
+        /** Represents a Decrypt. */
+        class Decrypt {
+
+            /**
+             * Constructs a new Decrypt.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Decrypt.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Decrypt key. */
+            key: string;
+
+            /** Decrypt partition. */
+            partition: string;
+
+            /** Decrypt context. */
+            context: Uint8Array;
+
+            /** Decrypt anyKey. */
+            anyKey: boolean;
+
+            /** Decrypt data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified Decrypt message. Does not implicitly {@link dekd.v1.Decrypt.verify|verify} messages.
+             * @param message Decrypt message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Decrypt.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Decrypt message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Decrypt & dekd.v1.Decrypt.$Shape} Decrypt
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Decrypt & dekd.v1.Decrypt.$Shape;
+        }
+
+        namespace Decrypt {
+
+            /** Properties of a Decrypt. */
+            interface $Properties {
+
+                /** Decrypt key */
+                key?: (string|null);
+
+                /** Decrypt partition */
+                partition?: (string|null);
+
+                /** Decrypt context */
+                context?: (Uint8Array|null);
+
+                /** Decrypt anyKey */
+                anyKey?: (boolean|null);
+
+                /** Decrypt data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Decrypt. */
+            type $Shape = dekd.v1.Decrypt.$Properties;
+        }
+
+        /**
+         * Properties of a Reencrypt.
+         * @deprecated Use dekd.v1.Reencrypt.$Properties instead.
+         */
+        interface IReencrypt extends dekd.v1.Reencrypt.$Properties {
+        }
+
+        /** Represents a Reencrypt. */
+        class Reencrypt {
+
+            /**
+             * Constructs a new Reencrypt.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Reencrypt.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Reencrypt key. */
+            key: string;
+
+            /** Reencrypt partition. */
+            partition: string;
+
+            /** Reencrypt context. */
+            context: Uint8Array;
+
+            /** Reencrypt data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified Reencrypt message. Does not implicitly {@link dekd.v1.Reencrypt.verify|verify} messages.
+             * @param message Reencrypt message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Reencrypt.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Reencrypt message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Reencrypt & dekd.v1.Reencrypt.$Shape} Reencrypt
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Reencrypt & dekd.v1.Reencrypt.$Shape;
+        }
+
+        namespace Reencrypt {
+
+            /** Properties of a Reencrypt. */
+            interface $Properties {
+
+                /** Reencrypt key */
+                key?: (string|null);
+
+                /** Reencrypt partition */
+                partition?: (string|null);
+
+                /** Reencrypt context */
+                context?: (Uint8Array|null);
+
+                /** Reencrypt data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Reencrypt. */
+            type $Shape = dekd.v1.Reencrypt.$Properties;
+        }
+
+        /**
+         * Properties of a Many.
+         * @deprecated Use dekd.v1.Many.$Properties instead.
+         */
+        interface IMany extends dekd.v1.Many.$Properties {
+        }
+
+        /** Represents a Many. */
+        class Many {
+
+            /**
+             * Constructs a new Many.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Many.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Many key. */
+            key: string;
+
+            /** Many partition. */
+            partition: string;
+
+            /** Many context. */
+            context: Uint8Array;
+
+            /** Many anyKey. */
+            anyKey: boolean;
+
+            /** Many items. */
+            items: dekd.v1.Item.$Properties[];
+
+            /**
+             * Encodes the specified Many message. Does not implicitly {@link dekd.v1.Many.verify|verify} messages.
+             * @param message Many message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Many.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Many message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Many & dekd.v1.Many.$Shape} Many
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Many & dekd.v1.Many.$Shape;
+        }
+
+        namespace Many {
+
+            /** Properties of a Many. */
+            interface $Properties {
+
+                /** Many key */
+                key?: (string|null);
+
+                /** Many partition */
+                partition?: (string|null);
+
+                /** Many context */
+                context?: (Uint8Array|null);
+
+                /** Many anyKey */
+                anyKey?: (boolean|null);
+
+                /** Many items */
+                items?: (dekd.v1.Item.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Many. */
+            type $Shape = dekd.v1.Many.$Properties;
+        }
+
+        /**
+         * Properties of an Item.
+         * @deprecated Use dekd.v1.Item.$Properties instead.
+         */
+        interface IItem extends dekd.v1.Item.$Properties {
+        }
+
+        /** Represents an Item. */
+        class Item {
+
+            /**
+             * Constructs a new Item.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Item.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Item key. */
+            key?: (string|null);
+
+            /** Item partition. */
+            partition?: (string|null);
+
+            /** Item context. */
+            context?: (Uint8Array|null);
+
+            /** Item data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified Item message. Does not implicitly {@link dekd.v1.Item.verify|verify} messages.
+             * @param message Item message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Item.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an Item message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Item & dekd.v1.Item.$Shape} Item
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Item & dekd.v1.Item.$Shape;
+        }
+
+        namespace Item {
+
+            /** Properties of an Item. */
+            interface $Properties {
+
+                /** Item key */
+                key?: (string|null);
+
+                /** Item partition */
+                partition?: (string|null);
+
+                /** Item context */
+                context?: (Uint8Array|null);
+
+                /** Item data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an Item. */
+            type $Shape = dekd.v1.Item.$Properties;
+        }
+
+        /**
+         * Properties of a ManyReply.
+         * @deprecated Use dekd.v1.ManyReply.$Properties instead.
+         */
+        interface IManyReply extends dekd.v1.ManyReply.$Properties {
+        }
+
+        /** Represents a ManyReply. */
+        class ManyReply {
+
+            /**
+             * Constructs a new ManyReply.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ManyReply.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ManyReply values. */
+            values: Uint8Array[];
+
+            /** ManyReply errors. */
+            errors: dekd.v1.ItemError.$Properties[];
+
+            /**
+             * Encodes the specified ManyReply message. Does not implicitly {@link dekd.v1.ManyReply.verify|verify} messages.
+             * @param message ManyReply message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ManyReply.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ManyReply message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ManyReply & dekd.v1.ManyReply.$Shape} ManyReply
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ManyReply & dekd.v1.ManyReply.$Shape;
+        }
+
+        namespace ManyReply {
+
+            /** Properties of a ManyReply. */
+            interface $Properties {
+
+                /** ManyReply values */
+                values?: (Uint8Array[]|null);
+
+                /** ManyReply errors */
+                errors?: (dekd.v1.ItemError.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ManyReply. */
+            type $Shape = dekd.v1.ManyReply.$Properties;
+        }
+
+        /**
+         * Properties of an ItemError.
+         * @deprecated Use dekd.v1.ItemError.$Properties instead.
+         */
+        interface IItemError extends dekd.v1.ItemError.$Properties {
+        }
+
+        /** Represents an ItemError. */
+        class ItemError {
+
+            /**
+             * Constructs a new ItemError.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ItemError.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ItemError index. */
+            index: number;
+
+            /** ItemError error. */
+            error?: (dekd.v1.Error.$Properties|null);
+
+            /**
+             * Encodes the specified ItemError message. Does not implicitly {@link dekd.v1.ItemError.verify|verify} messages.
+             * @param message ItemError message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ItemError.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an ItemError message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ItemError & dekd.v1.ItemError.$Shape} ItemError
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ItemError & dekd.v1.ItemError.$Shape;
+        }
+
+        namespace ItemError {
+
+            /** Properties of an ItemError. */
+            interface $Properties {
+
+                /** ItemError index */
+                index?: (number|null);
+
+                /** ItemError error */
+                error?: (dekd.v1.Error.$Properties|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an ItemError. */
+            type $Shape = dekd.v1.ItemError.$Properties;
+        }
+
+        /**
+         * Properties of an Error.
+         * @deprecated Use dekd.v1.Error.$Properties instead.
+         */
+        interface IError extends dekd.v1.Error.$Properties {
+        }
+
+        /** Represents an Error. */
+        class Error {
+
+            /**
+             * Constructs a new Error.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Error.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Error code. */
+            code: number;
+
+            /** Error message. */
+            message: string;
+
+            /** Error incident. */
+            incident: string;
+
+            /** Error retryable. */
+            retryable: boolean;
+
+            /** Error retryAfterMs. */
+            retryAfterMs: number;
+
+            /**
+             * Encodes the specified Error message. Does not implicitly {@link dekd.v1.Error.verify|verify} messages.
+             * @param message Error message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Error.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an Error message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Error & dekd.v1.Error.$Shape} Error
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Error & dekd.v1.Error.$Shape;
+        }
+
+        namespace Error {
+
+            /** Properties of an Error. */
+            interface $Properties {
+
+                /** Error code */
+                code?: (number|null);
+
+                /** Error message */
+                message?: (string|null);
+
+                /** Error incident */
+                incident?: (string|null);
+
+                /** Error retryable */
+                retryable?: (boolean|null);
+
+                /** Error retryAfterMs */
+                retryAfterMs?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an Error. */
+            type $Shape = dekd.v1.Error.$Properties;
+        }
+
+        /**
+         * Properties of an Admin.
+         * @deprecated Use dekd.v1.Admin.$Properties instead.
+         */
+        interface IAdmin extends dekd.v1.Admin.$Properties {
+        }
+
+        /** Represents an Admin. */
+        class Admin {
+
+            /**
+             * Constructs a new Admin.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Admin.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Admin status. */
+            status?: (dekd.v1.StatusCommand.$Properties|null);
+
+            /** Admin why. */
+            why?: (dekd.v1.WhyCommand.$Properties|null);
+
+            /** Admin list. */
+            list?: (dekd.v1.ListCommand.$Properties|null);
+
+            /** Admin create. */
+            create?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin rotate. */
+            rotate?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin disable. */
+            disable?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin enable. */
+            enable?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin destroy. */
+            destroy?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin compromise. */
+            compromise?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin export. */
+            export?: (dekd.v1.ExportCommand.$Properties|null);
+
+            /** Admin import. */
+            import?: (dekd.v1.ImportCommand.$Properties|null);
+
+            /** Admin show. */
+            show?: (dekd.v1.KeyCommand.$Properties|null);
+
+            /** Admin prove. */
+            prove?: (dekd.v1.ProveCommand.$Properties|null);
+
+            /** Admin command. */
+            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove");
+
+            /**
+             * Encodes the specified Admin message. Does not implicitly {@link dekd.v1.Admin.verify|verify} messages.
+             * @param message Admin message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Admin.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an Admin message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Admin & dekd.v1.Admin.$Shape} Admin
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Admin & dekd.v1.Admin.$Shape;
+        }
+
+        namespace Admin {
+
+            /** Properties of an Admin. */
+            interface $Properties {
+
+                /** Admin status */
+                status?: (dekd.v1.StatusCommand.$Properties|null);
+
+                /** Admin why */
+                why?: (dekd.v1.WhyCommand.$Properties|null);
+
+                /** Admin list */
+                list?: (dekd.v1.ListCommand.$Properties|null);
+
+                /** Admin create */
+                create?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin rotate */
+                rotate?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin disable */
+                disable?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin enable */
+                enable?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin destroy */
+                destroy?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin compromise */
+                compromise?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin export */
+                "export"?: (dekd.v1.ExportCommand.$Properties|null);
+
+                /** Admin import */
+                "import"?: (dekd.v1.ImportCommand.$Properties|null);
+
+                /** Admin show */
+                show?: (dekd.v1.KeyCommand.$Properties|null);
+
+                /** Admin prove */
+                prove?: (dekd.v1.ProveCommand.$Properties|null);
+
+                /** Admin command */
+                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove");
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Narrowed shape of an Admin. */
+            type $Shape = {
+              status?: dekd.v1.StatusCommand.$Shape|null;
+              why?: dekd.v1.WhyCommand.$Shape|null;
+              list?: dekd.v1.ListCommand.$Shape|null;
+              create?: dekd.v1.KeyCommand.$Shape|null;
+              rotate?: dekd.v1.KeyCommand.$Shape|null;
+              disable?: dekd.v1.KeyCommand.$Shape|null;
+              enable?: dekd.v1.KeyCommand.$Shape|null;
+              destroy?: dekd.v1.KeyCommand.$Shape|null;
+              compromise?: dekd.v1.KeyCommand.$Shape|null;
+              "export"?: dekd.v1.ExportCommand.$Shape|null;
+              "import"?: dekd.v1.ImportCommand.$Shape|null;
+              show?: dekd.v1.KeyCommand.$Shape|null;
+              prove?: dekd.v1.ProveCommand.$Shape|null;
+              $unknowns?: Uint8Array[];
+            } & (
+              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape })
+            );
+        }
+
+        /**
+         * Properties of a StatusCommand.
+         * @deprecated Use dekd.v1.StatusCommand.$Properties instead.
+         */
+        interface IStatusCommand extends dekd.v1.StatusCommand.$Properties {
+        }
+
+        /** Represents a StatusCommand. */
+        class StatusCommand {
+
+            /**
+             * Constructs a new StatusCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.StatusCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /**
+             * Encodes the specified StatusCommand message. Does not implicitly {@link dekd.v1.StatusCommand.verify|verify} messages.
+             * @param message StatusCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.StatusCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a StatusCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.StatusCommand & dekd.v1.StatusCommand.$Shape} StatusCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.StatusCommand & dekd.v1.StatusCommand.$Shape;
+        }
+
+        namespace StatusCommand {
+
+            /** Properties of a StatusCommand. */
+            interface $Properties {
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a StatusCommand. */
+            type $Shape = dekd.v1.StatusCommand.$Properties;
+        }
+
+        /**
+         * Properties of a WhyCommand.
+         * @deprecated Use dekd.v1.WhyCommand.$Properties instead.
+         */
+        interface IWhyCommand extends dekd.v1.WhyCommand.$Properties {
+        }
+
+        /** Represents a WhyCommand. */
+        class WhyCommand {
+
+            /**
+             * Constructs a new WhyCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.WhyCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** WhyCommand incident. */
+            incident: string;
+
+            /**
+             * Encodes the specified WhyCommand message. Does not implicitly {@link dekd.v1.WhyCommand.verify|verify} messages.
+             * @param message WhyCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.WhyCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a WhyCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.WhyCommand & dekd.v1.WhyCommand.$Shape} WhyCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.WhyCommand & dekd.v1.WhyCommand.$Shape;
+        }
+
+        namespace WhyCommand {
+
+            /** Properties of a WhyCommand. */
+            interface $Properties {
+
+                /** WhyCommand incident */
+                incident?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a WhyCommand. */
+            type $Shape = dekd.v1.WhyCommand.$Properties;
+        }
+
+        /**
+         * Properties of a ListCommand.
+         * @deprecated Use dekd.v1.ListCommand.$Properties instead.
+         */
+        interface IListCommand extends dekd.v1.ListCommand.$Properties {
+        }
+
+        /** Represents a ListCommand. */
+        class ListCommand {
+
+            /**
+             * Constructs a new ListCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ListCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ListCommand name. */
+            name: string;
+
+            /** ListCommand partition. */
+            partition: string;
+
+            /** ListCommand cursor. */
+            cursor: string;
+
+            /** ListCommand limit. */
+            limit: number;
+
+            /**
+             * Encodes the specified ListCommand message. Does not implicitly {@link dekd.v1.ListCommand.verify|verify} messages.
+             * @param message ListCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ListCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ListCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ListCommand & dekd.v1.ListCommand.$Shape} ListCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ListCommand & dekd.v1.ListCommand.$Shape;
+        }
+
+        namespace ListCommand {
+
+            /** Properties of a ListCommand. */
+            interface $Properties {
+
+                /** ListCommand name */
+                name?: (string|null);
+
+                /** ListCommand partition */
+                partition?: (string|null);
+
+                /** ListCommand cursor */
+                cursor?: (string|null);
+
+                /** ListCommand limit */
+                limit?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ListCommand. */
+            type $Shape = dekd.v1.ListCommand.$Properties;
+        }
+
+        /**
+         * Properties of a KeyCommand.
+         * @deprecated Use dekd.v1.KeyCommand.$Properties instead.
+         */
+        interface IKeyCommand extends dekd.v1.KeyCommand.$Properties {
+        }
+
+        /** Represents a KeyCommand. */
+        class KeyCommand {
+
+            /**
+             * Constructs a new KeyCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.KeyCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** KeyCommand name. */
+            name: string;
+
+            /** KeyCommand partition. */
+            partition: string;
+
+            /** KeyCommand version. */
+            version: number;
+
+            /** KeyCommand purpose. */
+            purpose: string;
+
+            /**
+             * Encodes the specified KeyCommand message. Does not implicitly {@link dekd.v1.KeyCommand.verify|verify} messages.
+             * @param message KeyCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.KeyCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a KeyCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.KeyCommand & dekd.v1.KeyCommand.$Shape} KeyCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.KeyCommand & dekd.v1.KeyCommand.$Shape;
+        }
+
+        namespace KeyCommand {
+
+            /** Properties of a KeyCommand. */
+            interface $Properties {
+
+                /** KeyCommand name */
+                name?: (string|null);
+
+                /** KeyCommand partition */
+                partition?: (string|null);
+
+                /** KeyCommand version */
+                version?: (number|null);
+
+                /** KeyCommand purpose */
+                purpose?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a KeyCommand. */
+            type $Shape = dekd.v1.KeyCommand.$Properties;
+        }
+
+        /**
+         * Properties of an ExportCommand.
+         * @deprecated Use dekd.v1.ExportCommand.$Properties instead.
+         */
+        interface IExportCommand extends dekd.v1.ExportCommand.$Properties {
+        }
+
+        /** Represents an ExportCommand. */
+        class ExportCommand {
+
+            /**
+             * Constructs a new ExportCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ExportCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ExportCommand cursor. */
+            cursor: string;
+
+            /** ExportCommand limit. */
+            limit: number;
+
+            /**
+             * Encodes the specified ExportCommand message. Does not implicitly {@link dekd.v1.ExportCommand.verify|verify} messages.
+             * @param message ExportCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ExportCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an ExportCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ExportCommand & dekd.v1.ExportCommand.$Shape} ExportCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ExportCommand & dekd.v1.ExportCommand.$Shape;
+        }
+
+        namespace ExportCommand {
+
+            /** Properties of an ExportCommand. */
+            interface $Properties {
+
+                /** ExportCommand cursor */
+                cursor?: (string|null);
+
+                /** ExportCommand limit */
+                limit?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an ExportCommand. */
+            type $Shape = dekd.v1.ExportCommand.$Properties;
+        }
+
+        /**
+         * Properties of an ImportCommand.
+         * @deprecated Use dekd.v1.ImportCommand.$Properties instead.
+         */
+        interface IImportCommand extends dekd.v1.ImportCommand.$Properties {
+        }
+
+        /** Represents an ImportCommand. */
+        class ImportCommand {
+
+            /**
+             * Constructs a new ImportCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ImportCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ImportCommand records. */
+            records: Uint8Array;
+
+            /** ImportCommand acceptRollback. */
+            acceptRollback: boolean;
+
+            /**
+             * Encodes the specified ImportCommand message. Does not implicitly {@link dekd.v1.ImportCommand.verify|verify} messages.
+             * @param message ImportCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ImportCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an ImportCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ImportCommand & dekd.v1.ImportCommand.$Shape} ImportCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ImportCommand & dekd.v1.ImportCommand.$Shape;
+        }
+
+        namespace ImportCommand {
+
+            /** Properties of an ImportCommand. */
+            interface $Properties {
+
+                /** ImportCommand records */
+                records?: (Uint8Array|null);
+
+                /** ImportCommand acceptRollback */
+                acceptRollback?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an ImportCommand. */
+            type $Shape = dekd.v1.ImportCommand.$Properties;
+        }
+
+        /**
+         * Properties of a ProveCommand.
+         * @deprecated Use dekd.v1.ProveCommand.$Properties instead.
+         */
+        interface IProveCommand extends dekd.v1.ProveCommand.$Properties {
+        }
+
+        /** Represents a ProveCommand. */
+        class ProveCommand {
+
+            /**
+             * Constructs a new ProveCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ProveCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ProveCommand step. */
+            step: string;
+
+            /**
+             * Encodes the specified ProveCommand message. Does not implicitly {@link dekd.v1.ProveCommand.verify|verify} messages.
+             * @param message ProveCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ProveCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ProveCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ProveCommand & dekd.v1.ProveCommand.$Shape} ProveCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ProveCommand & dekd.v1.ProveCommand.$Shape;
+        }
+
+        namespace ProveCommand {
+
+            /** Properties of a ProveCommand. */
+            interface $Properties {
+
+                /** ProveCommand step */
+                step?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ProveCommand. */
+            type $Shape = dekd.v1.ProveCommand.$Properties;
+        }
+    }
+}

@@ -1,0 +1,301 @@
+/**
+ * Reads requests the way the agent needs them: the envelope and the operations that carry values by offset, without
+ * making objects; everything else through the generated code.
+ */
+import { DekdError } from '../errors.ts';
+import { Reader } from './runtime.ts';
+
+/** Field numbers of `Request.operation`. */
+export const OPERATION = {
+  hello: 3,
+  cancel: 4,
+  ping: 5,
+  keyInfo: 6,
+  admin: 7,
+  encrypt: 8,
+  decrypt: 9,
+  reencrypt: 10,
+  encryptMany: 11,
+  decryptMany: 12,
+  reencryptMany: 13,
+} as const;
+
+const WIRE_LENGTH_DELIMITED = 2;
+/** Field number and wire type together: a field of another type is a field not known. */
+const ENVELOPE = { id: 0x08, timeout: 0x10 } as const;
+const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, data: 0x7a } as const;
+
+/** Takes one item of a batch; offsets count from the start of the frame, `undefined` means the item does not say. */
+export interface ItemVisitor {
+  item(
+    dataOffset: number,
+    dataLength: number,
+    contextOffset: number,
+    contextLength: number,
+    key: string | undefined,
+    partition: string | undefined,
+  ): void;
+}
+
+/**
+ * One request, read in place. The object is reused for every frame of a connection: `copy` what must outlive the call.
+ * Every method throws PROTOCOL_ERROR on bytes that are not a request.
+ */
+export class RequestReader {
+  frame: Buffer = EMPTY;
+  id = 0;
+  timeoutMs = 0;
+  /** Field number of the operation; 0 when the request has none. */
+  operation = 0;
+  key = '';
+  partition = '';
+  anyKey = false;
+  contextOffset = 0;
+  contextLength = 0;
+  dataOffset = 0;
+  dataLength = 0;
+  /** Items of a batch. */
+  count = 0;
+  #start = 0;
+  #end = 0;
+
+  /** Reads the envelope: id, time-out and which operation. */
+  read(frame: Buffer): void {
+    this.frame = frame;
+    this.id = 0;
+    this.timeoutMs = 0;
+    this.operation = 0;
+    this.key = '';
+    this.partition = '';
+    guarded(() => {
+      const reader = new Reader(frame);
+      while (reader.pos < reader.len) {
+        const tag = reader.uint32();
+        const field = tag >>> 3;
+        if (tag === ENVELOPE.id) {
+          this.id = reader.uint32();
+        } else if (tag === ENVELOPE.timeout) {
+          this.timeoutMs = reader.uint32();
+        } else if (field >= OPERATION.hello && (tag & 7) === WIRE_LENGTH_DELIMITED) {
+          const length = reader.uint32();
+          const start = reader.pos;
+          reader.skip(length);
+          // A field that a newer client added beside the operation is ignored; alone, it is an operation not known.
+          if (field <= OPERATION.reencryptMany || this.operation === 0) {
+            this.operation = field;
+            this.#start = start;
+            this.#end = reader.pos;
+          }
+        } else {
+          reader.skipType(tag & 7);
+        }
+      }
+    });
+  }
+
+  /** Reads the fields that Encrypt, Decrypt, Reencrypt and Many share; for Many, counts the items. */
+  readBinding(): void {
+    this.key = '';
+    this.partition = '';
+    this.anyKey = false;
+    this.contextOffset = 0;
+    this.contextLength = 0;
+    this.dataOffset = this.#end;
+    this.dataLength = 0;
+    this.count = 0;
+    guarded(() => {
+      const reader = this.#operationReader();
+      while (reader.pos < reader.len) {
+        const tag = reader.uint32();
+        switch (tag) {
+          case FIELD.key:
+            this.key = textOf(reader);
+            break;
+          case FIELD.partition:
+            this.partition = textOf(reader);
+            break;
+          case FIELD.context: {
+            const length = reader.uint32();
+            this.contextOffset = reader.pos;
+            this.contextLength = length;
+            reader.skip(length);
+            break;
+          }
+          case FIELD.anyKey:
+            this.anyKey = reader.bool();
+            break;
+          case FIELD.data: {
+            const length = reader.uint32();
+            this.dataOffset = reader.pos;
+            this.dataLength = length;
+            reader.skip(length);
+            this.count += 1;
+            break;
+          }
+          default:
+            reader.skipType(tag & 7);
+        }
+      }
+    });
+  }
+
+  /** Visits the items of a batch in order, after `readBinding`. */
+  visitItems(visitor: ItemVisitor): void {
+    guarded(() => {
+      const reader = this.#operationReader();
+      while (reader.pos < reader.len) {
+        if (this.#visitPlainItem(reader, visitor)) {
+          continue;
+        }
+        const tag = reader.uint32();
+        if (tag !== FIELD.data) {
+          reader.skipType(tag & 7);
+          continue;
+        }
+        const length = reader.uint32();
+        const end = reader.pos + length;
+        let key: string | undefined;
+        let partition: string | undefined;
+        let contextOffset = this.contextOffset;
+        let contextLength = this.contextLength;
+        let dataOffset = end;
+        let dataLength = 0;
+        while (reader.pos < end) {
+          const inner = reader.uint32();
+          switch (inner) {
+            case FIELD.key:
+              key = textOf(reader);
+              break;
+            case FIELD.partition:
+              partition = textOf(reader);
+              break;
+            case FIELD.context:
+              contextLength = reader.uint32();
+              contextOffset = reader.pos;
+              reader.skip(contextLength);
+              break;
+            case FIELD.data:
+              dataLength = reader.uint32();
+              dataOffset = reader.pos;
+              reader.skip(dataLength);
+              break;
+            default:
+              reader.skipType(inner & 7);
+          }
+        }
+        if (reader.pos !== end) {
+          throw new RangeError('item runs over its length');
+        }
+        visitor.item(dataOffset, dataLength, contextOffset, contextLength, key, partition);
+      }
+    });
+  }
+
+  /**
+   * The item as our own client writes it, data alone or behind a short context, read without a call per field. False,
+   * with nothing read, for any other shape: then the general way reads it.
+   */
+  #visitPlainItem(reader: Reader, visitor: ItemVisitor): boolean {
+    const { frame } = this;
+    const { pos, len } = reader;
+    // An item has three bytes of heads at least; what follows the operation in the frame is read but not believed.
+    if (frame[pos] !== FIELD.data) {
+      return false;
+    }
+    let at = pos + 2;
+    let length = frame[pos + 1]!;
+    if (length > 0x7f) {
+      const high = frame[at++]!;
+      if (!(high < 0x80)) {
+        return false;
+      }
+      length = (length & 0x7f) | (high << 7);
+    }
+    const end = at + length;
+    let { contextOffset, contextLength } = this;
+    if (frame[at] === FIELD.context && frame[at + 1]! < 0x80) {
+      contextLength = frame[at + 1]!;
+      contextOffset = at + 2;
+      at = contextOffset + contextLength;
+    }
+    if (frame[at] !== FIELD.data) {
+      return false;
+    }
+    let dataLength = frame[at + 1]!;
+    at += 2;
+    if (dataLength > 0x7f) {
+      const high = frame[at++]!;
+      if (!(high < 0x80)) {
+        return false;
+      }
+      dataLength = (dataLength & 0x7f) | (high << 7);
+    }
+    if (at + dataLength !== end || end > len) {
+      return false;
+    }
+    reader.pos = end;
+    visitor.item(at, dataLength, contextOffset, contextLength, undefined, undefined);
+    return true;
+  }
+
+  /** Decodes the operation with the generated code. */
+  decode<T>(message: { decode(bytes: Uint8Array): T }): T {
+    // Of a copy: what is decoded outlives the frame.
+    return guarded(() => message.decode(Uint8Array.prototype.slice.call(this.frame, this.#start, this.#end)));
+  }
+
+  /** An independent reader of a copy of the request, for work that outlives the call. */
+  copy(): RequestReader {
+    const copy = this.outline();
+    copy.frame = Buffer.from(this.frame);
+    return copy;
+  }
+
+  /** What was asked, without the bytes. */
+  outline(): RequestReader {
+    const copy = new RequestReader();
+    copy.id = this.id;
+    copy.timeoutMs = this.timeoutMs;
+    copy.operation = this.operation;
+    copy.key = this.key;
+    copy.partition = this.partition;
+    copy.anyKey = this.anyKey;
+    copy.contextOffset = this.contextOffset;
+    copy.contextLength = this.contextLength;
+    copy.dataOffset = this.dataOffset;
+    copy.dataLength = this.dataLength;
+    copy.count = this.count;
+    copy.#start = this.#start;
+    copy.#end = this.#end;
+    return copy;
+  }
+
+  #operationReader(): Reader {
+    const reader = new Reader(this.frame);
+    reader.pos = this.#start;
+    reader.len = this.#end;
+    return reader;
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** A string. Bytes that are no UTF-8 would read as U+FFFD, and the names of two tenants could become one. */
+function textOf(reader: Reader): string {
+  const start = reader.pos;
+  const text = reader.string();
+  if (!text.includes('\ufffd')) {
+    return text;
+  }
+  reader.pos = start;
+  return reader.stringVerify();
+}
+
+/** protobufjs throws RangeError and Error for bytes that are not protobuf; on the wire that is one thing. */
+function guarded<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new DekdError('PROTOCOL_ERROR', 'frame is not a readable request', { cause: error });
+  }
+}
