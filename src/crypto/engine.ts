@@ -1,0 +1,151 @@
+/**
+ * What an engine does: keys by handle, XAES-256-GCM tokens, wrapping, HMAC. Three engines implement it with the same
+ * bytes and the same errors: `native` (locked memory, OpenSSL), `node` (node:crypto), `noble` (pure JavaScript).
+ *
+ * Key bytes never appear in this interface. A nonce does not either: engines draw their own.
+ */
+
+/** Opaque number naming a key in the engine's key table; 0 is never a handle. Stale handles are refused. */
+export type KeyHandle = number & { readonly __keyHandle: never };
+
+export type EngineName = 'native' | 'node' | 'noble';
+export type Purpose = 'seal' | 'wrap' | 'message' | 'mac' | 'index';
+export type Algorithm = 'xaes-256-gcm' | 'esdk-0478' | 'hkdf-sha-256' | 'hmac-sha-256';
+
+/** What one key is for. One key has one purpose and one algorithm. */
+export interface KeyUse {
+  readonly algorithm: Algorithm;
+  readonly purpose: Purpose;
+}
+
+/** Where keys lie: `secret` = memfd_secret, `locked` = mlock and DONTDUMP, `heap` = ordinary memory. */
+export type LockLevel = 'secret' | 'locked' | 'heap';
+
+export interface EngineInfo {
+  readonly name: EngineName;
+  /** Version of the cryptographic library in use, for people. */
+  readonly library: string;
+  /** Capabilities of the processor the library reports, when it reports them. */
+  readonly cpu: string;
+  /** Whether key bytes are on the JavaScript heap. */
+  readonly keysInJs: boolean;
+  readonly lockLevel: LockLevel;
+  /** Why the level is not `secret`, for `doctor`; empty when it is. */
+  readonly lockReason: string;
+}
+
+export interface KeyTableStats {
+  /** Slots in all; the engine throws RESOURCE_EXHAUSTED when all are used. */
+  readonly capacity: number;
+  readonly used: number;
+  /** Keys made or imported since start, and wiped since start. */
+  readonly created: number;
+  readonly destroyed: number;
+}
+
+/** Bytes of a token around its plaintext: C1, suite, kid 16, nonce 24, tag 16. */
+export const TOKEN_OVERHEAD = 58;
+/** Bytes of a wrapped 32-byte key: 01, nonce 24, ciphertext 32, tag 16. */
+export const WRAPPED_KEY_LENGTH = 73;
+
+/** Words of one row in the table of `sealMany` and `openMany`. */
+export const ROW_WORDS = 8;
+/** Positions in a row: lengths and offsets in bytes; offsets count from the start of `input` and `output`. */
+export const ROW = {
+  key: 0,
+  contextOffset: 1,
+  contextLength: 2,
+  dataOffset: 3,
+  dataLength: 4,
+  outOffset: 5,
+  /** Written by the engine: one of ROW_STATUS. A row whose status is `skip` on entry is left alone. */
+  status: 6,
+} as const;
+export const ROW_STATUS = { ok: 0, failed: 1, staleKey: 2, skip: 0xffffffff } as const;
+
+export interface Engine {
+  readonly info: EngineInfo;
+  stats(): KeyTableStats;
+
+  // ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
+  /** Makes a random 32-byte key. @throws RESOURCE_EXHAUSTED when the table is full. */
+  generateKey(use: KeyUse): KeyHandle;
+  /**
+   * Reads a root key (32 bytes as one base64 line) from the current position of `fd` to its end, straight into the
+   * table; the caller keeps and closes `fd`. @throws INVALID_ARGUMENT when it is not exactly that.
+   */
+  readRootKey(fd: number): KeyHandle;
+  /** Draws a new root key and writes it to `fd` as `readRootKey` reads it; keeps nothing. */
+  writeRootKey(fd: number): void;
+  /** Wipes the key; later use of the handle is refused. Destroying a stale handle does nothing. */
+  destroyKey(key: KeyHandle): void;
+  /** The 16 bytes that commit to key, algorithm and purpose. A fresh copy. */
+  kid(key: KeyHandle): Uint8Array;
+
+  // ── wrapping ──────────────────────────────────────────────────────────────────────────────────────────────────
+  /**
+   * Wraps `key` with XAES-256-GCM under HKDF-SHA-256(`parent`, empty salt, `label`, 32).
+   * @returns 01 ‖ nonce 24 ‖ ciphertext 32 ‖ tag 16. @throws INVALID_ARGUMENT when `parent` is not for wrap.
+   */
+  wrapKey(parent: KeyHandle, label: string, key: KeyHandle, aad: Uint8Array): Uint8Array;
+  /** The reverse of `wrapKey`. @throws DECRYPTION_FAILED; RESOURCE_EXHAUSTED when the table is full. */
+  unwrapKey(parent: KeyHandle, label: string, wrapped: Uint8Array, aad: Uint8Array, use: KeyUse): KeyHandle;
+  /**
+   * HMAC-SHA-256 of `data` under HKDF-SHA-256(`parent`, empty salt, `label`, 32) of a key for hkdf-sha-256, or when
+   * `label` is empty under `parent` itself, a key for hmac-sha-256. @throws INVALID_ARGUMENT for keys of other algorithms.
+   */
+  mac(parent: KeyHandle, label: string, data: Uint8Array): Uint8Array;
+  /** Whether `mac` of the same arguments equals `expected`, compared in constant time. */
+  verifyMac(parent: KeyHandle, label: string, data: Uint8Array, expected: Uint8Array): boolean;
+
+  // ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────
+  /**
+   * Seals `input[dataOffset, +dataLength)` with the context at `input[contextOffset, +contextLength)` (canonical
+   * bytes, as `src/envelope/context.ts` makes them) and writes the whole token, dataLength + TOKEN_OVERHEAD bytes, at
+   * `output[outOffset]`.
+   * @throws INTERNAL on a stale handle; INVALID_ARGUMENT when the key is not for seal, when a region leaves its
+   * buffer, or when the output region lies over what is read. Nothing is written then.
+   */
+  seal(
+    key: KeyHandle,
+    input: Uint8Array,
+    contextOffset: number,
+    contextLength: number,
+    dataOffset: number,
+    dataLength: number,
+    output: Uint8Array,
+    outOffset: number,
+  ): void;
+  /**
+   * Opens the token at `input[dataOffset, +dataLength)` and writes its plaintext, dataLength - TOKEN_OVERHEAD bytes, at
+   * `output[outOffset]`. The head (C1, suite 01, kid of `key`) is part of what is authenticated.
+   * @returns false when it does not authenticate or is shorter than TOKEN_OVERHEAD; the output region is then zero.
+   * @throws as `seal` does.
+   */
+  open(
+    key: KeyHandle,
+    input: Uint8Array,
+    contextOffset: number,
+    contextLength: number,
+    dataOffset: number,
+    dataLength: number,
+    output: Uint8Array,
+    outOffset: number,
+  ): boolean;
+  /**
+   * `seal` for `count` rows of `table` (ROW_WORDS each): one nonce draw for the call, the row's index added to it.
+   * A stale handle is the row's status, and its output region is zero. What else `seal` throws for is looked for in all
+   * rows first: then nothing is written and no status either.
+   */
+  sealMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void;
+  /**
+   * `open` for `count` rows of `table`, checked as in `sealMany`; the status word says which opened, and the output
+   * region of a row that did not is zero.
+   */
+  openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void;
+
+  /** `length` bytes from the engine's random source. */
+  random(length: number): Uint8Array;
+  /** Wipes every key. The engine is unusable afterwards. */
+  close(): void;
+}

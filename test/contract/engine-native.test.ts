@@ -1,0 +1,4 @@
+import { engineUnderTest } from '../support/engines.ts';
+import { describeEngine } from './engine.contract.ts';
+
+describeEngine(await engineUnderTest('native'));
