@@ -1,0 +1,24 @@
+#ifndef DEKD_CORE_ROOT_KEY_H_
+#define DEKD_CORE_ROOT_KEY_H_
+
+#include <cstdint>
+
+#include "key_table.h"
+#include "status.h"
+
+namespace dekd {
+
+// A root key file: 32 bytes as canonical base64 with padding (RFC 4648 section 4), 44 characters, with or without a line
+// feed after them, and nothing else.
+
+// read_root_key reads `fd` from its position to its end and puts the key into the table, for wrapping. The text is in
+// this thread's stack only, and wiped. kMalformedKey when it is anything else, kSystemFailed with errno when a read
+// fails. The caller keeps and closes `fd`.
+Result<KeyHandle> read_root_key(KeyTable& table, int fd, uint32_t owner);
+
+// write_root_key draws a key and writes it with a line feed to `fd`; nothing of it is kept.
+Status write_root_key(int fd);
+
+}  // namespace dekd
+
+#endif  // DEKD_CORE_ROOT_KEY_H_

@@ -1,0 +1,102 @@
+#include "self_test.h"
+
+#include <openssl/crypto.h>
+#include <openssl/opensslv.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "given_nonce.h"
+#include "hmac.h"
+#include "openssl_ptr.h"
+
+namespace dekd {
+namespace {
+
+// Inputs are the sequences step * i + first; the answers were computed by an independent implementation over another
+// cipher interface.
+template <size_t N>
+constexpr std::array<uint8_t, N> sequence(unsigned step, unsigned first) {
+  std::array<uint8_t, N> bytes{};
+  for (size_t i = 0; i < N; ++i) {
+    bytes[i] = static_cast<uint8_t>(step * i + first);
+  }
+  return bytes;
+}
+
+constexpr auto kPlaintext = sequence<40>(5, 1);
+constexpr auto kAad = sequence<20>(3, 9);
+constexpr auto kNonce = sequence<24>(11, 2);
+constexpr auto kGcmNonce = sequence<kGcmNonceLength>(11, 2);
+// CMAC's L begins with a zero bit for the first key and a one bit for the second: both ways of doubling it.
+constexpr auto kKey = sequence<32>(7, 0);
+constexpr auto kOtherKey = sequence<32>(7, 1);
+
+using Sealed = std::array<uint8_t, kPlaintext.size() + kTagLength>;
+
+constexpr Sealed kGcmAnswer = {
+    0xb4, 0x11, 0x8f, 0xbe, 0x08, 0x90, 0x87, 0xde, 0xd6, 0x3b, 0x45, 0x09, 0x80, 0x0e, 0xfb, 0x93,
+    0xc7, 0xf9, 0xf9, 0xb8, 0x3e, 0xfc, 0x20, 0x6a, 0xb9, 0x31, 0x60, 0xf5, 0x15, 0x40, 0xc3, 0xbd,
+    0x39, 0x08, 0xa5, 0x6d, 0x99, 0xc0, 0x41, 0x4f, 0x1e, 0xad, 0xce, 0xf0, 0x2b, 0x04, 0x1a, 0x71,
+    0xf4, 0x3a, 0xb2, 0xfe, 0xd8, 0x8f, 0xf4, 0x8b};
+constexpr Sealed kXaesAnswer = {
+    0xbb, 0x77, 0xa8, 0x0a, 0xe4, 0xf6, 0xd2, 0x99, 0xaa, 0x0f, 0x9d, 0xa8, 0x07, 0x23, 0xf8, 0x00,
+    0x51, 0x10, 0x93, 0xe8, 0x50, 0xff, 0x3c, 0xb6, 0x0a, 0xd0, 0xf1, 0xb8, 0xa8, 0xf7, 0xdd, 0x3a,
+    0x93, 0x0d, 0xd7, 0xd0, 0x56, 0x74, 0xf8, 0xe2, 0xac, 0xf4, 0x53, 0xdd, 0xd4, 0x24, 0x10, 0x7f,
+    0x3f, 0x45, 0x5f, 0x28, 0x92, 0x0e, 0xb9, 0x26};
+constexpr Sealed kOtherXaesAnswer = {
+    0xaf, 0x7d, 0x0f, 0x80, 0x0a, 0x8f, 0x50, 0x57, 0xde, 0x3a, 0x9e, 0x9e, 0x5a, 0x0a, 0x66, 0xfb,
+    0x94, 0xe2, 0x15, 0x63, 0xd5, 0x0c, 0xfd, 0x53, 0x31, 0x57, 0x30, 0x50, 0x53, 0x56, 0xbf, 0x81,
+    0x17, 0x7d, 0xe1, 0x16, 0x22, 0x37, 0xb2, 0xdf, 0x08, 0xf6, 0xc3, 0x80, 0xd7, 0x7c, 0x4b, 0x12,
+    0x85, 0xd0, 0x12, 0x52, 0x13, 0xa4, 0x2f, 0x88};
+constexpr std::array<uint8_t, 32> kHmacAnswer = {
+    0x2e, 0xdc, 0x8c, 0x0e, 0x94, 0xdd, 0x15, 0x84, 0x8f, 0xb9, 0xce, 0xcb, 0xd8, 0xdb, 0x3c, 0x00,
+    0x17, 0x95, 0x6f, 0x3b, 0xe5, 0x5c, 0x98, 0x8d, 0x1e, 0xcb, 0x4f, 0xec, 0xce, 0x50, 0x53, 0x38};
+constexpr std::array<uint8_t, 32> kHkdfAnswer = {
+    0x83, 0x4d, 0x9c, 0x70, 0x37, 0x4c, 0x81, 0xa2, 0x71, 0xcc, 0xf3, 0x4c, 0xe0, 0xdd, 0xd2, 0xf9,
+    0xf7, 0x4e, 0xa3, 0x14, 0x4b, 0x1a, 0x52, 0x8f, 0x9a, 0x2b, 0x64, 0x23, 0x4a, 0x57, 0x1d, 0xa3};
+
+// Checks one cipher: seals to `answer`, opens it again, refuses it with any one byte of the tag changed.
+template <typename Seal, typename Open>
+bool answers(Seal seal, Open open, const Sealed& answer) {
+  Sealed sealed{};
+  std::array<uint8_t, kPlaintext.size()> opened{};
+  if (seal(kPlaintext, sealed) != Status::kOk || sealed != answer || open(sealed, opened) != Status::kOk ||
+      opened != kPlaintext) {
+    return false;
+  }
+  sealed.back() ^= 1;
+  const bool refused = open(sealed, opened) == Status::kAuthenticationFailed;
+  return refused && std::all_of(opened.begin(), opened.end(), [](uint8_t byte) { return byte == 0; });
+}
+
+bool gcm_answers() {
+  return answers([](auto plaintext, auto& out) { return gcm_seal(kKey, kGcmNonce, kAad, plaintext, out); },
+                 [](auto sealed, auto& out) { return gcm_open(kKey, kGcmNonce, kAad, sealed, out); }, kGcmAnswer);
+}
+
+bool xaes_answers(const std::array<uint8_t, 32>& key, const Sealed& answer) {
+  return answers([&](auto plaintext, auto& out) { return xaes_seal(key, kNonce, kAad, plaintext, out); },
+                 [&](auto sealed, auto& out) { return xaes_open(key, kNonce, kAad, sealed, out); }, answer);
+}
+
+bool hash_answers() {
+  std::array<uint8_t, kDigestLength> out{};
+  return hmac_sha_256(kKey, {kPlaintext}, out) == Status::kOk && out == kHmacAnswer &&
+         hkdf_sha_256(kKey, {}, kAad, out) == Status::kOk && out == kHkdfAnswer;
+}
+
+}  // namespace
+
+Status self_test() {
+  const ErrorMark mark;
+  const bool passed = gcm_answers() && xaes_answers(kKey, kXaesAnswer) &&
+                      xaes_answers(kOtherKey, kOtherXaesAnswer) && hash_answers();
+  return passed ? Status::kOk : Status::kCryptoFailed;
+}
+
+bool supported_openssl() { return OPENSSL_version_major() == OPENSSL_VERSION_MAJOR; }
+
+}  // namespace dekd

@@ -1,0 +1,131 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/**
+ * The addon as it is: numbers for handles, statuses (`native/core/status.h`) and enumerations, bytes into the caller's
+ * arrays. Functions that make a key return its handle, or a status made negative. Nothing here throws.
+ */
+export interface Binding {
+  /** OpenSSL's name and version at run time. */
+  readonly library: string;
+  /** What OpenSSL uses of the processor. */
+  readonly cpu: string;
+
+  openTable(minimumLevel: number): number;
+  memory(): { level: number; secretErrno: number; lockedErrno: number; lockLimit: number };
+  stats(): { capacity: number; used: number; created: number; destroyed: number };
+  newOwner(): number;
+  destroyOwned(owner: number): number;
+
+  generateKey(owner: number, algorithm: number, purpose: number): number;
+  readRootKey(owner: number, fd: number): number;
+  writeRootKey(fd: number): number;
+  destroyKey(key: number): number;
+  kid(key: number, out: Uint8Array): number;
+  wrapKey(parent: number, label: Uint8Array, key: number, aad: Uint8Array, out: Uint8Array): number;
+  unwrapKey(
+    owner: number,
+    parent: number,
+    label: Uint8Array,
+    wrapped: Uint8Array,
+    aad: Uint8Array,
+    algorithm: number,
+    purpose: number,
+  ): number;
+  mac(parent: number, label: Uint8Array, data: Uint8Array, out: Uint8Array): number;
+  verifyMac(parent: number, label: Uint8Array, data: Uint8Array, expected: Uint8Array): number;
+
+  /**
+   * The numbers of `seal` and `open`, at the places of CALL, written before the call instead of passed with it: at 64
+   * bytes this saves a tenth. One array a thread.
+   */
+  readonly callWords: Float64Array;
+  /** The status is `callWords[CALL.status]`. */
+  seal(input: Uint8Array, output: Uint8Array): void;
+  open(input: Uint8Array, output: Uint8Array): void;
+  sealMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): number;
+  openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): number;
+
+  random(out: Uint8Array): number;
+  setSnapshotSafe(on: number): number;
+
+  /** An errno instead of an object when the descriptor is not a connected Unix socket. */
+  peerIdentity(fd: number): { uid: number; gid: number; groups: number[] } | number;
+  /** 0 taken, -1 held elsewhere, else an errno. */
+  lockFile(fd: number): number;
+  /** Bits of the measures taken. */
+  hardenProcess(): number;
+  countCopies(key: number): { copies: number; bytes: number } | number;
+  /** Leaves a copy of the key on the ordinary heap, deliberately. */
+  proveLeakPlant(key: number): number;
+  proveLeakClear(): number;
+  /** errno behind the last status `systemFailed` of this thread. */
+  lastErrno(): number;
+
+  /** For published vectors only: the caller's own key and nonce. */
+  vectorGcmSeal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, input: Uint8Array, out: Uint8Array): number;
+  vectorGcmOpen(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, input: Uint8Array, out: Uint8Array): number;
+  vectorXaesSeal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, input: Uint8Array, out: Uint8Array): number;
+  vectorXaesOpen(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, input: Uint8Array, out: Uint8Array): number;
+  vectorHkdf(secret: Uint8Array, salt: Uint8Array, info: Uint8Array, out: Uint8Array): number;
+  vectorHmac(key: Uint8Array, data: Uint8Array, out: Uint8Array): number;
+}
+
+/** Places in `callWords`. */
+export const CALL = {
+  key: 0,
+  contextOffset: 1,
+  contextLength: 2,
+  dataOffset: 3,
+  dataLength: 4,
+  outOffset: 5,
+  status: 6,
+} as const;
+
+/** The addon and the file it came from, or why there is none (one line, for people). */
+export type LoadedBinding =
+  | { readonly binding: Binding; readonly path: string; readonly reason?: undefined }
+  | { readonly binding?: undefined; readonly path?: undefined; readonly reason: string };
+
+let loaded: LoadedBinding | undefined;
+
+/**
+ * Loads the addon, once a thread: the file in `DEKD_NATIVE_PATH`, else the one built here, else the one in the package.
+ * A file that is named or built and does not load is the reason; the next one is not tried in its place, because it
+ * would hide that the build is broken.
+ */
+export function loadBinding(): LoadedBinding {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): LoadedBinding {
+  if (process.platform !== 'linux') {
+    return { reason: `the addon is for linux, not ${process.platform}` };
+  }
+  const path = candidates().find((candidate) => existsSync(candidate)) ?? namedPath();
+  if (path === undefined) {
+    return { reason: `there is no addon for linux-${process.arch}` };
+  }
+  try {
+    return { binding: createRequire(import.meta.url)(path) as Binding, path };
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { reason: `${path}: ${message.split('\n', 1)[0]}` };
+  }
+}
+
+function namedPath(): string | undefined {
+  return process.env.DEKD_NATIVE_PATH || undefined;
+}
+
+function candidates(): string[] {
+  const named = namedPath();
+  if (named !== undefined) {
+    return [named];
+  }
+  // Two folders up is the package, from src/crypto and from dist/crypto alike.
+  const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+  return [at('build/Release/addon.node'), at(`prebuilds/linux-${process.arch}.node`)];
+}
