@@ -1,0 +1,128 @@
+import type { KeyDefinitions } from './key-definition.ts';
+import { type KeyFamily, type LoadedKey, wordAt } from './loaded-key.ts';
+
+/** A small integer needs no allocation as a Map's key; the rest of the kid is compared on the chain. */
+const BUCKET_MASK = 0x3fffffff;
+
+/** The data keys that are known: by kid for opening, by partition and name for sealing. Both without allocation. */
+export class KeyIndex {
+  readonly #byKid = new Map<number, LoadedKey>();
+  readonly #families = new Map<string, Map<string, KeyFamily>>();
+  readonly #definitions: KeyDefinitions;
+  #last: LoadedKey | undefined;
+  size = 0;
+
+  constructor(definitions: KeyDefinitions) {
+    this.#definitions = definitions;
+  }
+
+  /** The key whose kid is at `bytes[offset, +16)`. */
+  find(bytes: Uint8Array, offset: number): LoadedKey | undefined {
+    const word0 = wordAt(bytes, offset);
+    const word1 = wordAt(bytes, offset + 4);
+    const word2 = wordAt(bytes, offset + 8);
+    const word3 = wordAt(bytes, offset + 12);
+    const last = this.#last;
+    if (
+      last !== undefined &&
+      last.word0 === word0 &&
+      last.word1 === word1 &&
+      last.word2 === word2 &&
+      last.word3 === word3
+    ) {
+      return last;
+    }
+    let key = this.#byKid.get(word0 & BUCKET_MASK);
+    while (key !== undefined) {
+      if (key.word0 === word0 && key.word1 === word1 && key.word2 === word2 && key.word3 === word3) {
+        this.#last = key;
+        return key;
+      }
+      key = key.next;
+    }
+    return undefined;
+  }
+
+  family(name: string, partition: string): KeyFamily | undefined {
+    return this.#families.get(partition)?.get(name);
+  }
+
+  /** The family, made when there is none. */
+  ensureFamily(name: string, partition: string): KeyFamily {
+    let names = this.#families.get(partition);
+    if (names === undefined) {
+      names = new Map();
+      this.#families.set(partition, names);
+    }
+    let family = names.get(name);
+    if (family === undefined) {
+      family = { name, partition, rules: this.#definitions.rulesFor(name), keys: new Map(), active: undefined };
+      names.set(name, family);
+    }
+    return family;
+  }
+
+  /** Takes over a key that is not known yet. */
+  add(key: LoadedKey): void {
+    const bucket = key.word0 & BUCKET_MASK;
+    key.next = this.#byKid.get(bucket);
+    this.#byKid.set(bucket, key);
+    key.family.keys.set(key.version, key);
+    this.size++;
+  }
+
+  /** Nothing happens for a key that is not known. */
+  remove(key: LoadedKey): void {
+    const bucket = key.word0 & BUCKET_MASK;
+    const head = this.#byKid.get(bucket);
+    if (head === key) {
+      if (key.next === undefined) {
+        this.#byKid.delete(bucket);
+      } else {
+        this.#byKid.set(bucket, key.next);
+      }
+    } else {
+      let before = head;
+      while (before !== undefined && before.next !== key) {
+        before = before.next;
+      }
+      if (before === undefined) {
+        return;
+      }
+      before.next = key.next;
+    }
+    key.next = undefined;
+    this.size--;
+    if (this.#last === key) {
+      this.#last = undefined;
+    }
+    const { family } = key;
+    if (family.keys.get(key.version) === key) {
+      family.keys.delete(key.version);
+    }
+    if (family.active === key) {
+      family.active = undefined;
+    }
+    if (family.keys.size === 0) {
+      this.#removeFamily(family);
+    }
+  }
+
+  *keys(): Generator<LoadedKey> {
+    for (const head of this.#byKid.values()) {
+      for (let key: LoadedKey | undefined = head; key !== undefined; key = key.next) {
+        yield key;
+      }
+    }
+  }
+
+  #removeFamily(family: KeyFamily): void {
+    const names = this.#families.get(family.partition);
+    if (names?.get(family.name) === family) {
+      names.delete(family.name);
+      if (names.size === 0) {
+        this.#families.delete(family.partition);
+      }
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import type { KeyInfo } from './keyring.ts';
+import type { KeyRecord } from './record.ts';
+import { toHex } from './record-binding.ts';
+import type { Usage } from './rotation.ts';
+
+/** What people see of a record. */
+export function keyInfo(record: KeyRecord, usage: Usage): KeyInfo {
+  const { dates, parent } = record;
+  return {
+    kid: toHex(record.kid),
+    name: record.name,
+    partition: record.partition,
+    level: record.level,
+    version: record.version,
+    revision: record.revision,
+    algorithm: record.algorithm,
+    purpose: record.purpose,
+    state: record.state,
+    parent: parent.kind === 'key' ? toHex(parent.kid) : `${parent.reference.root} (${parent.reference.resolvedId})`,
+    created: iso(dates.created) ?? '',
+    activated: iso(dates.activated),
+    deactivated: iso(dates.deactivated),
+    destroyed: iso(dates.destroyed),
+    messages: usage.messages.toString(),
+    bytes: usage.bytes.toString(),
+    seq: record.seq.toString(),
+  };
+}
+
+/** Rows are what the keystore says: a time out of range must not stop a listing. */
+function iso(ms: number): string | undefined {
+  const date = new Date(ms);
+  return ms === 0 || Number.isNaN(date.getTime()) ? undefined : date.toISOString();
+}

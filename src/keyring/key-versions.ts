@@ -1,0 +1,250 @@
+import type { Engine, KeyHandle, KeyUse, Purpose } from '../crypto/engine.ts';
+import { DekdError } from '../errors.ts';
+import type { Keystore } from '../keystores/keystore.ts';
+import type { SteadyClock } from './clock.ts';
+import type { DekCache } from './dek-cache.ts';
+import type { Hierarchy } from './hierarchy.ts';
+import type { HighWater } from './high-water.ts';
+import type { KeyDefinitions } from './key-definition.ts';
+import type { CreateRequest } from './keyring.ts';
+import type { KeyringLog } from './keyring-event.ts';
+import type { KeyRecord, KeyState } from './record.ts';
+import { toHex } from './record-binding.ts';
+import {
+  ALGORITHM_OF,
+  checkRecord,
+  inState,
+  KEY_SIZE,
+  RecordRefused,
+  unwrapRecord,
+  withMac,
+  wrapRecord,
+} from './record-check.ts';
+
+/** Attempts against other agents that write the same rows. */
+export const MAX_ATTEMPTS = 16;
+
+export interface VersionParts {
+  readonly engine: Engine;
+  readonly keystore: Keystore;
+  readonly cache: DekCache;
+  readonly hierarchy: Hierarchy;
+  readonly highWater: HighWater;
+  readonly definitions: KeyDefinitions;
+  readonly clock: SteadyClock;
+  readonly log: KeyringLog;
+  readonly service: string;
+  readonly node: string;
+}
+
+/**
+ * Makes versions of data keys, safely with any number of agents on one keystore: that (name, partition, purpose,
+ * version) is unique decides who makes a version, and compare-and-set decides who activates it. Nothing here seals: keys
+ * are wrapped, stored and wiped, and loaded from their rows like any other.
+ */
+export class KeyVersions {
+  readonly #parts: VersionParts;
+
+  constructor(parts: VersionParts) {
+    this.#parts = parts;
+  }
+
+  /** Version 1, active. @returns undefined when another agent was faster. */
+  async first(request: CreateRequest): Promise<KeyRecord | undefined> {
+    this.checkNotGone(request, []);
+    try {
+      const record = await this.#make(request, 1, 'active');
+      await this.#parts.highWater.raise([record]);
+      this.#log('key-created', record);
+      return record;
+    } catch (error) {
+      if (DekdError.is(error, 'CONFLICT')) {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * A version newer than those at the time of the call, active, and no other active beside it. Stored as pre-active
+   * first, then activated in one write with the end of the old one: a crash between the two leaves a pre-active version
+   * that the next rotation takes up.
+   * @throws KEY_NOT_FOUND, KEY_DISABLED, CONFLICT, KEYSTORE_UNAVAILABLE and what the hierarchy throws.
+   */
+  async rotate(request: CreateRequest): Promise<KeyRecord> {
+    const { keystore, highWater } = this.#parts;
+    let before: number | undefined;
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const rows = await keystore.versions(request.name, request.partition, request.purpose);
+      this.checkNotGone(request, rows);
+      if (rows.length === 0) {
+        throw new DekdError('KEY_NOT_FOUND', `no key ${request.name}`);
+      }
+      try {
+        const active = await this.#authentic(rows.filter((row) => row.state === 'active'));
+        const newest = active.at(-1);
+        before ??= newest?.version ?? 0;
+        if (newest !== undefined && newest.version > before) {
+          return newest;
+        }
+        if (newest === undefined && rows.some((row) => row.state === 'suspended')) {
+          throw new DekdError('KEY_DISABLED', `key ${request.name} is disabled: enable it before it is rotated`);
+        }
+        const next = await this.#next(request, rows);
+        const activated = await this.#activate(next, active);
+        await highWater.raise(activated);
+        this.#log('key-rotated', activated[0]!);
+        return activated[0]!;
+      } catch (error) {
+        if (!DekdError.is(error, 'CONFLICT') && !(isRollback(error) && (await this.#haveMoved(request, rows)))) {
+          throw error;
+        }
+      }
+    }
+    throw new DekdError('CONFLICT', `key ${request.name} is being rotated by others`);
+  }
+
+  /**
+   * Whether one of `rows` was written since it was read. A rotation beside this one raises the mark as soon as its rows are
+   * stored, and a row read before that looks older than it may be.
+   */
+  async #haveMoved(request: CreateRequest, rows: readonly KeyRecord[]): Promise<boolean> {
+    const now = await this.#parts.keystore.versions(request.name, request.partition, request.purpose);
+    return rows.some((row) => now.find(({ version }) => version === row.version)?.seq !== row.seq);
+  }
+
+  /** @throws RecordRefused when `rows`, oldest first, lack a version that this agent has seen. */
+  checkNotGone(request: CreateRequest, rows: readonly KeyRecord[]): void {
+    const seen = this.#parts.highWater.version(request.name, request.partition, request.purpose);
+    if ((rows.at(-1)?.version ?? 0) < seen) {
+      throw new RecordRefused(
+        `version ${seen} of this key was seen and is not in the keystore: restore the keystore, or accept its older ` +
+          'state with dekd keys import --accept-rollback',
+        true,
+      );
+    }
+  }
+
+  /** `record` in another state with a good MAC, as the next write of its row. @throws RecordRefused unless it is authentic. */
+  async changed(record: KeyRecord, state: KeyState): Promise<KeyRecord> {
+    const { engine, hierarchy, highWater, clock } = this.#parts;
+    return hierarchy.withParentSecret(record, (secret) => {
+      checkRecord(engine, secret, record, highWater);
+      return withMac(engine, secret, inState(record, state, clock.now()));
+    });
+  }
+
+  /** Those of `rows` that are authentic; one that was put there by others is left as it is, and never used. */
+  async #authentic(rows: readonly KeyRecord[]): Promise<KeyRecord[]> {
+    const { engine, hierarchy, highWater } = this.#parts;
+    const authentic: KeyRecord[] = [];
+    let refusal: unknown;
+    for (const row of rows) {
+      try {
+        await hierarchy.withParentSecret(row, (secret) => checkRecord(engine, secret, row, highWater));
+        authentic.push(row);
+      } catch (error) {
+        if (!(error instanceof RecordRefused)) {
+          throw error;
+        }
+        refusal = error;
+      }
+    }
+    if (authentic.length === 0 && refusal !== undefined) {
+      throw refusal;
+    }
+    return authentic;
+  }
+
+  /** The pre-active version that a rotation left, if it is sound, else a new one. */
+  async #next(request: CreateRequest, rows: readonly KeyRecord[]): Promise<KeyRecord> {
+    const { engine, cache, hierarchy, highWater } = this.#parts;
+    const highest = Math.max(rows.at(-1)!.version, highWater.version(request.name, request.partition, request.purpose));
+    const left = rows.at(-1)!;
+    if (left.state === 'pre-active' && left.version === highest) {
+      try {
+        await hierarchy.withParentSecret(left, (secret) => {
+          checkRecord(engine, secret, left, highWater);
+          engine.destroyKey(cache.room(() => unwrapRecord(engine, secret, left)));
+        });
+        return left;
+      } catch (error) {
+        if (!(error instanceof RecordRefused) && !DekdError.is(error, 'KEY_DISABLED')) {
+          throw error;
+        }
+      }
+    }
+    const record = await this.#make(request, highest + 1, 'pre-active');
+    await highWater.raise([record]);
+    return record;
+  }
+
+  async #activate(next: KeyRecord, active: readonly KeyRecord[]): Promise<KeyRecord[]> {
+    const changes = [{ record: await this.changed(next, 'active'), expect: { seq: next.seq } }];
+    for (const row of active) {
+      changes.push({ record: await this.changed(row, 'deactivated'), expect: { seq: row.seq } });
+    }
+    await this.#parts.keystore.updateMetadata(changes);
+    return changes.map(({ record }) => record);
+  }
+
+  /** Makes and stores one version; its key is wiped again. @throws CONFLICT when the version exists. */
+  async #make(request: CreateRequest, version: number, state: 'active' | 'pre-active'): Promise<KeyRecord> {
+    const { engine, cache, hierarchy, keystore } = this.#parts;
+    const use: KeyUse = { algorithm: ALGORITHM_OF[request.purpose], purpose: request.purpose };
+    const record = await hierarchy.withSealingKek(request.partition, (kek, secret) => {
+      const key = cache.room(() => engine.generateKey(use));
+      try {
+        return this.#wrap(request, version, state, kek.record, secret, key);
+      } finally {
+        engine.destroyKey(key);
+      }
+    });
+    await keystore.store(record, { absent: true });
+    return record;
+  }
+
+  #wrap(
+    request: CreateRequest,
+    version: number,
+    state: 'active' | 'pre-active',
+    kek: KeyRecord,
+    secret: KeyHandle,
+    key: KeyHandle,
+  ): KeyRecord {
+    const { engine, clock, definitions, service, node } = this.#parts;
+    const { name, partition, purpose } = request;
+    const now = clock.now();
+    return wrapRecord(engine, secret, key, {
+      kid: engine.kid(key),
+      name,
+      partition,
+      level: 4,
+      version,
+      revision: 1,
+      algorithm: ALGORITHM_OF[purpose],
+      purpose,
+      size: KEY_SIZE,
+      state,
+      owner: { tenant: kek.owner.tenant, service, node },
+      dates: { created: now, activated: state === 'active' ? now : 0, deactivated: 0, destroyed: 0 },
+      parent: { kind: 'key', kid: kek.kid },
+      wrapped: new Uint8Array(0),
+      keyContext: definitions.rulesFor(name).keyContext,
+      seq: 1n,
+      mac: new Uint8Array(0),
+    });
+  }
+
+  #log(event: 'key-created' | 'key-rotated', record: KeyRecord): void {
+    const { name, partition, version, kid } = record;
+    this.#parts.log({ event, level: 'info', key: name, partition, version, kid: toHex(kid) });
+  }
+}
+
+function isRollback(error: unknown): boolean {
+  return error instanceof RecordRefused && error.isRollback;
+}
+
+/** Purposes that a user's key can have; `wrap` keys are the agent's own. */
+export const USER_PURPOSES: readonly Purpose[] = ['seal', 'message', 'mac', 'index'];

@@ -1,0 +1,115 @@
+import type { KeyHandle, KeyTableStats, Purpose } from '../crypto/engine.ts';
+import type { KeyRecord, KeyState } from './record.ts';
+
+/**
+ * A data key that is loaded, as the operations use it. Identity is stable while the version is loaded; the handle is
+ * not: it is asked for right before use, in the same synchronous stretch as the engine call.
+ */
+export interface DataKey {
+  readonly kid: Uint8Array;
+  readonly name: string;
+  readonly partition: string;
+  readonly version: number;
+  readonly state: KeyState;
+  /** Context names that every call with this key must carry. */
+  readonly requiredContext: readonly string[];
+  /**
+   * The handle, valid until control returns to the event loop, or until the handle of another key takes its slot because
+   * the table is full: the engine then reports it as stale (`ROW_STATUS.staleKey`), and the row is run again with a new
+   * handle. Marks the key as recently used; when it had been evicted, unwraps the cached wrapped row again, synchronously.
+   * @throws KEY_DISABLED, RESOURCE_EXHAUSTED.
+   */
+  handle(): KeyHandle;
+  /** Counts use towards rotation by messages and by bytes of plaintext. */
+  used(messages: number, bytes: number): void;
+}
+
+/** On whose behalf a key is loaded: slots are shared fairly between shares, and within one between its partitions. */
+export type Share = string;
+
+export interface CreateRequest {
+  readonly name: string;
+  readonly partition: string;
+  readonly purpose: Purpose;
+}
+
+/** What `keys list` and `keys show` print: everything of a record but wrapped bytes and MAC. */
+export interface KeyInfo {
+  readonly kid: string;
+  readonly name: string;
+  readonly partition: string;
+  readonly level: number;
+  readonly version: number;
+  readonly revision: number;
+  readonly algorithm: string;
+  readonly purpose: string;
+  readonly state: KeyState;
+  readonly parent: string;
+  readonly created: string;
+  readonly activated: string | undefined;
+  readonly deactivated: string | undefined;
+  readonly destroyed: string | undefined;
+  readonly messages: string;
+  readonly bytes: string;
+  readonly seq: string;
+}
+
+export interface KeyringStats {
+  readonly table: KeyTableStats;
+  /** Data keys known, loaded in the table, and evicted to wrapped form. */
+  readonly known: number;
+  readonly loaded: number;
+  readonly evictions: number;
+  readonly reloads: number;
+  /** `detected` with a state folder, else `undetected`: nothing outside the keystore remembers. */
+  readonly rollback: 'detected' | 'undetected';
+}
+
+export interface ImportReport {
+  readonly imported: number;
+  readonly unchanged: number;
+  readonly refused: readonly { readonly kid: string; readonly reason: string }[];
+}
+
+/** Versions of named keys over a custody: which one seals, which one opens, and their whole life. */
+export interface Keyring {
+  /** The version that seals now, when it is already known and due for nothing; else undefined: await `prepareSealing`. */
+  sealing(name: string, partition: string): DataKey | undefined;
+  /**
+   * Loads the sealing version, single-flight per (name, partition); creates the key when there is none and `create` says
+   * so (called only then; it throws to refuse). Rotates when the key is due.
+   * @throws KEY_NOT_FOUND, KEY_DISABLED, KMS_UNAVAILABLE, KMS_DENIED, KEYSTORE_UNAVAILABLE, CONFLICT.
+   */
+  prepareSealing(name: string, partition: string, share: Share, create: (() => void) | undefined): Promise<DataKey>;
+  /**
+   * The version with the kid at `bytes[offset, +16)`, when it is already known. In any state: a version that must not be
+   * used says so in `state`, and its `handle()` throws KEY_DISABLED.
+   */
+  opening(bytes: Uint8Array, offset: number): DataKey | undefined;
+  /** Looks the kid up in the keystore, rate-limited for unknown ones; undefined when there is none or its row is refused. */
+  prepareOpening(kid: Uint8Array, share: Share): Promise<DataKey | undefined>;
+  /** What is known of a key for `keyInfo`, every version. */
+  describe(name: string, partition: string): Promise<readonly KeyInfo[]>;
+
+  create(request: CreateRequest): Promise<KeyInfo>;
+  rotate(request: CreateRequest): Promise<KeyInfo>;
+  /** `disable` suspends, `enable` makes a suspended version active again; no version means all of the name. */
+  disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
+  enable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
+  markCompromised(name: string, partition: string, version: number): Promise<readonly KeyInfo[]>;
+  /** Shreds the wrapped bytes for good; leaves a tombstone. */
+  destroy(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
+  list(
+    filter: { name?: string; partition?: string },
+    cursor: string | undefined,
+    limit: number,
+  ): Promise<{ keys: readonly KeyInfo[]; cursor: string | undefined }>;
+  /** Every record, wrapped; the document `import` and keystore `bundle` read. */
+  exportRecords(): AsyncIterable<KeyRecord>;
+  /** Checks each record under its parent before it is stored; what is there already is left. */
+  importRecords(records: Iterable<KeyRecord>, options: { acceptRollback: boolean }): Promise<ImportReport>;
+  /** Context names that every call with a key of this name must carry, whether or not there is such a key. */
+  requiredContext(name: string): readonly string[];
+  stats(): KeyringStats;
+  close(): Promise<void>;
+}

@@ -1,0 +1,532 @@
+import type { Engine } from '../crypto/engine.ts';
+import { DekdError } from '../errors.ts';
+import type { Keystore } from '../keystores/keystore.ts';
+import type { DekCache } from './dek-cache.ts';
+import { Flights } from './flights.ts';
+import type { Hierarchy } from './hierarchy.ts';
+import type { HighWater } from './high-water.ts';
+import type { KeyIndex } from './key-index.ts';
+import { checkKeyName, checkPartition } from './key-name.ts';
+import type { KeyVersions } from './key-versions.ts';
+import type { CreateRequest, DataKey, Share } from './keyring.ts';
+import type { KeyringLog } from './keyring-event.ts';
+import { type Kek, type KeyFamily, LoadedKey, NO_SLOT } from './loaded-key.ts';
+import type { MissLimit } from './miss-limit.ts';
+import type { KeyRecord, KeyState } from './record.ts';
+import { toHex } from './record-binding.ts';
+import { checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
+import type { UsageLedger } from './rotation.ts';
+import { canOpen, denies } from './states.ts';
+import { Turns } from './turns.ts';
+
+/** Families compared with the keystore before the event loop gets a turn. */
+const REFRESH_SLICE = 16;
+const MAX_ATTEMPTS = 8;
+/** Keys that are loaded at once. */
+const MAX_LOADS = 64;
+
+export interface LiveKeyParts {
+  readonly engine: Engine;
+  readonly keystore: Keystore;
+  readonly cache: DekCache;
+  readonly index: KeyIndex;
+  readonly hierarchy: Hierarchy;
+  readonly highWater: HighWater;
+  readonly ledger: UsageLedger;
+  readonly versions: KeyVersions;
+  readonly misses: MissLimit;
+  readonly log: KeyringLog;
+}
+
+/**
+ * The data keys that are known, kept in step with the keystore.
+ *
+ * Time is counted in generations, one for each refresh interval. A key whose row was last read in this generation is
+ * served; one generation older it is served while its row is read again in the background; older than that, the caller
+ * waits for the row. So a change made by another agent is seen within two intervals of use, however long a key was idle,
+ * and the hot path compares two integers. A keystore that does not answer changes nothing: silence is not a refusal.
+ */
+export class LiveKeys {
+  readonly #parts: LiveKeyParts;
+  readonly #sealing = new Flights<LoadedKey | undefined>();
+  readonly #creating = new Flights<void>();
+  readonly #opening = new Flights<LoadedKey | undefined>();
+  readonly #turns: Turns;
+  readonly #stale = new Set<KeyFamily>();
+  #refreshing: Promise<void> | undefined;
+  #generation = 0;
+  #closed = false;
+
+  constructor(parts: LiveKeyParts) {
+    this.#parts = parts;
+    // A load takes up to three slots. Were all loads to run at once, they would evict each other's keys before whoever
+    // waits for them has used them.
+    this.#turns = new Turns(Math.max(1, Math.min(MAX_LOADS, Math.floor(parts.engine.stats().capacity / 8))));
+    parts.hierarchy.onDenied = (kek) => this.#stopBelow(kek);
+  }
+
+  // ── the hot path ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  sealing(name: string, partition: string): LoadedKey | undefined {
+    const key = this.#parts.index.family(name, partition)?.active;
+    return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
+  }
+
+  opening(bytes: Uint8Array, offset: number): LoadedKey | undefined {
+    const key = this.#parts.index.find(bytes, offset);
+    return key !== undefined && this.#isCurrent(key) ? key : undefined;
+  }
+
+  /** Whether the key can be answered for now: its row is fresh enough, and its handle can be had synchronously. */
+  #isCurrent(key: LoadedKey): boolean {
+    const age = this.#generation - key.checked;
+    if (age > 0) {
+      if (age > 1) {
+        return false;
+      }
+      this.#refreshSoon(key.family);
+    }
+    if (key.slot !== NO_SLOT) {
+      return true;
+    }
+    // A version that must not be used needs no handle; one whose KEK was merely displaced has to be loaded.
+    return key.usable ? key.parent!.slot !== NO_SLOT : !canOpen(key.state);
+  }
+
+  // ── loading ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  async prepareSealing(
+    name: string,
+    partition: string,
+    share: Share,
+    create: (() => void) | undefined,
+  ): Promise<DataKey> {
+    checkKeyName(name);
+    checkPartition(partition);
+    const id = JSON.stringify([name, partition]);
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      this.#checkOpen();
+      const ready = this.sealing(name, partition);
+      if (ready !== undefined) {
+        return ready;
+      }
+      const key = await this.#sealing.run(id, () => this.#turns.run(() => this.#readySealing(name, partition, share)));
+      if (key !== undefined) {
+        return key;
+      }
+      if (create === undefined) {
+        throw new DekdError('KEY_NOT_FOUND', `no key ${name}`);
+      }
+      create();
+      await this.#creating.run(id, () => this.#makeFirst(name, partition));
+    }
+    throw new DekdError('CONFLICT', `key ${name} is being changed by others`);
+  }
+
+  async prepareOpening(kid: Uint8Array, share: Share): Promise<DataKey | undefined> {
+    this.#checkOpen();
+    const ready = this.opening(kid, 0);
+    if (ready !== undefined) {
+      return ready;
+    }
+    return this.#opening.run(toHex(kid), () => this.#turns.run(() => this.#readyOpening(kid.slice(), share)));
+  }
+
+  /**
+   * Takes over what the rows of a name say, after they were written; nothing happens for a name that is not in use. The
+   * write is done whatever comes of this: what fails here is logged, and met again when the key is next used.
+   */
+  async reread(request: CreateRequest): Promise<void> {
+    const family = this.#parts.index.family(request.name, request.partition);
+    if (family !== undefined && request.purpose === 'seal') {
+      await this.#refreshFamily(family);
+    }
+  }
+
+  /** Forgets keys whose rows were replaced; they are loaded again when they are next used. */
+  forget(kid: Uint8Array): void {
+    const key = this.#parts.index.find(kid, 0);
+    if (key !== undefined) {
+      this.#parts.cache.discard(key);
+      this.#parts.index.remove(key);
+    }
+  }
+
+  /** Begins the next generation. */
+  nextGeneration(): void {
+    this.#generation++;
+    const { hierarchy, index, ledger } = this.#parts;
+    hierarchy.generation = this.#generation;
+    for (const key of index.keys()) {
+      if (key.sealable && ledger.isDue(key)) {
+        key.sealable = false;
+      }
+    }
+  }
+
+  /** Stops refreshing, waits for what is in progress, wipes every data key. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stale.clear();
+    await Promise.allSettled([
+      this.#refreshing,
+      this.#sealing.settle(),
+      this.#creating.settle(),
+      this.#opening.settle(),
+    ]);
+    for (const key of [...this.#parts.index.keys()]) {
+      key.usable = false;
+      key.sealable = false;
+      this.#parts.cache.discard(key);
+      this.#parts.index.remove(key);
+    }
+  }
+
+  async #readySealing(name: string, partition: string, share: Share): Promise<LoadedKey | undefined> {
+    const { index, keystore, ledger, versions } = this.#parts;
+    const request: CreateRequest = { name, partition, purpose: 'seal' };
+    try {
+      const rows = await keystore.versions(name, partition, 'seal');
+      versions.checkNotGone(request, rows);
+      if (rows.length === 0) {
+        return undefined;
+      }
+      await this.#absorb(rows, share);
+      let key = this.#activeOf(name, partition, rows);
+      await this.#attach(key);
+      if (ledger.isDue(key) && (await this.#rotateDue(request))) {
+        key = this.#activeOf(name, partition, rows);
+        await this.#attach(key);
+      }
+      await ledger.cover(key);
+      key.sealable = key.usable && key.state === 'active';
+      return key;
+    } catch (error) {
+      const warm = index.family(name, partition)?.active;
+      if (isOutage(error) && warm?.usable === true && (warm.slot !== NO_SLOT || warm.parent?.slot !== NO_SLOT)) {
+        this.#parts.log({ event: 'refresh-failed', level: 'warn', key: name, partition, error });
+        warm.checked = this.#generation;
+        warm.sealable = true;
+        return warm;
+      }
+      throw this.#notUsable(error);
+    }
+  }
+
+  async #makeFirst(name: string, partition: string): Promise<void> {
+    try {
+      await this.#parts.versions.first({ name, partition, purpose: 'seal' });
+    } catch (error) {
+      throw this.#notUsable(error);
+    }
+  }
+
+  /** Whether the key was rotated. A key that is due goes on sealing while rotation fails. */
+  async #rotateDue(request: CreateRequest): Promise<boolean> {
+    try {
+      await this.#parts.versions.rotate(request);
+      await this.reread(request);
+      return true;
+    } catch (error) {
+      this.#parts.log({
+        event: 'rotation-failed',
+        level: 'warn',
+        key: request.name,
+        partition: request.partition,
+        error,
+      });
+      return false;
+    }
+  }
+
+  async #readyOpening(kid: Uint8Array, share: Share): Promise<LoadedKey | undefined> {
+    const { index, keystore, misses } = this.#parts;
+    try {
+      let key = index.find(kid, 0);
+      if (key === undefined) {
+        const row = await misses.find(toHex(kid), share, () => keystore.retrieve(kid));
+        if (row === undefined || row.level !== 4 || row.purpose !== 'seal') {
+          return undefined;
+        }
+        key = index.find(kid, 0) ?? (await this.#load(row, share));
+      } else if (this.#generation - key.checked > 1) {
+        await this.#refreshFamily(key.family);
+      }
+      if (canOpen(key.state)) {
+        await this.#attach(key);
+      }
+      return key;
+    } catch (error) {
+      if (error instanceof RecordRefused || DekdError.is(error, 'DECRYPTION_FAILED')) {
+        return undefined;
+      }
+      if (DekdError.is(error, 'KEY_DISABLED')) {
+        // A KEK above it is denied: the caller says so to those who may know, and to nobody else.
+        return index.find(kid, 0);
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Takes over rows of one name: known versions are brought up to date, and the newest that is active and authentic is
+   * loaded. A row that is refused keeps none beside it from being used, nor from being stopped.
+   */
+  async #absorb(rows: readonly KeyRecord[], share: Share): Promise<void> {
+    const { index } = this.#parts;
+    const failures: unknown[] = [];
+    let seals = false;
+    // Newest first: when the sealing version changes, the new one is known before the old one stops.
+    for (const row of rows.toReversed()) {
+      try {
+        const known = index.find(row.kid, 0);
+        if (known !== undefined) {
+          await this.#apply(known, row);
+        } else if (row.state === 'active' && !seals) {
+          await this.#load(row, share);
+        }
+        seals ||= row.state === 'active';
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    const failure = failures.find((error) => !seals || !(error instanceof RecordRefused));
+    if (failure !== undefined) {
+      throw failure;
+    }
+  }
+
+  /** Checks a row that is not known, and loads its key when its state allows use. */
+  async #load(row: KeyRecord, share: Share): Promise<LoadedKey> {
+    const { engine, cache, index, hierarchy, highWater, ledger } = this.#parts;
+    if (!canOpen(row.state) || row.parent.kind !== 'key') {
+      // Towards denial a row is believed whatever its MAC.
+      const denied = new LoadedKey(row, index.ensureFamily(row.name, row.partition), undefined, share, cache, ledger);
+      denied.checked = this.#generation;
+      index.add(denied);
+      cache.drop(denied);
+      return denied;
+    }
+    try {
+      await hierarchy.withKek(row.parent.kid, (_kek, secret) => checkRecord(engine, secret, row, highWater));
+      await highWater.raise([row]);
+      // Unwrapped and admitted in one stretch: a handle that waits would be a slot that nobody can take.
+      return await hierarchy.withKek(row.parent.kid, (kek, secret) => {
+        const other = index.find(row.kid, 0);
+        if (other !== undefined) {
+          return other;
+        }
+        const handle = cache.room(() => unwrapRecord(engine, secret, row));
+        const key = new LoadedKey(row, index.ensureFamily(row.name, row.partition), kek, share, cache, ledger);
+        ledger.resume(key);
+        key.checked = this.#generation;
+        index.add(key);
+        cache.admit(key, handle);
+        this.#setActive(key);
+        return key;
+      });
+    } catch (error) {
+      this.#report(row, error);
+      throw error;
+    }
+  }
+
+  /** Brings a known key up to date with its row. Nothing that is not authentic is taken over but a denial. */
+  async #apply(key: LoadedKey, row: KeyRecord): Promise<void> {
+    const { engine, hierarchy, highWater, log } = this.#parts;
+    if (key.parent !== undefined) {
+      await hierarchy.recheck(key.parent);
+    }
+    if (row.seq === key.record.seq && row.state === key.state) {
+      key.checked = this.#generation;
+      return;
+    }
+    const isDenial = denies(row.state, key.state);
+    try {
+      await hierarchy.withParentSecret(row, (secret) => checkRecord(engine, secret, row, highWater));
+      if (row.seq < key.record.seq) {
+        throw new RecordRefused(`the row is at seq ${row.seq}, and seq ${key.record.seq} is in use`, true);
+      }
+      if (isDenial) {
+        this.#setState(key, row.state);
+      }
+      await highWater.raise([row]);
+      key.record = row;
+      if (row.parent.kind === 'key' && toHex(row.parent.kid) !== key.parent?.id) {
+        key.parent = hierarchy.loaded(row.parent.kid) ?? key.parent;
+      }
+      this.#setState(key, row.state);
+    } catch (error) {
+      if (isDenial) {
+        if (!canOpen(row.state) || error instanceof RecordRefused) {
+          this.#setState(key, row.state);
+          log({
+            event: 'unauthenticated-denial',
+            level: 'warn',
+            key: key.name,
+            version: key.version,
+            kid: toHex(key.kid),
+            reason: `the row says ${row.state}, and is not authentic`,
+          });
+        }
+      } else {
+        this.#report(row, error);
+      }
+      if (!(error instanceof RecordRefused)) {
+        throw error;
+      }
+    }
+    key.checked = this.#generation;
+  }
+
+  #setState(key: LoadedKey, state: KeyState): void {
+    key.state = state;
+    key.usable = canOpen(state) && key.parent !== undefined;
+    if (!key.usable) {
+      this.#parts.cache.drop(key);
+    }
+    if (state === 'active') {
+      this.#setActive(key);
+    } else {
+      key.sealable = false;
+      if (key.family.active === key) {
+        key.family.active = undefined;
+      }
+    }
+  }
+
+  /** The highest active version seals, should a keystore ever show two. */
+  #setActive(key: LoadedKey): void {
+    const { family } = key;
+    if (key.state === 'active' && (family.active === undefined || family.active.version < key.version)) {
+      family.active = key;
+    }
+  }
+
+  /** Makes sure that the key's handle can be had synchronously: its KEK is in the table, and the key with it. */
+  async #attach(key: LoadedKey): Promise<void> {
+    if (!canOpen(key.state) || (key.usable && key.slot !== NO_SLOT)) {
+      return;
+    }
+    const { parent } = key.record;
+    if (parent.kind !== 'key') {
+      throw new RecordRefused('a data key hangs under a key that wraps keys');
+    }
+    await this.#parts.hierarchy.withKek(parent.kid, (kek) => {
+      key.parent = kek;
+      key.usable = canOpen(key.state);
+      key.handle();
+    });
+  }
+
+  #activeOf(name: string, partition: string, rows: readonly KeyRecord[]): LoadedKey {
+    const active = this.#parts.index.family(name, partition)?.active;
+    if (active !== undefined) {
+      return active;
+    }
+    const newest = rows.at(-1)!;
+    throw new DekdError(
+      'KEY_DISABLED',
+      newest.state === 'suspended'
+        ? `key ${name} is disabled`
+        : `key ${name} has no active version (version ${newest.version} is ${newest.state}): rotate it to make one`,
+    );
+  }
+
+  // ── keeping in step ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  #refreshSoon(family: KeyFamily): void {
+    if (this.#closed || this.#stale.has(family)) {
+      return;
+    }
+    this.#stale.add(family);
+    this.#refreshing ??= this.#refresh();
+  }
+
+  async #refresh(): Promise<void> {
+    let inSlice = 0;
+    for (;;) {
+      if (inSlice % REFRESH_SLICE === 0) {
+        // Embedded keystores answer without leaving the thread; the callers come first.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      inSlice++;
+      const [family] = this.#stale;
+      if (family === undefined) {
+        this.#refreshing = undefined;
+        return;
+      }
+      try {
+        await this.#refreshFamily(family);
+      } finally {
+        this.#stale.delete(family);
+      }
+    }
+  }
+
+  /** Reads the rows of a family again. When the keystore does not answer, what is known goes on. */
+  async #refreshFamily(family: KeyFamily): Promise<void> {
+    const { keystore, log } = this.#parts;
+    const keys = [...family.keys.values()];
+    try {
+      const rows = await keystore.versions(family.name, family.partition, 'seal');
+      const seals = family.active !== undefined;
+      const share = family.active?.share ?? keys[0]?.share ?? '';
+      await this.#absorb(seals ? rows : rows.filter((row) => family.keys.has(row.version)), share);
+      for (const key of keys) {
+        if (key.checked !== this.#generation && !rows.some((row) => row.version === key.version)) {
+          log({ event: 'record-missing', level: 'error', key: key.name, version: key.version, kid: toHex(key.kid) });
+        }
+      }
+    } catch (error) {
+      if (!(error instanceof RecordRefused)) {
+        log({ event: 'refresh-failed', level: 'warn', key: family.name, partition: family.partition, error });
+      }
+    } finally {
+      for (const key of keys) {
+        key.checked = this.#generation;
+      }
+    }
+  }
+
+  #stopBelow(kek: Kek): void {
+    for (const key of this.#parts.index.keys()) {
+      if (key.parent === kek) {
+        key.usable = false;
+        key.sealable = false;
+        this.#parts.cache.drop(key);
+      }
+    }
+  }
+
+  /** What a caller is told who names a key whose row is refused; the reason is the operator's. */
+  #notUsable(error: unknown): unknown {
+    return error instanceof RecordRefused
+      ? new DekdError('KEYSTORE_UNAVAILABLE', 'the keystore holds a record that is refused', { reason: error.reason })
+      : error;
+  }
+
+  #report(row: KeyRecord, error: unknown): void {
+    if (error instanceof RecordRefused) {
+      this.#parts.log({
+        event: error.isRollback ? 'rollback-refused' : 'record-refused',
+        level: 'error',
+        key: row.name,
+        partition: row.partition,
+        version: row.version,
+        kid: toHex(row.kid),
+        reason: error.reason,
+      });
+    }
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) {
+      throw new DekdError('SHUTTING_DOWN', 'the keyring is closed');
+    }
+  }
+}
+
+function isOutage(error: unknown): boolean {
+  return DekdError.is(error, 'KEYSTORE_UNAVAILABLE') || DekdError.is(error, 'KMS_UNAVAILABLE');
+}

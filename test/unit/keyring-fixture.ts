@@ -1,0 +1,156 @@
+import { closeSync, openSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
+import { NodeEngine } from '../../src/crypto/node.ts';
+import { InlineCustody } from '../../src/custody/inline.ts';
+import type { DataKey, Keyring } from '../../src/keyring/keyring.ts';
+import type { KeyringEvent } from '../../src/keyring/keyring-event.ts';
+import { createKeyring, type KeyringOptions } from '../../src/keyring/open-keyring.ts';
+import type { Keystore } from '../../src/keystores/keystore.ts';
+import { MemoryKeystore } from '../../src/keystores/memory.ts';
+
+export interface WorldOptions extends Partial<Omit<KeyringOptions, 'engine' | 'custody' | 'log'>> {
+  readonly keystore?: Keystore;
+  readonly capacity?: number;
+  readonly keyFile?: string;
+  readonly formerly?: readonly string[];
+  readonly extraRoots?: readonly string[];
+}
+
+/** One agent's keys: engine, root, keystore and keyring, as they are put together at start. */
+export interface World {
+  readonly engine: NodeEngine;
+  readonly custody: InlineCustody;
+  readonly keyring: Keyring;
+  readonly keystore: Keystore;
+  readonly events: KeyringEvent[];
+  seal(key: DataKey, text: string): Uint8Array;
+  /** The plaintext, or undefined when the token is of no known key. */
+  open(token: Uint8Array): Promise<string | undefined>;
+  sealed(name: string, text: string, partition?: string): Promise<Uint8Array>;
+  close(): Promise<void>;
+}
+
+export class Sandbox {
+  readonly folder: string;
+  readonly #worlds: World[] = [];
+
+  private constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  static async make(): Promise<Sandbox> {
+    const sandbox = new Sandbox(await mkdtemp(join(tmpdir(), 'dekd-keyring-')));
+    sandbox.writeRoot('root.key');
+    return sandbox;
+  }
+
+  path(name: string): string {
+    return join(this.folder, name);
+  }
+
+  writeRoot(name: string): string {
+    const engine = new NodeEngine({ capacity: 1 });
+    const fd = openSync(this.path(name), 'wx', 0o600);
+    engine.writeRootKey(fd);
+    closeSync(fd);
+    engine.close();
+    return this.path(name);
+  }
+
+  async world(options: WorldOptions = {}): Promise<World> {
+    const { keystore = new MemoryKeystore(), capacity, keyFile, formerly, extraRoots = [], ...rest } = options;
+    const engine = new NodeEngine(capacity === undefined ? {} : { capacity });
+    const events: KeyringEvent[] = [];
+    const custody = await InlineCustody.open({
+      engine,
+      roots: [
+        {
+          name: 'local',
+          kind: 'local',
+          keyFile: keyFile ?? this.path('root.key'),
+          allowLocalRoot: true,
+          ...(formerly === undefined ? {} : { formerly }),
+        },
+        ...extraRoots.map((name) => ({ name, kind: 'local' as const, keyFile: this.path(name), allowLocalRoot: true })),
+      ],
+      keystore,
+      warn: () => undefined,
+    });
+    let keyring: Keyring;
+    try {
+      keyring = await createKeyring({
+        engine,
+        custody,
+        service: 'default',
+        node: 'test',
+        definitions: [],
+        ...rest,
+        log: (event) => events.push(event),
+      });
+    } catch (error) {
+      await custody.close();
+      engine.close();
+      throw error;
+    }
+    const world: World = {
+      engine,
+      custody,
+      keyring,
+      keystore,
+      events,
+      seal(key, text) {
+        const input = new TextEncoder().encode(text);
+        const token = new Uint8Array(input.length + TOKEN_OVERHEAD);
+        engine.seal(key.handle(), input, 0, 0, 0, input.length, token, 0);
+        key.used(1, input.length);
+        return token;
+      },
+      async open(token) {
+        const kid = token.slice(2, 18);
+        const key = keyring.opening(token, 2) ?? (await keyring.prepareOpening(kid, 'caller'));
+        if (key === undefined) {
+          return undefined;
+        }
+        const output = new Uint8Array(token.length - TOKEN_OVERHEAD);
+        return engine.open(key.handle(), token, 0, 0, 0, token.length, output, 0)
+          ? new TextDecoder().decode(output)
+          : undefined;
+      },
+      async sealed(name, text, partition = '') {
+        const key =
+          keyring.sealing(name, partition) ??
+          (await keyring.prepareSealing(name, partition, 'caller', () => undefined));
+        return world.seal(key, text);
+      },
+      async close() {
+        await keyring.close();
+        await custody.close();
+        engine.close();
+      },
+    };
+    this.#worlds.push(world);
+    return world;
+  }
+
+  async cleanUp(): Promise<void> {
+    await Promise.allSettled(this.#worlds.map((world) => world.close()));
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A clock that stands still until it is told. */
+export class FakeClock {
+  wall = 1_800_000_000_000;
+  elapsed = 0;
+
+  wallMs(): number {
+    return this.wall;
+  }
+
+  elapsedMs(): number {
+    return this.elapsed;
+  }
+}
