@@ -1,0 +1,66 @@
+/** The configuration of `dekd dev`. */
+import { join, resolve } from 'node:path';
+import { agentSocketPath } from '../protocol/socket-paths.ts';
+import type { PolicyRule } from './config.ts';
+import type { Environment } from './environment.ts';
+import { devStateFolder, surroundings } from './paths.ts';
+import { configOf, type LoadedConfig } from './resolve.ts';
+
+/** Without uid: whoever can open the socket, also where the kernel's word on callers cannot be had. */
+const DEV_RULE: PolicyRule = {
+  name: 'dev',
+  callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'] },
+  keys: ['*'],
+  partitions: ['*'],
+  operations: ['encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo'],
+  create: { max: Number.POSITIVE_INFINITY },
+};
+
+/** What `dekd dev` was asked for. */
+export interface DevOptions {
+  /** Path of the data socket; default the first place a client looks. */
+  readonly socket?: string | undefined;
+  /** Folder that keeps root key and keystore. */
+  readonly state?: string | undefined;
+  /** Keep nothing: a root key drawn at start, keys in memory. */
+  readonly ephemeral?: boolean | undefined;
+  /** Root key file to use instead of the one in the state folder; must be there. */
+  readonly rootKeyFile?: string | undefined;
+  /** Default process.env. */
+  readonly env?: Environment;
+  /** Whether the log goes to a person at a terminal. */
+  readonly terminal?: boolean | undefined;
+}
+
+/**
+ * What `dekd dev` uses: one person's agent, reachable by that person only (0600 in a 0700 folder), which may do
+ * everything and creates keys on first use. Variables apply, a file does not. @throws ConfigError
+ */
+export function devConfig(options: DevOptions = {}): LoadedConfig {
+  const ephemeral = options.ephemeral ?? false;
+  const { DEKD_STATE: namedState, ...others } = options.env ?? process.env;
+  const env: Environment = ephemeral || namedState === undefined ? others : { ...others, DEKD_STATE: namedState };
+  const state = ephemeral ? undefined : resolve(options.state ?? (namedState || devStateFolder(env)));
+  const socket = resolve(options.socket ?? agentSocketPath(surroundings(env), 'dev'));
+  const ownKeyFile = options.rootKeyFile === undefined && state !== undefined ? join(state, 'root.key') : undefined;
+  const keyFile = options.rootKeyFile ?? ownKeyFile;
+  const raw = {
+    ...(state === undefined ? {} : { state }),
+    engine: 'auto',
+    memory: { level: 'heap', allowInsecureMemory: true },
+    socket: { path: socket, mode: '0600', allowOwnUid: true },
+    roots: {
+      dev: { provider: 'local', allowLocalRoot: true, ...(keyFile === undefined ? {} : { keyFile: resolve(keyFile) }) },
+    },
+    keystore: { kind: ephemeral ? 'memory' : 'sqlite' },
+    log: { format: options.terminal ? 'text' : 'json' },
+  };
+  // The socket option says where, over what the variables say.
+  const flags = {
+    ...(options.socket === undefined ? {} : { 'socket.path': socket }),
+    ...(options.state === undefined || ephemeral ? {} : { state }),
+  };
+  const source = { raw: raw as Record<string, unknown>, locate: () => 'dekd dev' };
+  const { config, warnings } = configOf(source, env, flags, { ownKeyFile, rule: DEV_RULE });
+  return { config, warnings, file: undefined };
+}

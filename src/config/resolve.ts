@@ -1,0 +1,250 @@
+/**
+ * From what a file, variables and flags say (each over the one before) to a Config, or to one ConfigError with everything
+ * that is wrong. Knows nothing of YAML, which `dekd dev` then need not load.
+ */
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { type BaseIssue, safeParse } from 'valibot';
+import { agentSocketPath } from '../protocol/socket-paths.ts';
+import { findings } from './checks.ts';
+import type { Config, KeyDefinition, PolicyRule, RotationLimits } from './config.ts';
+import { type Environment, type Override, readEnvironment, settableKeys, valueOfText } from './environment.ts';
+import { adminSocketPath, surroundings } from './paths.ts';
+import { ConfigError, type ConfigProblem, nearestName, shownValue } from './problems.ts';
+import { type FileConfig, fileSchema } from './schema.ts';
+import { keysBelow } from './schema-walk.ts';
+
+/** Position of a key: names of keys and indexes of lists. */
+export type KeyPath = readonly (string | number)[];
+
+/** Flags by the dotted path of the key they set: `{ 'socket.path': './agent.sock' }`. */
+export type Flags = Readonly<Record<string, string | number | boolean | undefined>>;
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** The file read; undefined when there was none. */
+  readonly file: string | undefined;
+  /** What a person should hear of and that stops nothing. */
+  readonly warnings: readonly string[];
+}
+
+/** A configuration before its checks, and where each of its keys was said. */
+export interface RawSource {
+  readonly raw: Record<string, unknown>;
+  locate(path: KeyPath): string;
+}
+
+/**
+ * The finished configuration.
+ * @param dev absent for `dekd run`
+ * @throws ConfigError with everything that is wrong
+ */
+export function configOf(source: RawSource, env: Environment, flags: Flags, dev: DevMarks | undefined) {
+  const problems: ConfigProblem[] = [];
+  const warnings: string[] = [];
+  const { raw } = source;
+  const roots = isMapping(raw.roots) ? Object.keys(raw.roots) : [];
+  const overrides = [...readEnvironment(env, roots, problems, warnings), ...readFlags(flags, roots, problems)];
+  const said = new Map<string, string>();
+  for (const override of overrides) {
+    lay(raw, override);
+    said.set(override.path.join('.'), override.source);
+  }
+  const whereSaid = (path: KeyPath): string => said.get(path.join('.')) ?? source.locate(path);
+
+  const parsed = safeParse(fileSchema, raw);
+  if (!parsed.success) {
+    problems.push(...distinct(parsed.issues.map((issue) => problemOf(issue, whereSaid))));
+    throw new ConfigError(problems);
+  }
+  const config = resolveConfig(parsed.output, env, dev, problems);
+  problems.push(
+    ...findings(config, env).map(({ path, message }) => ({ path: dotted(path), source: whereSaid(path), message })),
+  );
+  if (problems.length > 0) {
+    throw new ConfigError(problems);
+  }
+  return { config, warnings };
+}
+
+function readFlags(flags: Flags, roots: readonly string[], problems: ConfigProblem[]): Override[] {
+  const known = new Map(settableKeys(roots).map((key) => [key.path.join('.'), key]));
+  const overrides: Override[] = [];
+  for (const [name, value] of Object.entries(flags)) {
+    const key = known.get(name);
+    if (value === undefined) {
+      continue;
+    }
+    if (!key) {
+      const near = nearestName(name, known.keys());
+      problems.push({ path: name, source: 'flag', message: `unknown key${near ? `; did you mean ${near}?` : ''}` });
+      continue;
+    }
+    const read = typeof value === 'string' ? valueOfText(value, key.node.doc.reader!.kind) : value;
+    overrides.push({ path: key.path, value: read, source: 'flag' });
+  }
+  return overrides;
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function lay(raw: Record<string, unknown>, { path, value }: Override): void {
+  let target = raw;
+  for (const step of path.slice(0, -1)) {
+    const next = target[step];
+    if (isMapping(next)) {
+      target = next;
+    } else if (next === undefined || next === null) {
+      const made: Record<string, unknown> = {};
+      target[step] = made;
+      target = made;
+    } else {
+      // The file has something that is no section here: the check of its type reports that.
+      return;
+    }
+  }
+  target[path.at(-1)!] = value;
+}
+
+function dotted(path: KeyPath): string {
+  return path.reduce<string>(
+    (text, step) => (typeof step === 'number' ? `${text}[${step}]` : text === '' ? step : `${text}.${step}`),
+    '',
+  );
+}
+
+/** In the order of the lines, each said once. */
+function distinct(problems: ConfigProblem[]): ConfigProblem[] {
+  const line = ({ source }: ConfigProblem): number => Number(/:(\d+)$/.exec(source)?.[1] ?? 0);
+  const byText = new Map(problems.map((problem) => [`${problem.path} ${problem.message}`, problem]));
+  return [...byText.values()].sort((a, b) => line(a) - line(b));
+}
+
+function problemOf(issue: BaseIssue<unknown>, whereSaid: (path: KeyPath) => string): ConfigProblem {
+  const path = (issue.path ?? []).map((step) => step.key as string | number);
+  const problem = { path: dotted(path), source: whereSaid(path) };
+  const name = String(path.at(-1));
+  const holder = issue.path?.at(-1)?.input;
+  if (issue.expected === 'never' && Array.isArray(holder)) {
+    const at = path.slice(0, -1);
+    return { path: dotted(at), source: whereSaid(at), message: 'expected a mapping of keys, found a list' };
+  }
+  if (issue.type === 'strict_object' && issue.expected === 'never') {
+    const near = nearestName(name, keysBelow(path.slice(0, -1))?.keys() ?? []);
+    return { ...problem, message: `unknown key${near ? `; did you mean ${near}?` : ''}` };
+  }
+  if (issue.received === 'undefined' && issue.type === 'strict_object') {
+    return { ...problem, message: 'is missing' };
+  }
+  const expected = issue.message.startsWith('expected ')
+    ? issue.message
+    : `expected ${issue.type === 'array' ? 'a list' : 'a mapping of keys'}`;
+  return { ...problem, message: `${expected}, found ${shownValue(issue.input)}` };
+}
+
+/** What marks the configuration of `dekd dev`. */
+export interface DevMarks {
+  /** Root key file that is made when it is absent; any other must be there. */
+  readonly ownKeyFile: string | undefined;
+  /** The only rule. */
+  readonly rule: PolicyRule;
+}
+
+/** Fills in what depends on the surroundings. */
+function resolveConfig(
+  file: FileConfig,
+  env: Environment,
+  dev: DevMarks | undefined,
+  problems: ConfigProblem[],
+): Config {
+  const socketPath = file.socket.path ?? agentSocketPath(surroundings(env), 'run');
+  const roots = Object.entries(file.roots).map(([name, root]) => ({
+    name,
+    provider: root.provider,
+    keyFile: root.keyFile,
+    keyDescriptor: root.keyDescriptor,
+    allowLocalRoot: root.allowLocalRoot,
+    formerly: root.formerly,
+    createKeyFile: root.keyFile !== undefined && root.keyFile === dev?.ownKeyFile,
+    ephemeral: dev !== undefined && root.keyFile === undefined && root.keyDescriptor === undefined,
+  }));
+  const { kind, acceptLoss } = file.keystore;
+  const defaultKeystorePath =
+    kind === 'sqlite' && file.state !== undefined ? join(file.state, 'keystore.sqlite') : undefined;
+  return {
+    dev: dev !== undefined,
+    service: file.service,
+    node: file.node ?? hostname(),
+    state: file.state,
+    engine: file.engine,
+    memory: file.memory,
+    randomness: file.randomness,
+    socket: {
+      path: socketPath,
+      group: file.socket.group === undefined ? undefined : groupNumber(file.socket.group, problems),
+      mode: file.socket.mode,
+      allowOwnUid: file.socket.allowOwnUid,
+    },
+    admin: { path: file.admin.path ?? adminSocketPath(socketPath) },
+    limits: file.limits,
+    roots,
+    defaultRoot: file.defaultRoot ?? (roots.length === 1 ? roots[0]!.name : ''),
+    keystore: { kind, path: file.keystore.path ?? defaultKeystorePath, acceptLoss },
+    keys: file.keys.map((definition) => ({
+      name: definition.name,
+      keyContext: definition.keyContext,
+      requiredContext: definition.requiredContext,
+      rotation: rotationOf(definition.rotation, file.rotation),
+    })),
+    rotation: file.rotation,
+    policy: {
+      rules: dev
+        ? [dev.rule]
+        : file.policy.rules.map((rule) => ({
+            ...rule,
+            callers: {
+              uid: rule.callers.uid,
+              gid: rule.callers.gid,
+              groups: rule.callers.groups,
+              socket: rule.callers.socket,
+            },
+          })),
+    },
+    log: file.log,
+  };
+}
+
+function rotationOf(own: FileConfig['keys'][number]['rotation'], common: RotationLimits): KeyDefinition['rotation'] {
+  return {
+    age: own.age ?? common.age,
+    messages: own.messages ?? common.messages,
+    bytes: own.bytes ?? common.bytes,
+  };
+}
+
+/** The number of a group, from /etc/group where it is named. */
+function groupNumber(group: string | number, problems: ConfigProblem[]): number | undefined {
+  if (typeof group === 'number') {
+    return group;
+  }
+  let lines: string[] = [];
+  try {
+    lines = readFileSync('/etc/group', 'utf8').split('\n');
+  } catch {
+    // Without the file no name is known; the problem below says so.
+  }
+  const line = lines.find((entry) => entry.startsWith(`${group}:`));
+  const number = Number(line?.split(':')[2]);
+  if (!Number.isSafeInteger(number)) {
+    problems.push({
+      path: 'socket.group',
+      source: '/etc/group',
+      message: `no group ${JSON.stringify(group)}; give its number`,
+    });
+    return undefined;
+  }
+  return number;
+}

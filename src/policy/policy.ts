@@ -1,0 +1,316 @@
+/**
+ * Who may do what. Rules are compiled once; a caller is what the kernel says of a connection, and its answers are
+ * remembered per (key, partition), so that the question costs two map look-ups on the way of a request.
+ *
+ * Default deny. A denial has one text, the same for a key that does not exist; its reason names the rule that would
+ * allow the call.
+ */
+import type { Operation, PolicyRule, SocketName } from '../config/config.ts';
+import { ConfigError, type ConfigProblem } from '../config/problems.ts';
+import { DekdError } from '../errors.ts';
+import { compileGlob } from './glob.ts';
+import { explainDenial } from './remedy.ts';
+
+/** What the kernel says of a connection, and the socket it came through. */
+export interface Peer {
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
+  readonly socket: SocketName;
+}
+
+/** One kind of caller; every connection of the same uid, gid, groups and socket has the same. */
+export interface Caller {
+  /** On whose behalf keys are loaded, e.g. `uid:1000`. */
+  readonly share: string;
+  /** Whether some rule grants `operation`. No allocation when asked before. */
+  allows(operation: Operation, key: string, partition: string): boolean;
+  /** @throws PERMISSION_DENIED, the same for a key that does not exist; its reason holds the rule that would allow it */
+  authorize(operation: Operation, key: string, partition: string): void;
+  /** Whether some rule lets this caller make the key on first use, its cap aside. */
+  mayCreate(key: string, partition: string): boolean;
+  /**
+   * Charges the creation of a key on first use to a rule that grants it. Asking again for the same key is free, so a
+   * creation that failed may be tried again.
+   * @throws KEY_NOT_FOUND to a caller that may encrypt with the key but not create it; PERMISSION_DENIED to any other,
+   * and when the cap of every rule that grants creation is reached
+   */
+  authorizeCreate(key: string, partition: string): void;
+}
+
+export interface Policy {
+  /** @throws UNAUTHENTICATED for the overflow uid */
+  callerFor(peer: Peer): Caller;
+  /** Whether callers under the agent's own uid can be admitted: such a caller can read the agent's files. */
+  readonly sameUid: boolean;
+}
+
+export interface PolicyOptions {
+  /** Whether the addon is loaded: without it the kernel is not asked, and every caller counts as the own uid. */
+  readonly native: boolean;
+  readonly ownUid: number;
+  /** `dekd dev`, or an agent that a client spawned for itself. */
+  readonly dev: boolean;
+  /** `socket.allowOwnUid`. */
+  readonly allowOwnUid: boolean;
+}
+
+/** What every denial says. */
+export const NOT_ALLOWED_TEXT = 'no such key, or not allowed';
+
+/** The kernel's stand-in for a uid that has no number in this user namespace: it names nobody. */
+export const OVERFLOW_UID = 65_534;
+
+const BITS = { encrypt: 1, decrypt: 2, reencrypt: 4, anyKey: 8, keyInfo: 16 } as const satisfies Record<
+  Operation,
+  number
+>;
+const CREATE_BIT = 32;
+
+/** Answers remembered for one caller; the map is dropped when it is full. */
+const MAX_ANSWERS = 4096;
+/** Longest key and partition, together, whose answer is remembered: names come from callers. */
+const MAX_REMEMBERED_NAME = 512;
+/** Callers remembered; the map is dropped when it is full, connections keep theirs. */
+const MAX_CALLERS = 1024;
+
+interface CompiledRule {
+  readonly rule: PolicyRule;
+  readonly bits: number;
+  matchesKey(key: string): boolean;
+  matchesPartition(partition: string): boolean;
+  /** What has been charged, as `key NUL partition`; never more than `create.max`. */
+  readonly created: Set<string>;
+}
+
+/** @throws ConfigError when the rules cannot be honoured as they are */
+export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptions): Policy {
+  const problems = rules.flatMap((rule, index) => ruleProblems(rule, index, options));
+  if (options.ownUid === OVERFLOW_UID) {
+    const message = `the agent runs as uid ${OVERFLOW_UID}, which stands for every unknown user; run it as another`;
+    problems.push({ path: '', source: '', message });
+  }
+  if (problems.length > 0) {
+    throw new ConfigError(problems);
+  }
+  return new CompiledPolicy(rules.map(compileRule), options);
+}
+
+function ruleProblems(rule: PolicyRule, index: number, options: PolicyOptions): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  const problem = (field: string, message: string): void => {
+    const path = `policy.rules[${index}].callers${field}`;
+    problems.push({ path, source: '', message: `rule ${JSON.stringify(rule.name)} ${message}` });
+  };
+  const named = (['uid', 'gid', 'groups'] as const).filter((field) => rule.callers[field] !== undefined);
+  if (!options.native && named.length > 0) {
+    problem(
+      '',
+      `names ${named.join(', ')}, which only the native engine can tell: build the addon, or remove them and let the permissions of the socket decide`,
+    );
+  }
+  for (const field of named) {
+    if (rule.callers[field]!.includes(OVERFLOW_UID)) {
+      problem(`.${field}`, `names ${OVERFLOW_UID}, which stands for everyone without a number here; name another`);
+    }
+  }
+  if (options.native && !options.dev && !options.allowOwnUid && admitsOwnUid(rule, options)) {
+    problem(
+      '.uid',
+      `admits uid ${options.ownUid}, the agent's own, and such a caller can read the agent's files: run the agent under a uid of its own, or set socket.allowOwnUid: true`,
+    );
+  }
+  return problems;
+}
+
+function admitsOwnUid({ callers }: PolicyRule, { ownUid }: PolicyOptions): boolean {
+  return (callers.uid?.includes(ownUid) ?? false) && callers.socket.includes('data');
+}
+
+function compileRule(rule: PolicyRule): CompiledRule {
+  const operations = rule.operations.reduce((bits, operation) => bits | BITS[operation], 0);
+  return {
+    rule,
+    bits: rule.create === false ? operations : operations | CREATE_BIT,
+    matchesKey: anyGlob(rule.keys),
+    matchesPartition: anyGlob(rule.partitions),
+    created: new Set(),
+  };
+}
+
+function anyGlob(patterns: readonly string[]): (name: string) => boolean {
+  const globs = patterns.map(compileGlob);
+  return (name) => globs.some((matches) => matches(name));
+}
+
+class CompiledPolicy implements Policy {
+  readonly sameUid: boolean;
+  readonly #rules: readonly CompiledRule[];
+  readonly #options: PolicyOptions;
+  readonly #callers = new Map<string, CompiledCaller>();
+
+  constructor(rules: readonly CompiledRule[], options: PolicyOptions) {
+    this.#rules = rules;
+    this.#options = options;
+    this.sameUid =
+      !options.native ||
+      rules.some(({ rule }) => rule.callers.socket.includes('data') && this.#admitsUid(rule, options.ownUid));
+  }
+
+  callerFor(peer: Peer): Caller {
+    if (peer.uid === OVERFLOW_UID) {
+      throw new DekdError('UNAUTHENTICATED', 'the caller is not known', {
+        reason: `the caller has the overflow uid ${OVERFLOW_UID}: its uid has no number in the agent's user namespace, so it could be anybody; run both in one user namespace, or map the uid`,
+      });
+    }
+    const identity = `${peer.socket}/${peer.uid}/${peer.gid}/${peer.groups.join(',')}`;
+    let caller = this.#callers.get(identity);
+    if (!caller) {
+      caller = new CompiledCaller(
+        this.#rules.filter(({ rule }) => this.#admits(rule, peer)),
+        peer,
+        this.#options,
+      );
+      if (this.#callers.size >= MAX_CALLERS) {
+        this.#callers.clear();
+      }
+      this.#callers.set(identity, caller);
+    }
+    return caller;
+  }
+
+  #admits({ callers }: PolicyRule, peer: Peer): boolean {
+    return (
+      callers.socket.includes(peer.socket) &&
+      this.#admitsUid({ callers }, peer.uid) &&
+      (callers.gid === undefined || callers.gid.includes(peer.gid)) &&
+      (callers.groups === undefined || callers.groups.some((group) => peer.groups.includes(group)))
+    );
+  }
+
+  /**
+   * A rule that names no uid means any but the agent's own: pods often give every container one group, and the agent's
+   * own uid must not come in by that.
+   */
+  #admitsUid({ callers }: Pick<PolicyRule, 'callers'>, uid: number): boolean {
+    if (callers.uid !== undefined) {
+      return callers.uid.includes(uid);
+    }
+    const { native, dev, allowOwnUid, ownUid } = this.#options;
+    return uid !== ownUid || !native || dev || allowOwnUid;
+  }
+}
+
+class CompiledCaller implements Caller {
+  readonly share: string;
+  readonly #rules: readonly CompiledRule[];
+  readonly #peer: Peer;
+  readonly #options: PolicyOptions;
+  /** Key → partition → bits granted. */
+  readonly #answers = new Map<string, Map<string, number>>();
+  #answerCount = 0;
+
+  constructor(rules: readonly CompiledRule[], peer: Peer, options: PolicyOptions) {
+    this.share = `uid:${peer.uid}`;
+    this.#rules = rules;
+    this.#peer = peer;
+    this.#options = options;
+  }
+
+  allows(operation: Operation, key: string, partition: string): boolean {
+    return (this.#granted(key, partition) & BITS[operation]) !== 0;
+  }
+
+  authorize(operation: Operation, key: string, partition: string): void {
+    if ((this.#granted(key, partition) & BITS[operation]) === 0) {
+      throw this.#denial([operation], key, partition);
+    }
+  }
+
+  mayCreate(key: string, partition: string): boolean {
+    return (this.#granted(key, partition) & (CREATE_BIT | BITS.encrypt)) === (CREATE_BIT | BITS.encrypt);
+  }
+
+  authorizeCreate(key: string, partition: string): void {
+    const granted = this.#granted(key, partition);
+    if ((granted & BITS.encrypt) === 0) {
+      throw this.#denial(['encrypt'], key, partition);
+    }
+    if ((granted & CREATE_BIT) === 0) {
+      const { reason } = this.#denial(['encrypt', 'create'], key, partition);
+      throw new DekdError('KEY_NOT_FOUND', 'no such key', reason === undefined ? {} : { reason });
+    }
+    const creating = this.#rules.filter(
+      (rule) => (rule.bits & CREATE_BIT) !== 0 && rule.matchesKey(key) && rule.matchesPartition(partition),
+    );
+    const entry = `${key}\u0000${partition}`;
+    if (!creating.some((rule) => charge(rule, entry))) {
+      const caps = creating.map(
+        ({ rule }) => `rule ${JSON.stringify(rule.name)} has made ${rule.create === false ? 0 : rule.create.max}`,
+      );
+      throw new DekdError('PERMISSION_DENIED', 'the limit of keys made on first use is reached', {
+        reason: `${caps.join(', ')}; raise create.max there, or make the key with \`dekd keys create\``,
+      });
+    }
+  }
+
+  #granted(key: string, partition: string): number {
+    return this.#answers.get(key)?.get(partition) ?? this.#decide(key, partition);
+  }
+
+  #decide(key: string, partition: string): number {
+    let bits = 0;
+    // Names that begin with a dot are those of key-encryption keys; no rule reaches them.
+    if (!key.startsWith('.')) {
+      for (const rule of this.#rules) {
+        if (rule.matchesKey(key) && rule.matchesPartition(partition)) {
+          bits |= rule.bits;
+        }
+      }
+    }
+    if (key.length + partition.length <= MAX_REMEMBERED_NAME) {
+      this.#remember(key, partition, bits);
+    }
+    return bits;
+  }
+
+  #remember(key: string, partition: string, bits: number): void {
+    if (this.#answerCount >= MAX_ANSWERS) {
+      this.#answers.clear();
+      this.#answerCount = 0;
+    }
+    let partitions = this.#answers.get(key);
+    if (!partitions) {
+      partitions = new Map();
+      this.#answers.set(key, partitions);
+    }
+    partitions.set(partition, bits);
+    this.#answerCount++;
+  }
+
+  #denial(wanted: readonly (Operation | 'create')[], key: string, partition: string): DekdError {
+    const reason = explainDenial({
+      peer: this.#peer,
+      native: this.#options.native,
+      ownUid: this.#options.ownUid,
+      allowOwnUid: this.#options.allowOwnUid || this.#options.dev,
+      wanted,
+      key,
+      partition,
+    });
+    return new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, { reason });
+  }
+}
+
+function charge({ rule, created }: CompiledRule, entry: string): boolean {
+  const max = rule.create === false ? 0 : rule.create.max;
+  if (max === Number.POSITIVE_INFINITY || created.has(entry)) {
+    return true;
+  }
+  if (created.size >= max) {
+    return false;
+  }
+  created.add(entry);
+  return true;
+}

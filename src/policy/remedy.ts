@@ -1,0 +1,73 @@
+/** What an operator reads about a denial: who was denied what, and the rule that would allow exactly that. */
+import type { Operation } from '../config/config.ts';
+import type { Peer } from './policy.ts';
+
+export interface Denial {
+  readonly peer: Peer;
+  readonly native: boolean;
+  readonly ownUid: number;
+  /** Whether the own uid can be admitted as the configuration is. */
+  readonly allowOwnUid: boolean;
+  readonly wanted: readonly (Operation | 'create')[];
+  readonly key: string;
+  readonly partition: string;
+}
+
+/** Longest name shown; a longer one has no remedy, since no key can have it. */
+const MAX_SHOWN = 256;
+
+/** The reason of a denial: one line that says what was denied, and the YAML of a rule that allows it and nothing else. */
+export function explainDenial(denial: Denial): string {
+  const { peer, native, wanted, key, partition } = denial;
+  const who = native ? `uid ${peer.uid} gid ${peer.gid} groups [${peer.groups.join(', ')}]` : 'the caller';
+  const what = `${wanted.join(' and ')} key ${quoted(key)}${partition === '' ? '' : ` of partition ${quoted(partition)}`}`;
+  const denied = `no rule lets ${who} on the ${peer.socket} socket ${what}`;
+  const obstacle = obstacleOf(denial);
+  return obstacle === undefined
+    ? `${denied}; this one would, under policy.rules:\n${ruleText(denial)}`
+    : `${denied}; ${obstacle}`;
+}
+
+/** Why no rule can or should be offered: one made from the names a caller sent must not grant more than those. */
+function obstacleOf({ key, partition, peer, native, ownUid, allowOwnUid }: Denial): string | undefined {
+  if (key.startsWith('.')) {
+    return 'names that begin with a dot are reserved, and no rule reaches them';
+  }
+  if (key.includes('*') || partition.includes('*')) {
+    return 'no rule can name this alone, since * stands for any run of characters';
+  }
+  if (key === '' || key.length > MAX_SHOWN || partition.length > MAX_SHOWN) {
+    return 'no key has such a name';
+  }
+  if (native && peer.uid === ownUid && !allowOwnUid) {
+    return `uid ${ownUid} is the agent's own, which no rule may admit unless socket.allowOwnUid is true; run the agent or the caller under another uid`;
+  }
+  return undefined;
+}
+
+function ruleText({ peer, native, wanted, key, partition }: Denial): string {
+  const callers = [
+    ...(native ? [`uid: ${peer.uid}`, `gid: ${peer.gid}`] : []),
+    ...(peer.socket === 'data' ? [] : [`socket: ${peer.socket}`]),
+  ];
+  const operations = wanted.filter((word) => word !== 'create');
+  const needed =
+    operations.includes('anyKey') && !operations.includes('decrypt') ? ['decrypt', ...operations] : operations;
+  return [
+    `  - name: ${quoted(`${native ? `uid-${peer.uid}` : 'callers'}-${wanted.join('-')}-${key}`.slice(0, 64))}`,
+    ...(callers.length === 0 ? [] : [`    callers: { ${callers.join(', ')} }`]),
+    `    keys: [${quoted(key)}]`,
+    `    partitions: [${quoted(partition)}]`,
+    `    operations: [${needed.join(', ')}]`,
+    ...(wanted.includes('create') ? ['    create: { max: 1 }'] : []),
+  ].join('\n');
+}
+
+/** JSON's quoting, which YAML 1.2 reads alike, with everything but printable ASCII escaped: it goes to logs and terminals. */
+function quoted(name: string): string {
+  const shown = name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
+  return JSON.stringify(shown).replace(
+    /[^\x20-\x7e]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}

@@ -1,0 +1,76 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { parseConfig } from '../../src/config/load.ts';
+import { renderReference, renderSample } from '../../src/config/sample.ts';
+import { type SchemaNode, schemaTree } from '../../src/config/schema-walk.ts';
+
+/** Takes every key out of its comment: `#key:` and `#- key:`, never `# prose`. */
+function switchedOn(sample: string): string {
+  return sample.replace(/^( *)#(?=[^ #\n])/gm, '$1');
+}
+
+function leaves(keys: ReadonlyMap<string, SchemaNode>): [string, SchemaNode][] {
+  return [...keys].flatMap(([name, node]): [string, SchemaNode][] =>
+    node.shape === 'leaf' ? [[name, node]] : leaves(node.children),
+  );
+}
+
+describe('the sample', () => {
+  const sample = renderSample();
+  const enough = {
+    flags: { state: '/s' },
+    env: { ENCRYPTION_PROVIDER: 'local', DEKD_ROOTS_LOCAL_KEY_FILE: '/k', DEKD_ROOTS_LOCAL_ALLOW_LOCAL_ROOT: 'true' },
+  };
+
+  it('says nothing but defaults as it stands', () => {
+    expect(parseConfig(sample, enough)).toEqual(parseConfig('', enough));
+  });
+
+  it('is a whole configuration when everything is switched on', () => {
+    const all = switchedOn(sample)
+      .replace('allowLocalRoot: false', 'allowLocalRoot: true')
+      .replace(/^ *keyDescriptor:.*\n/m, '')
+      .replace('group: dekd', 'group: 0');
+    const { config } = parseConfig(all);
+    expect(config.roots).toHaveLength(1);
+    expect(config.policy.rules[0]).toMatchObject({
+      name: 'shop',
+      callers: { uid: [1000], groups: [2000, 2001] },
+      keys: ['customers', 'orders-*'],
+    });
+    expect(config.keys[0]).toMatchObject({ name: 'customers*', rotation: { age: 30 * 86_400_000 } });
+  });
+
+  it('has every key of the schema, each with its meaning and danger', () => {
+    const lines = sample.split('\n').map((line) => line.trim());
+    const text = lines
+      .filter((line) => line.startsWith('# '))
+      .map((line) => line.slice(2))
+      .join(' ');
+    for (const [name, { doc }] of leaves(schemaTree)) {
+      expect(
+        lines.some((line) => line.replace(/^#?(- )?/, '').startsWith(`${name}:`)),
+        name,
+      ).toBe(true);
+      expect(text).toContain(doc.meaning);
+      expect(text).toContain(doc.danger ?? '');
+    }
+  });
+
+  it('keeps to 110 columns', () => {
+    expect(sample.split('\n').filter((line) => line.length > 110)).toEqual([]);
+  });
+
+  it('is YAML in which no example is on', () => {
+    const raw = parse(sample) as Record<string, unknown>;
+    expect(Object.keys(raw)).not.toContain('roots');
+    expect(Object.keys(raw)).not.toContain('policy');
+  });
+});
+
+describe('docs/configuration.md', () => {
+  it('is what the schema makes', () => {
+    expect(readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8')).toBe(renderReference());
+  });
+});
