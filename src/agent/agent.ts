@@ -1,0 +1,66 @@
+/** An agent as a process: its log, its signals, its exit code. */
+import type { Config } from '../config/config.ts';
+import { createLog } from '../telemetry/log.ts';
+import { type AssembledAgent, assembleAgent } from './assembly.ts';
+
+export interface AgentOptions {
+  readonly config: Config;
+  /** What loading the configuration found worth saying. */
+  readonly warnings?: readonly string[];
+  /** Takes the socket over from a live agent, which keeps its connections until it is told to stop. */
+  readonly replace?: boolean;
+}
+
+export interface Agent {
+  readonly info: AssembledAgent['engine'];
+  readonly socketPath: string;
+  readonly adminPath: string;
+  /** Resolves with the exit code once the agent has stopped. */
+  readonly closed: Promise<number>;
+  /** Stops as the first signal does. */
+  close(): void;
+}
+
+/**
+ * Starts the agent of this process. The first SIGTERM or SIGINT drains and stops it, the second ends the process.
+ * @throws DekdError with the remedy when it cannot start
+ */
+export async function startAgent({ config, warnings = [], replace = false }: AgentOptions): Promise<Agent> {
+  const log = createLog(config.log);
+  for (const warning of warnings) {
+    log.warn('warning', { warning });
+  }
+  const agent = await assembleAgent({ config, log, replace });
+  const stopped = Promise.withResolvers<number>();
+  let stopping = false;
+  const stop = (signal: string): void => {
+    stopping = true;
+    log.info('stopping', { signal });
+    agent.close().then(
+      () => stopped.resolve(0),
+      (error: unknown) => {
+        log.error('stopping failed', { reason: String(error) });
+        stopped.resolve(1);
+      },
+    );
+  };
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stopping) {
+      log.flush();
+      process.exit(1);
+    }
+    stop(signal);
+  };
+  process.on('SIGTERM', onSignal);
+  process.on('SIGINT', onSignal);
+  process.on('SIGHUP', () =>
+    log.warn('warning', { warning: 'the configuration is read at start only; SIGHUP does nothing', signal: 'SIGHUP' }),
+  );
+  return {
+    info: agent.engine,
+    socketPath: agent.socketPath,
+    adminPath: agent.adminPath,
+    closed: stopped.promise,
+    close: () => stop('close'),
+  };
+}

@@ -1,0 +1,413 @@
+/**
+ * One client connection: frames in, replies out, and every limit in between.
+ *
+ * A connection reads while its client reads. When the client stops, the socket's buffer fills, writing asks to wait, and
+ * reading stops: a client that never reads costs the replies to one chunk, not a queue. Work that waits for a key
+ * counts as in flight and stops reading beyond `maxInFlight`.
+ */
+import type { Socket } from 'node:net';
+import { DekdError, withoutStacks } from '../errors.ts';
+import type { ItemFailure, Output } from '../operations/request.ts';
+import { FRAME_ALLOWANCE, FrameReader, ReusedAssembly } from '../protocol/frame.ts';
+import type { HelloReplyFields } from '../protocol/messages.ts';
+import { messages } from '../protocol/messages.ts';
+import { ReplyWriter } from '../protocol/reply-writer.ts';
+import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
+
+/** The protocol versions this agent serves: the newest and the one before it, once there is one. */
+export const PROTOCOL = { min: 1, max: 1 } as const;
+
+const CLIENT_NAME_LIMIT = 128;
+/** A frame of the default payload limit; the memory of larger ones is given back. */
+const MAX_KEPT_FRAME = 1024 * 1024 + FRAME_ALLOWANCE;
+/** How long a closing connection waits for its client to read what was said last. */
+const FAREWELL_MS = 5_000;
+/** The longest timer there is; a longer one would fire at once. */
+const MAX_TIMER_MS = 0x7fffffff;
+
+/** Large frames are put together in one buffer for the process: one of them is dealt with at a time. */
+const assembly = new ReusedAssembly(MAX_KEPT_FRAME);
+
+export interface ConnectionLimits {
+  /** Largest frame in bytes, without its prefix. */
+  readonly maxFrame: number;
+  readonly maxInFlight: number;
+  /** Milliseconds for the first Hello, and for the rest of any frame once it has begun. */
+  readonly headerTimeoutMs: number;
+}
+
+/** What a connection asks of the agent around it. */
+export interface ConnectionHost<Caller> {
+  /** Answers one request; the promise, when there is one, resolves once the reply is written to `connection.output`. */
+  handle(connection: Connection<Caller>, request: RequestReader): undefined | Promise<void>;
+  /** Gives the error an incident id, counts and logs it, and returns what the client is told. */
+  report(error: DekdError, connection: Connection<Caller>, request: RequestReader | undefined): DekdError;
+  /** A batch was answered; `failed` of its items failed. */
+  batchAnswered(request: RequestReader, failed: number): void;
+  hello(): HelloReplyFields;
+  /** The connection is gone; called once. */
+  closed(connection: Connection<Caller>): void;
+  frameRefused(): void;
+}
+
+/** One request whose answer waits for something. */
+interface InFlight {
+  readonly request: RequestReader;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export class Connection<Caller> implements Output {
+  readonly caller: Caller;
+  /** What the client calls itself; for the log only. */
+  client = '';
+  readonly #socket: Socket;
+  readonly #host: ConnectionHost<Caller>;
+  readonly #limits: ConnectionLimits;
+  readonly #reader: FrameReader;
+  readonly #request = new RequestReader();
+  readonly #writer = new ReplyWriter();
+  readonly #inFlight = new Map<number, InFlight>();
+  /** Answered with CANCELLED or DEADLINE_EXCEEDED while their work still runs. */
+  readonly #abandoned = new Set<number>();
+  #greeted = false;
+  #blocked = false;
+  #ending = false;
+  /** Nothing more is read or written: a frame was broken, or all has been said. */
+  #finished = false;
+  #closed = false;
+  #flushScheduled = false;
+  #manyId = 0;
+  /** Whole frames so far, to tell a frame that grows slowly from one that follows another. */
+  #frames = 0;
+  #farewell: NodeJS.Timeout | undefined;
+  /** When the wait for a Hello or for the rest of a frame began, by the monotonic clock; 0 when nothing is awaited. */
+  #waitingSince: number;
+
+  constructor(socket: Socket, caller: Caller, host: ConnectionHost<Caller>, limits: ConnectionLimits) {
+    this.#socket = socket;
+    this.caller = caller;
+    this.#host = host;
+    this.#limits = limits;
+    this.#waitingSince = performance.now();
+    this.#reader = new FrameReader(limits.maxFrame, (frame) => this.#take(frame), assembly);
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('drain', () => this.#unblock());
+    // The client has said all it will say: what is in flight is still answered.
+    socket.on('end', () => this.end());
+    // An 'error' is always followed by 'close', which is where things are put away.
+    socket.on('error', () => {});
+    socket.on('close', () => this.#closedBySocket());
+  }
+
+  /** Requests whose answer is not written yet. */
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  // ── output of the operations ──────────────────────────────────────────────────────────────────────────────────
+
+  get buffer(): Uint8Array {
+    return this.#writer.buffer;
+  }
+
+  reserveValue(id: number, length: number): number {
+    this.#checkWanted(id);
+    return this.#writer.reserveValue(id, length);
+  }
+
+  rewind(): void {
+    this.#writer.rewind();
+  }
+
+  beginMany(id: number, bound: number): void {
+    this.#checkWanted(id);
+    this.#manyId = id;
+    this.#writer.beginMany(id, bound);
+  }
+
+  manyValue(length: number): number {
+    return this.#writer.manyValue(length);
+  }
+
+  endMany(failures: readonly ItemFailure[]): void {
+    const request = this.#inFlight.get(this.#manyId)?.request ?? this.#request;
+    this.#writer.endMany(
+      failures.length === 0
+        ? failures
+        : withoutStacks(() =>
+            failures.map(({ index, error }) => ({ index, error: this.#host.report(error, this, request) })),
+          ),
+    );
+    this.#host.batchAnswered(request, failures.length);
+  }
+
+  /** Replies with a JSON document. */
+  document(id: number, document: unknown): void {
+    this.#checkWanted(id);
+    this.#writer.document(id, document);
+  }
+
+  /** Stops late work from answering a request that was answered already: cancelled, past its deadline, or gone. */
+  #checkWanted(id: number): void {
+    if (this.#closed || (this.#abandoned.size > 0 && this.#abandoned.has(id))) {
+      throw new DekdError('CANCELLED', 'the request was given up');
+    }
+  }
+
+  // ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Closes when a Hello or the rest of a frame has been awaited for too long; called from time to time. */
+  checkPatience(now: number): void {
+    // While the agent itself does not read, the client cannot be blamed.
+    if (this.#finished || this.#socket.isPaused()) {
+      return;
+    }
+    if (this.#waitingSince > 0 && now - this.#waitingSince > this.#limits.headerTimeoutMs) {
+      this.#host.frameRefused();
+      this.#fail(
+        new DekdError(
+          'DEADLINE_EXCEEDED',
+          `no complete ${this.#greeted ? 'frame' : 'hello'} within ${this.#limits.headerTimeoutMs} ms`,
+        ),
+      );
+    }
+  }
+
+  /** Answers what is in flight, then closes. */
+  end(): void {
+    if (this.#ending) {
+      return;
+    }
+    this.#ending = true;
+    if (this.#inFlight.size === 0) {
+      this.#finish();
+    }
+  }
+
+  /** Closes at once. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  // ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #receive(chunk: Buffer): void {
+    if (this.#finished) {
+      return;
+    }
+    const before = this.#frames;
+    try {
+      this.#reader.push(chunk);
+      if (this.#greeted) {
+        if (!this.#reader.isMidFrame) {
+          this.#waitingSince = 0;
+        } else if (this.#waitingSince === 0 || this.#frames !== before) {
+          this.#waitingSince = performance.now();
+        }
+      }
+    } catch (error) {
+      this.#host.frameRefused();
+      this.#fail(DekdError.from(error));
+      return;
+    }
+    this.#flush();
+  }
+
+  #take(frame: Buffer): void {
+    if (this.#closed) {
+      return;
+    }
+    this.#frames += 1;
+    const request = this.#request;
+    request.read(frame);
+    if (!this.#greeted) {
+      this.#greet(request);
+      return;
+    }
+    const { id } = request;
+    if (request.operation === OPERATION.cancel) {
+      this.#cancel(request.decode(messages.Cancel).id);
+      return;
+    }
+    if (id === 0) {
+      throw new DekdError('PROTOCOL_ERROR', 'request id 0 is not used');
+    }
+    if (this.#inFlight.has(id)) {
+      throw new DekdError('PROTOCOL_ERROR', `request id ${id} is already in flight`);
+    }
+    let outcome: undefined | Promise<void>;
+    try {
+      if (this.#abandoned.size > 0 && this.#abandoned.has(id)) {
+        // Its answer has been sent, so the client may use it again; its work cannot be told apart yet.
+        throw new DekdError(
+          'RESOURCE_EXHAUSTED',
+          `the work of the request ${id} that was given up has not ended: use another id`,
+        );
+      }
+      outcome = this.#host.handle(this, request);
+    } catch (error) {
+      const dekdError = DekdError.from(error);
+      if (dekdError.code === 'PROTOCOL_ERROR') {
+        throw dekdError;
+      }
+      this.#writer.error(id, this.#host.report(dekdError, this, request));
+      return;
+    }
+    if (outcome !== undefined) {
+      this.#await(request.outline(), outcome);
+    }
+  }
+
+  #greet(request: RequestReader): void {
+    if (request.operation !== OPERATION.hello) {
+      throw new DekdError('PROTOCOL_ERROR', 'the first request must be hello');
+    }
+    const hello = request.decode(messages.Hello);
+    this.client = hello.client.slice(0, CLIENT_NAME_LIMIT).replace(/[^\x20-\x7e]/g, '?');
+    if (hello.minVersion > PROTOCOL.max || hello.maxVersion < PROTOCOL.min) {
+      throw new DekdError(
+        'UNSUPPORTED_VERSION',
+        `client speaks protocol ${hello.minVersion} to ${hello.maxVersion}, agent ${PROTOCOL.min} to ${PROTOCOL.max}`,
+      );
+    }
+    this.#greeted = true;
+    this.#waitingSince = 0;
+    this.#writer.hello(request.id, {
+      ...this.#host.hello(),
+      version: Math.min(hello.maxVersion, PROTOCOL.max),
+    });
+  }
+
+  // ── work that waits ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Work given up still runs, so it counts: else requests and cancels in turn would pile it up. */
+  get #isFull(): boolean {
+    return this.#inFlight.size + this.#abandoned.size >= this.#limits.maxInFlight;
+  }
+
+  #await(request: RequestReader, outcome: Promise<void>): void {
+    const entry: InFlight = { request, timer: undefined };
+    if (request.timeoutMs > 0) {
+      entry.timer = setTimeout(
+        () => this.#abandon(entry, new DekdError('DEADLINE_EXCEEDED', 'the deadline of the request has passed')),
+        Math.min(request.timeoutMs, MAX_TIMER_MS),
+      );
+    }
+    this.#inFlight.set(request.id, entry);
+    if (this.#isFull) {
+      this.#socket.pause();
+    }
+    outcome.then(
+      () => this.#settled(entry),
+      (error: unknown) => {
+        if (!this.#closed && this.#inFlight.has(request.id)) {
+          this.#writer.error(request.id, this.#host.report(DekdError.from(error), this, request));
+        }
+        this.#settled(entry);
+      },
+    );
+  }
+
+  #cancel(id: number): void {
+    const entry = this.#inFlight.get(id);
+    if (entry !== undefined) {
+      this.#abandon(entry, new DekdError('CANCELLED', 'cancelled by the client'));
+    }
+  }
+
+  #abandon(entry: InFlight, error: DekdError): void {
+    const { id } = entry.request;
+    this.#writer.error(id, this.#host.report(error, this, entry.request));
+    clearTimeout(entry.timer);
+    this.#inFlight.delete(id);
+    this.#abandoned.add(id);
+    this.#flushSoon();
+  }
+
+  /** The work of a request has ended, whether or not its answer was still wanted. */
+  #settled(entry: InFlight): void {
+    clearTimeout(entry.timer);
+    this.#inFlight.delete(entry.request.id);
+    this.#abandoned.delete(entry.request.id);
+    this.#flushSoon();
+  }
+
+  // ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+  #flushSoon(): void {
+    if (this.#flushScheduled) {
+      return;
+    }
+    this.#flushScheduled = true;
+    process.nextTick(() => {
+      this.#flushScheduled = false;
+      this.#flush();
+      if (!this.#blocked && !this.#isFull && this.#socket.isPaused()) {
+        this.#resume();
+      }
+      if (this.#ending && this.#inFlight.size === 0) {
+        this.#finish();
+      }
+    });
+  }
+
+  #flush(): void {
+    if (this.#closed || this.#finished || !this.#writer.pending) {
+      return;
+    }
+    if (!this.#writer.flush(this.#socket)) {
+      this.#blocked = true;
+      this.#socket.pause();
+    }
+  }
+
+  #unblock(): void {
+    this.#blocked = false;
+    if (!this.#isFull) {
+      this.#resume();
+    }
+  }
+
+  #resume(): void {
+    if (this.#finished) {
+      return;
+    }
+    if (this.#waitingSince > 0) {
+      this.#waitingSince = performance.now();
+    }
+    this.#socket.resume();
+  }
+
+  /** Says why, as far as the client still listens, and closes: after a broken frame nothing can be trusted. */
+  #fail(error: DekdError): void {
+    if (this.#closed || this.#finished) {
+      return;
+    }
+    this.#writer.error(0, this.#host.report(error, this, undefined));
+    this.#finish();
+  }
+
+  /** Sends what is written and closes, also when the client does not read it. */
+  #finish(): void {
+    if (this.#closed || this.#finished) {
+      return;
+    }
+    this.#ending = true;
+    this.#flush();
+    this.#finished = true;
+    this.#socket.pause();
+    this.#socket.destroySoon();
+    this.#farewell = setTimeout(() => this.#socket.destroy(), FAREWELL_MS);
+    this.#farewell.unref();
+  }
+
+  #closedBySocket(): void {
+    this.#closed = true;
+    clearTimeout(this.#farewell);
+    for (const entry of this.#inFlight.values()) {
+      clearTimeout(entry.timer);
+    }
+    this.#inFlight.clear();
+    this.#host.closed(this);
+  }
+}

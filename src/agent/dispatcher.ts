@@ -1,0 +1,158 @@
+/** Which operation answers which request, on which socket. */
+import { DekdError } from '../errors.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+import { decryptMany, decryptValue } from '../operations/decrypt.ts';
+import { encryptMany, encryptValue } from '../operations/encrypt.ts';
+import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
+import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
+import type { Caller } from '../operations/request.ts';
+import { messages } from '../protocol/messages.ts';
+import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
+import type { CountedOperation, Counters } from '../telemetry/counters.ts';
+import type { Admin } from './admin.ts';
+import type { Connection } from './connection.ts';
+
+const COUNTED: Readonly<Record<number, CountedOperation>> = {
+  [OPERATION.hello]: 'hello',
+  [OPERATION.cancel]: 'cancel',
+  [OPERATION.ping]: 'ping',
+  [OPERATION.keyInfo]: 'keyInfo',
+  [OPERATION.admin]: 'admin',
+  [OPERATION.encrypt]: 'encrypt',
+  [OPERATION.decrypt]: 'decrypt',
+  [OPERATION.reencrypt]: 'reencrypt',
+  [OPERATION.encryptMany]: 'encrypt',
+  [OPERATION.decryptMany]: 'decrypt',
+  [OPERATION.reencryptMany]: 'reencrypt',
+};
+
+/** The name under which an operation is counted and logged. */
+export function countedOperation(operation: number): CountedOperation {
+  return COUNTED[operation] ?? 'unknown';
+}
+
+export interface DispatcherOptions {
+  readonly env: OperationsEnvironment;
+  readonly keyring: Keyring;
+  readonly counters: Counters;
+  readonly admin: Admin;
+  /** What Ping answers. */
+  readonly identity: () => unknown;
+}
+
+export class Dispatcher {
+  readonly #options: DispatcherOptions;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  /** A request on the data socket. */
+  handleData(connection: Connection<Caller>, request: RequestReader): Outcome {
+    const { env, counters } = this.#options;
+    const { caller } = connection;
+    switch (request.operation) {
+      case OPERATION.encrypt:
+        request.readBinding();
+        return this.#one('encrypt', encryptValue(env, caller, request, connection));
+      case OPERATION.decrypt:
+        request.readBinding();
+        return this.#one('decrypt', decryptValue(env, caller, request, connection));
+      case OPERATION.reencrypt:
+        request.readBinding();
+        return this.#one('reencrypt', reencryptValue(env, caller, request, connection));
+      case OPERATION.encryptMany:
+        request.readBinding();
+        return encryptMany(env, caller, request, connection);
+      case OPERATION.decryptMany:
+        request.readBinding();
+        return decryptMany(env, caller, request, connection);
+      case OPERATION.reencryptMany:
+        request.readBinding();
+        return reencryptMany(env, caller, request, connection);
+      case OPERATION.keyInfo:
+        return this.#keyInfo(connection, request);
+      case OPERATION.ping:
+        counters.count('ping', 'ok');
+        connection.document(request.id, this.#options.identity());
+        return undefined;
+      case OPERATION.admin:
+        throw new DekdError('PERMISSION_DENIED', 'admin commands are answered on the admin socket only');
+      case OPERATION.hello:
+        throw new DekdError('INVALID_ARGUMENT', 'hello was said already');
+      default:
+        throw unknownOperation(request.operation);
+    }
+  }
+
+  /** A request on the admin socket, whose callers are the agent's own uid and root. */
+  handleAdmin(connection: Connection<Caller>, request: RequestReader): Outcome {
+    const { admin, counters } = this.#options;
+    switch (request.operation) {
+      case OPERATION.ping:
+        counters.count('ping', 'ok');
+        connection.document(request.id, this.#options.identity());
+        return undefined;
+      case OPERATION.admin: {
+        const { id } = request;
+        return admin.run(request.decode(messages.Admin)).then((document) => {
+          counters.count('admin', 'ok');
+          connection.document(id, document);
+        });
+      }
+      case OPERATION.hello:
+        throw new DekdError('INVALID_ARGUMENT', 'hello was said already');
+      default:
+        if (request.operation in COUNTED) {
+          throw new DekdError('UNSUPPORTED', 'this operation is answered on the data socket');
+        }
+        throw unknownOperation(request.operation);
+    }
+  }
+
+  #one(operation: CountedOperation, outcome: Outcome): Outcome {
+    const { counters } = this.#options;
+    if (outcome === undefined) {
+      counters.count(operation, 'ok');
+      return undefined;
+    }
+    return outcome.then(() => counters.count(operation, 'ok'));
+  }
+
+  /** Counts a batch when it has been answered. */
+  batchAnswered(request: RequestReader, failed: number): void {
+    const { counters } = this.#options;
+    counters.batches += 1;
+    counters.count(countedOperation(request.operation), 'ok', request.count - failed);
+  }
+
+  #keyInfo(connection: Connection<Caller>, request: RequestReader): Promise<void> {
+    const { keyring, counters } = this.#options;
+    request.readBinding();
+    const { id, key, partition } = request;
+    connection.caller.authorize('keyInfo', key, partition);
+    return keyring.describe(key, partition).then((versions) => {
+      const [newest] = versions.filter(({ purpose }) => purpose === 'seal').slice(-1);
+      if (newest === undefined) {
+        throw new DekdError(
+          'KEY_NOT_FOUND',
+          `no key '${key}'${partition === '' ? '' : ` of partition '${partition}'`}`,
+        );
+      }
+      counters.count('keyInfo', 'ok');
+      connection.document(id, {
+        key,
+        partition,
+        algorithm: newest.algorithm,
+        requiredContext: keyring.requiredContext(key),
+        versions: versions.map(({ version, state, created }) => ({ version, state, created })),
+      });
+    });
+  }
+}
+
+function unknownOperation(operation: number): DekdError {
+  return operation === 0
+    ? new DekdError('INVALID_ARGUMENT', 'the request names no operation')
+    : new DekdError('UNSUPPORTED', `operation ${operation} is not known to this agent`);
+}

@@ -1,0 +1,79 @@
+/** What the agent says of itself: `status`, `health` and Ping. */
+import type { Config } from '../config/config.ts';
+import type { Engine } from '../crypto/engine.ts';
+import type { Custody } from '../custody/custody.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { Counters } from '../telemetry/counters.ts';
+import { PROTOCOL } from './connection.ts';
+import { VERSION } from './version.ts';
+
+export interface HealthOptions {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly fallback: string | undefined;
+  readonly hardening: readonly string[];
+  readonly custody: Custody;
+  readonly keyring: Keyring;
+  readonly counters: Counters;
+  readonly policy: Policy;
+  readonly warnings: readonly string[];
+}
+
+export class Health {
+  readonly #options: HealthOptions;
+  readonly #started = Date.now();
+
+  constructor(options: HealthOptions) {
+    this.#options = options;
+  }
+
+  identity(): { agent: string; engine: string; lockLevel: string; protocol: number } {
+    const { name, lockLevel } = this.#options.engine.info;
+    return { agent: `dekd/${VERSION}`, engine: name, lockLevel, protocol: PROTOCOL.max };
+  }
+
+  /** The document of `dekd status --json`; `ready` is what `dekd health` answers with its exit code. */
+  async status(): Promise<unknown> {
+    const { config, engine, fallback, hardening, custody, keyring, counters, policy, warnings } = this.#options;
+    const keystore = await custody.keystore.health();
+    const roots = await Promise.all(
+      [...custody.roots.values()].map(async (root) => ({
+        name: root.name,
+        provider: root.description.kind,
+        resolvedId: root.description.resolvedId,
+        default: root === custody.defaultRoot,
+        ...(await root.health('cheap')),
+      })),
+    );
+    const keys = keyring.stats();
+    return {
+      ready: keystore.ok && roots.some((root) => root.default && root.ok),
+      agent: `dekd/${VERSION}`,
+      pid: process.pid,
+      node: process.version,
+      dev: config.dev,
+      started: new Date(this.#started).toISOString(),
+      uptimeSeconds: Math.round((Date.now() - this.#started) / 1000),
+      engine: { ...engine.info, fallback: fallback ?? null },
+      memory: {
+        level: engine.info.lockLevel,
+        slots: keys.table.capacity,
+        used: keys.table.used,
+        residentBytes: process.memoryUsage.rss(),
+      },
+      keysInJs: engine.info.keysInJs,
+      sameUid: policy.sameUid,
+      rollback: keys.rollback,
+      keys: { known: keys.known, loaded: keys.loaded, evictions: keys.evictions, reloads: keys.reloads },
+      keystore: { kind: custody.keystore.kind, ...custody.keystore.capabilities(), ...keystore },
+      roots,
+      sockets: { data: config.socket.path, admin: config.admin.path },
+      state: config.state ?? null,
+      limits: config.limits,
+      hardening,
+      warnings,
+      counters: counters.snapshot(),
+    };
+  }
+}

@@ -1,0 +1,248 @@
+/** The two sockets and everybody connected to them. */
+import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import type { Config } from '../config/config.ts';
+import { DekdError } from '../errors.ts';
+import type { Outcome } from '../operations/environment.ts';
+import type { Caller } from '../operations/request.ts';
+import type { Peer, Policy } from '../policy/policy.ts';
+import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
+import type { HelloReplyFields } from '../protocol/messages.ts';
+import { ReplyWriter } from '../protocol/reply-writer.ts';
+import type { RequestReader } from '../protocol/request-reader.ts';
+import type { Counters } from '../telemetry/counters.ts';
+import type { Log } from '../telemetry/log.ts';
+import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
+import { countedOperation, type Dispatcher } from './dispatcher.ts';
+import { type Listener, listen } from './listener.ts';
+import { type PeerCredentials, peerOf } from './peer.ts';
+import type { Reporter } from './reporter.ts';
+import { readShared } from './shared-reading.ts';
+
+/** Descriptors left for the keystore, the log, libuv and a file or two. */
+const RESERVED_DESCRIPTORS = 64;
+/** Connections on the admin socket, beside those on the data socket: a full agent must still take commands. */
+const ADMIN_CONNECTIONS = 16;
+const PATIENCE_INTERVAL_MS = 1_000;
+/** Connections that are only told why they are refused, at once. */
+const REFUSALS = 64;
+
+export interface ServerOptions {
+  readonly config: Config;
+  readonly policy: Policy;
+  readonly dispatcher: Dispatcher;
+  readonly reporter: Reporter;
+  readonly counters: Counters;
+  /** For what callers can cause, so of limited rate. */
+  readonly log: Log;
+  readonly hello: HelloReplyFields;
+  readonly credentials: PeerCredentials | undefined;
+  readonly lock: (fd: number) => boolean | undefined;
+  readonly replace: boolean;
+}
+
+type SocketName = 'data' | 'admin';
+
+export class Server {
+  readonly #options: ServerOptions;
+  readonly #limits: ConnectionLimits;
+  readonly #maxConnections: number;
+  readonly #connections = new Set<Connection<Caller>>();
+  readonly #adminHost: ConnectionHost<Caller>;
+  readonly #dataHost: ConnectionHost<Caller>;
+  #listeners: Listener[] = [];
+  #patience: NodeJS.Timeout | undefined;
+  #refusals = 0;
+  #adminConnections = 0;
+  #drained: (() => void) | undefined;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    const { limits } = options.config;
+    this.#limits = {
+      maxFrame: limits.maxPayload + FRAME_ALLOWANCE,
+      maxInFlight: limits.maxInFlight,
+      headerTimeoutMs: limits.headerTimeout,
+    };
+    const descriptors = descriptorLimit();
+    const reserved = Math.min(RESERVED_DESCRIPTORS + ADMIN_CONNECTIONS, Math.floor(descriptors / 2));
+    this.#maxConnections = Math.max(1, Math.min(limits.connections, descriptors - reserved));
+    this.#dataHost = this.#host((connection, request) => options.dispatcher.handleData(connection, request));
+    this.#adminHost = this.#host((connection, request) => options.dispatcher.handleAdmin(connection, request));
+  }
+
+  /** Connections there may be: what is configured, or what the limit of open files leaves. */
+  get maxConnections(): number {
+    return this.#maxConnections;
+  }
+
+  /** Opens both sockets; on failure neither is left. @throws as `listen` */
+  async open(): Promise<void> {
+    const { config, lock, replace } = this.#options;
+    const { socket, admin } = config;
+    // Without the addon nobody can be told apart, so only the own uid gets to the socket.
+    const alone = config.dev || this.#options.credentials === undefined;
+    try {
+      this.#listeners.push(
+        await listen({
+          path: socket.path,
+          mode: alone ? 0o600 : socket.mode,
+          group: alone ? undefined : socket.group,
+          folderMode: alone ? 0o700 : 0o750,
+          replace,
+          lock,
+          accept: (connection) => this.#accept(connection, 'data'),
+        }),
+      );
+      this.#listeners.push(
+        await listen({
+          path: admin.path,
+          mode: 0o600,
+          group: undefined,
+          folderMode: 0o700,
+          replace,
+          lock,
+          accept: (connection) => this.#accept(connection, 'admin'),
+        }),
+      );
+    } catch (error) {
+      this.stopListening();
+      throw error;
+    }
+    this.#patience = setInterval(() => {
+      const now = performance.now();
+      for (const connection of this.#connections) {
+        connection.checkPatience(now);
+      }
+    }, PATIENCE_INTERVAL_MS);
+    this.#patience.unref();
+  }
+
+  stopListening(): void {
+    for (const listener of this.#listeners.splice(0)) {
+      listener.stop();
+    }
+    clearInterval(this.#patience);
+  }
+
+  /** Answers what has arrived, then closes every connection; those not done by the deadline are cut. */
+  async drain(deadlineMs: number): Promise<void> {
+    this.stopListening();
+    // What the kernel already holds is read and answered first: two turns of the loop see it.
+    await turn();
+    await turn();
+    const drained = new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+    for (const connection of this.#connections) {
+      connection.end();
+    }
+    if (this.#connections.size === 0) {
+      return;
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, deadlineMs);
+    });
+    await Promise.race([drained, late]);
+    clearTimeout(timer);
+    for (const connection of this.#connections) {
+      connection.destroy();
+    }
+  }
+
+  #accept(socket: Socket, name: SocketName): void {
+    const { counters, log, policy, credentials } = this.#options;
+    counters.connectionsAccepted += 1;
+    const isAdmin = name === 'admin';
+    const limit = isAdmin ? ADMIN_CONNECTIONS : this.#maxConnections;
+    const open = isAdmin ? this.#adminConnections : this.#connections.size - this.#adminConnections;
+    if (open >= limit) {
+      log.warn('connection refused', { code: 'RESOURCE_EXHAUSTED', socket: name, limit });
+      this.#refuse(
+        socket,
+        new DekdError('RESOURCE_EXHAUSTED', `over the limit of ${limit} connections`, { retryAfterMs: 1_000 }),
+      );
+      return;
+    }
+    let peer: Peer;
+    let caller: Caller;
+    try {
+      peer = peerOf(socket, name, credentials);
+      if (name === 'admin' && peer.uid !== 0 && peer.uid !== process.getuid!()) {
+        throw new DekdError('UNAUTHENTICATED', 'the caller is not known', {
+          reason: `uid ${peer.uid} is neither the agent's own nor root, and only they are answered on the admin socket`,
+        });
+      }
+      caller = policy.callerFor(peer);
+    } catch (error) {
+      const refusal = DekdError.from(error);
+      log.warn('connection refused', { code: refusal.code, reason: refusal.reason, socket: name });
+      this.#refuse(socket, new DekdError(refusal.code, refusal.message));
+      return;
+    }
+    counters.connectionsOpen += 1;
+    const host = isAdmin ? this.#adminHost : this.#dataHost;
+    this.#adminConnections += isAdmin ? 1 : 0;
+    this.#connections.add(new Connection(readShared(socket), caller, host, this.#limits));
+  }
+
+  /** Says why and closes; when too many are being told, the rest is only closed. */
+  #refuse(socket: Socket, error: DekdError): void {
+    this.#options.counters.connectionsRefused += 1;
+    socket.on('error', () => {});
+    if (this.#refusals >= REFUSALS) {
+      socket.destroy();
+      return;
+    }
+    this.#refusals += 1;
+    socket.once('close', () => {
+      this.#refusals -= 1;
+    });
+    const reply = new ReplyWriter();
+    reply.error(0, error);
+    reply.flush(socket);
+    socket.destroySoon();
+  }
+
+  #host(handle: (connection: Connection<Caller>, request: RequestReader) => Outcome): ConnectionHost<Caller> {
+    const { reporter, counters, hello } = this.#options;
+    const host: ConnectionHost<Caller> = {
+      handle,
+      batchAnswered: (request, failed) => this.#options.dispatcher.batchAnswered(request, failed),
+      hello: () => hello,
+      report: (error, connection, request) =>
+        reporter.report(error, connection.caller, {
+          operation: request === undefined ? 'unknown' : countedOperation(request.operation),
+          key: request?.key ?? '',
+          partition: request?.partition ?? '',
+        }),
+      closed: (connection) => {
+        this.#connections.delete(connection);
+        this.#adminConnections -= host === this.#adminHost ? 1 : 0;
+        counters.connectionsOpen -= 1;
+        if (this.#connections.size === 0) {
+          this.#drained?.();
+        }
+      },
+      frameRefused: () => {
+        counters.framesRefused += 1;
+      },
+    };
+    return host;
+  }
+}
+
+/** The soft limit of open files; what cannot be read counts as the smallest there is in practice. */
+function descriptorLimit(): number {
+  try {
+    const line = readFileSync('/proc/self/limits', 'utf8').match(/^Max open files\s+(\d+|unlimited)/m);
+    return line?.[1] === 'unlimited' ? Number.MAX_SAFE_INTEGER : Number(line?.[1] ?? 1024);
+  } catch {
+    return 1024;
+  }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

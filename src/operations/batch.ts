@@ -1,0 +1,211 @@
+/**
+ * Batches: one pass that decides on each item, one engine call for all of them.
+ *
+ * A pass may find keys that are not loaded. Then nothing has been written yet: the keys are loaded and the pass starts
+ * over, so that the engine call always sees handles taken in the same synchronous stretch.
+ */
+import { ROW, ROW_STATUS, ROW_WORDS } from '../crypto/engine.ts';
+import { checkContext } from '../envelope/context.ts';
+import { DekdError, withoutStacks } from '../errors.ts';
+import type { DataKey } from '../keyring/keyring.ts';
+import type { OperationsEnvironment, Outcome } from './environment.ts';
+import { checkPayload } from './limits.ts';
+import { Loaded, type Missing } from './loading.ts';
+import type { Caller, ItemFailure, ItemVisitor, ManyRequest, Output } from './request.ts';
+
+/** What an item counts towards the payload limit beside its bytes and its own context. */
+const ITEM_ALLOWANCE = 80;
+/** Tag and length of one value in the reply, at their longest. */
+const VALUE_HEAD = 6;
+
+/** The table of the batch under way: operations are synchronous once their keys are loaded, so one serves all. */
+let rows = new Uint32Array(1024 * ROW_WORDS);
+
+function rowsFor(count: number): Uint32Array {
+  if (rows.length < count * ROW_WORDS) {
+    rows = new Uint32Array(count * ROW_WORDS * 2);
+  }
+  return rows;
+}
+
+function overLimit(count: number, weight: number, maxPayload: number): DekdError {
+  return new DekdError(
+    'INVALID_ARGUMENT',
+    `batch of ${count} items counts ${weight} bytes, over maxPayload of ${maxPayload}: send smaller batches`,
+  );
+}
+
+/** Runs what writes to the reply that was just opened; when it fails, no half of a reply stays behind. */
+export function undoing(output: Output, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    output.rewind();
+    throw error;
+  }
+}
+
+/** Shared bookkeeping of one pass over the items. */
+export abstract class Pass implements ItemVisitor {
+  readonly env: OperationsEnvironment;
+  readonly caller: Caller;
+  readonly request: ManyRequest;
+  readonly table: Uint32Array;
+  readonly keys: (DataKey | undefined)[] = [];
+  readonly failures = new Map<number, DekdError>();
+  readonly missing: Missing = new Map();
+  count = 0;
+  /** Bytes of the values in the reply, with their heads. */
+  bound = 0;
+  #weight = 0;
+  #lastContextOffset = -1;
+  #lastContextLength = -1;
+
+  constructor(env: OperationsEnvironment, caller: Caller, request: ManyRequest) {
+    this.env = env;
+    this.caller = caller;
+    this.request = request;
+    // Before anything is made for each item: a frame holds many more empty items than count towards the limit.
+    if (request.count * ITEM_ALLOWANCE > env.maxPayload + ITEM_ALLOWANCE) {
+      throw overLimit(request.count, request.count * ITEM_ALLOWANCE, env.maxPayload);
+    }
+    this.table = rowsFor(request.count);
+  }
+
+  /** Decides on one item; throws to fail it. Returns the handle for its row. */
+  protected abstract decide(
+    dataOffset: number,
+    dataLength: number,
+    contextOffset: number,
+    contextLength: number,
+    key: string,
+    partition: string,
+  ): number;
+  /** Bytes of the item's value, from the bytes of its data. */
+  protected abstract valueLength(dataLength: number): number;
+  /** Plaintext bytes, which is what the limit counts. */
+  protected abstract plaintextLength(dataLength: number): number;
+
+  item(
+    dataOffset: number,
+    dataLength: number,
+    contextOffset: number,
+    contextLength: number,
+    key: string | undefined,
+    partition: string | undefined,
+  ): void {
+    const { request, table } = this;
+    const index = this.count++;
+    const row = index * ROW_WORDS;
+    const ownContext = contextOffset === request.contextOffset ? 0 : contextLength;
+    this.#weight += Math.max(0, this.plaintextLength(dataLength)) + ITEM_ALLOWANCE + ownContext;
+    table[row + ROW.contextOffset] = contextOffset;
+    table[row + ROW.contextLength] = contextLength;
+    table[row + ROW.dataOffset] = dataOffset;
+    table[row + ROW.dataLength] = dataLength;
+    try {
+      if (contextOffset !== this.#lastContextOffset || contextLength !== this.#lastContextLength) {
+        checkContext(request.frame, contextOffset, contextLength);
+        this.#lastContextOffset = contextOffset;
+        this.#lastContextLength = contextLength;
+      }
+      const name = key ?? request.key;
+      const tenant = partition ?? request.partition;
+      table[row + ROW.key] = this.decide(dataOffset, dataLength, contextOffset, contextLength, name, tenant);
+      table[row + ROW.status] = ROW_STATUS.ok;
+      this.bound += VALUE_HEAD + this.valueLength(dataLength);
+    } catch (error) {
+      this.fail(index, DekdError.from(error));
+    }
+  }
+
+  fail(index: number, error: DekdError): void {
+    this.failures.set(index, error);
+    this.table[index * ROW_WORDS + ROW.status] = ROW_STATUS.skip;
+    this.bound += VALUE_HEAD;
+  }
+
+  /** @throws INVALID_ARGUMENT when the items together are over the limit */
+  checkWeight(): void {
+    const { maxPayload } = this.env;
+    if (this.count === 1) {
+      // One value at the limit must fit whether it travels alone or as an item, whatever its context.
+      checkPayload(this.plaintextLength(this.table[ROW.dataLength]!), maxPayload);
+    } else if (this.#weight > maxPayload + ITEM_ALLOWANCE) {
+      throw overLimit(this.count, this.#weight, maxPayload);
+    }
+  }
+
+  /** Gives each row its place in the reply. */
+  place(output: Output): void {
+    const { table } = this;
+    output.beginMany(this.request.id, this.bound);
+    for (let index = 0, row = 0; index < this.count; index++, row += ROW_WORDS) {
+      const failed = table[row + ROW.status] === ROW_STATUS.skip;
+      table[row + ROW.outOffset] = output.manyValue(failed ? 0 : this.valueLength(table[row + ROW.dataLength]!));
+    }
+  }
+
+  /** Counts use, once for each run of items with the same key. */
+  countUse(): void {
+    const { table } = this;
+    let run: DataKey | undefined;
+    let messages = 0;
+    let bytes = 0;
+    for (let index = 0, row = 0; index < this.count; index++, row += ROW_WORDS) {
+      if (table[row + ROW.status] !== ROW_STATUS.ok) {
+        continue;
+      }
+      const key = this.keys[index];
+      if (key !== run) {
+        run?.used(messages, bytes);
+        run = key;
+        messages = 0;
+        bytes = 0;
+      }
+      messages += 1;
+      bytes += table[row + ROW.dataLength]!;
+      this.env.volume.bytesSealed += table[row + ROW.dataLength]!;
+    }
+    run?.used(messages, bytes);
+  }
+
+  finish(output: Output): void {
+    const failures: ItemFailure[] = [];
+    if (this.failures.size > 0) {
+      for (const index of [...this.failures.keys()].sort((a, b) => a - b)) {
+        failures.push({ index, error: this.failures.get(index)! });
+      }
+    }
+    output.endMany(failures);
+  }
+}
+
+/** Rows whose key was evicted by another key of the same batch: more distinct keys than the table has slots. */
+export function staleRows(pass: Pass): number[] {
+  const stale: number[] = [];
+  for (let index = 0, row = 0; index < pass.count; index++, row += ROW_WORDS) {
+    if (pass.table[row + ROW.status] === ROW_STATUS.staleKey) {
+      stale.push(index);
+    }
+  }
+  return stale;
+}
+
+/** One pass: undefined when the reply is written, else what has to be loaded before the next. */
+export type PassRun = (loaded: Loaded, request: ManyRequest) => Missing | undefined;
+
+/** Runs passes until one finds every key it needs; each id is loaded once at most. */
+export function runPasses(request: ManyRequest, run: PassRun): Outcome {
+  const loaded = new Loaded();
+  const missing = withoutStacks(() => run(loaded, request));
+  return missing === undefined ? undefined : continuePasses(loaded, missing, request.copy(), run);
+}
+
+async function continuePasses(loaded: Loaded, first: Missing, request: ManyRequest, run: PassRun): Promise<void> {
+  let missing: Missing | undefined = first;
+  while (missing !== undefined) {
+    await loaded.load(missing);
+    missing = withoutStacks(() => run(loaded, request));
+  }
+}

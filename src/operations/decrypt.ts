@@ -1,0 +1,69 @@
+/** Decrypts one value or many. The warm path is synchronous. */
+import { TOKEN_OVERHEAD } from '../crypto/engine.ts';
+import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
+import { decryptionFailed } from '../errors.ts';
+import type { DataKey } from '../keyring/keyring.ts';
+import { runPasses, undoing } from './batch.ts';
+import type { OperationsEnvironment, Outcome } from './environment.ts';
+import { loadOpening } from './loading.ts';
+import { checkToken, OpenPass, openingHandle, openRows } from './opening.ts';
+import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
+
+export function decryptValue(
+  env: OperationsEnvironment,
+  caller: Caller,
+  request: ValueRequest,
+  output: Output,
+): Outcome {
+  const { frame, dataOffset } = request;
+  checkToken(env, caller, 'decrypt', request);
+  const key = env.keyring.opening(frame, dataOffset + TOKEN_KID_OFFSET);
+  if (key !== undefined) {
+    open(env, caller, key, request, output);
+    return undefined;
+  }
+  const kept = request.copy();
+  return loadOpening(env, caller, frame, dataOffset).then((loaded) => open(env, caller, loaded, kept, output));
+}
+
+export function decryptMany(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
+  return runPasses(request, (loaded, kept) => {
+    const pass = new OpenPass(env, caller, kept, 'decrypt', loaded);
+    kept.visitItems(pass);
+    pass.checkWeight();
+    if (pass.missing.size > 0) {
+      return pass.missing;
+    }
+    pass.place(output);
+    undoing(output, () => {
+      openRows(env, pass, kept.frame, output.buffer);
+      pass.collect();
+      pass.finish(output);
+    });
+    return undefined;
+  });
+}
+
+function open(
+  env: OperationsEnvironment,
+  caller: Caller,
+  key: DataKey | undefined,
+  request: ValueRequest,
+  output: Output,
+): void {
+  const { frame, contextOffset, contextLength, dataOffset, dataLength } = request;
+  const { handle, refusal } = openingHandle(env, caller, 'decrypt', key, request);
+  const at = output.reserveValue(request.id, dataLength - TOKEN_OVERHEAD);
+  let opened: boolean;
+  try {
+    opened = env.engine.open(handle, frame, contextOffset, contextLength, dataOffset, dataLength, output.buffer, at);
+  } catch (error) {
+    output.rewind();
+    throw error;
+  }
+  if (!opened || refusal !== undefined) {
+    output.rewind();
+    throw decryptionFailed(refusal ?? 'tag or context does not match');
+  }
+  env.volume.bytesOpened += dataLength - TOKEN_OVERHEAD;
+}

@@ -1,0 +1,17 @@
+/** What every operation works with. */
+import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+
+export interface OperationsEnvironment {
+  readonly engine: Engine;
+  readonly keyring: Keyring;
+  /** Largest plaintext of one request, in bytes. */
+  readonly maxPayload: number;
+  /** A key nothing was ever sealed with: opening under it is the work an unknown key costs. */
+  readonly decoy: KeyHandle;
+  /** Plaintext bytes so far, counted by the operations. */
+  readonly volume: { bytesSealed: number; bytesOpened: number };
+}
+
+/** Undefined when the reply is written; else a promise of that, because a key had to be loaded first. */
+export type Outcome = undefined | Promise<void>;

@@ -1,0 +1,66 @@
+/** Keys that are not loaded yet: one for one value, or all that a batch needs. */
+import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
+import { DekdError } from '../errors.ts';
+import type { DataKey } from '../keyring/keyring.ts';
+import type { OperationsEnvironment } from './environment.ts';
+import type { Caller } from './request.ts';
+
+/** The sealing version, creating the key when the caller may. @throws KEY_NOT_FOUND and what the keyring throws */
+export function loadSealing(
+  env: OperationsEnvironment,
+  caller: Caller,
+  key: string,
+  partition: string,
+): Promise<DataKey> {
+  const create = caller.mayCreate(key, partition) ? () => caller.authorizeCreate(key, partition) : undefined;
+  return env.keyring.prepareSealing(key, partition, caller.share, create);
+}
+
+export function loadOpening(
+  env: OperationsEnvironment,
+  caller: Caller,
+  frame: Uint8Array,
+  tokenOffset: number,
+): Promise<DataKey | undefined> {
+  const start = tokenOffset + TOKEN_KID_OFFSET;
+  // A copy, which the slice of a Buffer is not: the frame is gone when the keystore answers.
+  return env.keyring.prepareOpening(new Uint8Array(frame.subarray(start, start + 16)), caller.share);
+}
+
+/** Keys a pass needs and does not have: how to load each. */
+export type Missing = Map<string, () => Promise<DataKey | undefined>>;
+
+/** What earlier passes of one batch loaded, or failed to: a failure fails the items of that key, not the batch. */
+export class Loaded {
+  readonly #outcomes = new Map<string, DataKey | DekdError | undefined>();
+
+  has(id: string): boolean {
+    return this.#outcomes.has(id);
+  }
+
+  /** @throws what loading threw */
+  key(id: string): DataKey | undefined {
+    const outcome = this.#outcomes.get(id);
+    if (outcome instanceof DekdError) {
+      throw outcome;
+    }
+    return outcome;
+  }
+
+  async load(missing: Missing): Promise<void> {
+    await Promise.all(
+      [...missing].map(async ([id, load]) => {
+        try {
+          this.#outcomes.set(id, await load());
+        } catch (error) {
+          this.#outcomes.set(id, DekdError.from(error));
+        }
+      }),
+    );
+  }
+}
+
+/** Names a key to be sealed with, among `Missing`. */
+export function sealingId(name: string, partition: string): string {
+  return `${name}\0${partition}`;
+}

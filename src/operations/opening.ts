@@ -1,0 +1,187 @@
+/** Which key may open a token, and the pass over a batch of them. */
+import { type KeyHandle, ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts';
+import { checkContext } from '../envelope/context.ts';
+import { KID_LENGTH, readTokenHead, TOKEN_KID_OFFSET } from '../envelope/token.ts';
+import { DekdError, decryptionFailed } from '../errors.ts';
+import type { DataKey } from '../keyring/keyring.ts';
+import { Pass, staleRows } from './batch.ts';
+import type { OperationsEnvironment } from './environment.ts';
+import { checkPayload } from './limits.ts';
+import { type Loaded, loadOpening } from './loading.ts';
+import type { Caller, ManyRequest, ValueRequest } from './request.ts';
+
+/**
+ * Which key opens a token for this caller, and why not when none does. A token of another key than the named one, or of
+ * one the caller may not use, costs the work of a failed open and says nothing else.
+ */
+export function openingHandle(
+  env: OperationsEnvironment,
+  caller: Caller,
+  operation: 'decrypt' | 'reencrypt',
+  key: DataKey | undefined,
+  expected: { readonly key: string; readonly partition: string; readonly anyKey: boolean },
+): { handle: KeyHandle; refusal: string | undefined } {
+  if (key === undefined) {
+    return { handle: env.decoy, refusal: 'no key has the token’s kid' };
+  }
+  if (expected.anyKey) {
+    if (!caller.allows('anyKey', key.name, key.partition) || !caller.allows(operation, key.name, key.partition)) {
+      return { handle: env.decoy, refusal: `no rule grants anyKey and ${operation} on key ${quoted(key)}` };
+    }
+  } else if (key.name !== expected.key || key.partition !== expected.partition) {
+    return { handle: env.decoy, refusal: `the token is of key ${quoted(key)}` };
+  }
+  try {
+    return { handle: key.handle(), refusal: undefined };
+  } catch (error) {
+    if (expected.anyKey && DekdError.is(error, 'KEY_DISABLED')) {
+      return { handle: env.decoy, refusal: `key ${quoted(key)} is ${key.state}` };
+    }
+    throw error;
+  }
+}
+
+function quoted(key: DataKey): string {
+  return key.partition === '' ? `'${key.name}'` : `'${key.name}' of partition '${key.partition}'`;
+}
+
+/** What can be checked of a token and its binding without a key. @throws as the parts do */
+export function checkToken(
+  env: OperationsEnvironment,
+  caller: Caller,
+  operation: 'decrypt' | 'reencrypt',
+  request: ValueRequest,
+): void {
+  if (!request.anyKey) {
+    caller.authorize(operation, request.key, request.partition);
+  }
+  checkPayload(request.dataLength - TOKEN_OVERHEAD, env.maxPayload);
+  readTokenHead(request.frame, request.dataOffset, request.dataLength);
+  checkContext(request.frame, request.contextOffset, request.contextLength);
+}
+
+/** Decides for each token of a batch which key opens it. */
+export class OpenPass extends Pass {
+  readonly operation: 'decrypt' | 'reencrypt';
+  readonly refusals = new Map<number, string>();
+  #name: string | undefined;
+  #partition: string | undefined;
+  #key: DataKey | undefined;
+  #handle = 0;
+  #refusal: string | undefined;
+  #kidAt = -1;
+  #loaded: Loaded;
+
+  constructor(
+    env: OperationsEnvironment,
+    caller: Caller,
+    request: ManyRequest,
+    operation: 'decrypt' | 'reencrypt',
+    loaded: Loaded,
+  ) {
+    super(env, caller, request);
+    this.operation = operation;
+    this.#loaded = loaded;
+  }
+
+  protected valueLength(dataLength: number): number {
+    return dataLength - TOKEN_OVERHEAD;
+  }
+
+  protected plaintextLength(dataLength: number): number {
+    return dataLength - TOKEN_OVERHEAD;
+  }
+
+  protected decide(
+    dataOffset: number,
+    dataLength: number,
+    _contextOffset: number,
+    _contextLength: number,
+    name: string,
+    partition: string,
+  ): number {
+    const { request } = this;
+    readTokenHead(request.frame, dataOffset, dataLength);
+    const kidAt = dataOffset + TOKEN_KID_OFFSET;
+    const sameBinding = name === this.#name && partition === this.#partition;
+    if (!sameBinding || !this.#sameKid(kidAt)) {
+      this.#name = undefined;
+      this.#kidAt = -1;
+      if (!request.anyKey) {
+        this.caller.authorize(this.operation, name, partition);
+      }
+      this.#key = this.env.keyring.opening(request.frame, kidAt);
+      if (this.#key === undefined) {
+        const kid = Buffer.from(request.frame.buffer, request.frame.byteOffset + kidAt, KID_LENGTH).toString('hex');
+        this.#key = this.#loaded.key(kid);
+        if (this.#key === undefined && !this.#loaded.has(kid)) {
+          this.missing.set(kid, () => loadOpening(this.env, this.caller, request.frame, dataOffset));
+          return 0;
+        }
+      }
+      const { handle, refusal } = openingHandle(this.env, this.caller, this.operation, this.#key, {
+        key: name,
+        partition,
+        anyKey: request.anyKey,
+      });
+      this.#handle = handle;
+      this.#refusal = refusal;
+      this.#name = name;
+      this.#partition = partition;
+      this.#kidAt = kidAt;
+    }
+    const index = this.count - 1;
+    this.keys[index] = this.#key;
+    if (this.#refusal !== undefined) {
+      this.refusals.set(index, this.#refusal);
+    }
+    return this.#handle;
+  }
+
+  #sameKid(at: number): boolean {
+    const before = this.#kidAt;
+    if (before < 0) {
+      return false;
+    }
+    const { frame } = this.request;
+    for (let i = 0; i < KID_LENGTH; i++) {
+      if (frame[before + i] !== frame[at + i]) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /** Turns the status words into failures after the engine call; the value of a failed item is already zero. */
+  collect(): void {
+    const { table } = this;
+    for (let index = 0, row = 0; index < this.count; index++, row += ROW_WORDS) {
+      const status = table[row + ROW.status];
+      if (status === ROW_STATUS.failed) {
+        this.failures.set(index, decryptionFailed(this.refusals.get(index) ?? 'tag or context does not match'));
+      } else if (status === ROW_STATUS.ok) {
+        this.env.volume.bytesOpened += table[row + ROW.dataLength]! - TOKEN_OVERHEAD;
+      }
+    }
+  }
+}
+
+/** Opens the rows of a pass into `target`; status words say which opened. */
+export function openRows(env: OperationsEnvironment, pass: OpenPass, frame: Uint8Array, target: Uint8Array): void {
+  const { table } = pass;
+  env.engine.openMany(table, pass.count, frame, target);
+  for (const index of staleRows(pass)) {
+    const row = index * ROW_WORDS;
+    const opened = env.engine.open(
+      pass.keys[index]?.handle() ?? env.decoy,
+      frame,
+      table[row + ROW.contextOffset]!,
+      table[row + ROW.contextLength]!,
+      table[row + ROW.dataOffset]!,
+      table[row + ROW.dataLength]!,
+      target,
+      table[row + ROW.outOffset]!,
+    );
+    table[row + ROW.status] = opened && !pass.refusals.has(index) ? ROW_STATUS.ok : ROW_STATUS.failed;
+  }
+}
