@@ -1,0 +1,330 @@
+import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
+import { DekdError } from '../errors.ts';
+import { OPERATION } from '../protocol/request-reader.ts';
+import { type AnyCall, DocumentCall, PartCall, partition, sender, ValueCall } from './calls.ts';
+import { ContextMemo } from './context-memo.ts';
+import type { WireBinding, WireItem } from './requests.ts';
+import { findSocket } from './socket-place.ts';
+import { type SpawnedAgent, spawnAgent } from './spawn.ts';
+import { Transport } from './transport.ts';
+import type {
+  CallOptions,
+  ConnectOptions,
+  DecryptOptions,
+  DekdClient,
+  EncryptOptions,
+  KeyDescription,
+  ManyDecryptOptions,
+  ManyItem,
+  ManyOptions,
+  ManyResult,
+  PingReply,
+} from './types.ts';
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+const MAX_TIMEOUT_MS = 0x7fffffff;
+/** Parts of one batch under way at once: enough to keep both sides busy, few enough to bound memory. */
+const PARTS_IN_FLIGHT = 4;
+/** What every agent takes in one request, however it is configured. */
+const SMALLEST_PAYLOAD = 4096;
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/**
+ * A client of the agent; nothing happens until the first call.
+ * @throws nothing: a missing agent is the first call's AGENT_UNAVAILABLE
+ */
+export function connect(options: ConnectOptions = {}): DekdClient {
+  return new Client(options);
+}
+
+class Client implements DekdClient {
+  readonly #timeoutMs: number;
+  readonly #transport: Transport<AnyCall>;
+  /** The private agent, while it starts and runs. */
+  #spawned: Promise<SpawnedAgent> | undefined;
+  #closed = false;
+
+  constructor(options: ConnectOptions) {
+    this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    const socket = options.spawn === true ? () => this.#ownAgent(options.socket) : () => findSocket(options.socket);
+    this.#transport = new Transport({ socket, token: options.token }, sender);
+  }
+
+  encrypt(data: Uint8Array, options: EncryptOptions): Promise<Uint8Array> {
+    return this.#value(OPERATION.encrypt, data, bindingOf, options);
+  }
+
+  async encryptText(text: string, options: EncryptOptions): Promise<string> {
+    if (typeof text !== 'string') {
+      throw new DekdError('INVALID_ARGUMENT', `encryptText takes a string, not ${typeof text}`);
+    }
+    if (!text.isWellFormed()) {
+      throw new DekdError('INVALID_ARGUMENT', 'the text has a lone surrogate, which UTF-8 cannot carry');
+    }
+    return encodeTokenText(await this.encrypt(new TextEncoder().encode(text), options));
+  }
+
+  decrypt(token: Uint8Array, options: DecryptOptions): Promise<Uint8Array> {
+    return this.#value(OPERATION.decrypt, token, decryptBinding, options);
+  }
+
+  async decryptText(token: string, options: DecryptOptions): Promise<string> {
+    const plaintext = await this.decrypt(decodeTokenText(token), options);
+    try {
+      return decoder.decode(plaintext);
+    } catch {
+      throw new DekdError('INVALID_ARGUMENT', 'the plaintext is not UTF-8 text: use decrypt for bytes');
+    }
+  }
+
+  encryptMany(items: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {
+    return this.#many(OPERATION.encryptMany, items, options, false);
+  }
+
+  decryptMany(items: readonly ManyItem[], options: ManyDecryptOptions = {}): Promise<ManyResult[]> {
+    return this.#many(OPERATION.decryptMany, items, options, options.anyKey === true);
+  }
+
+  reencrypt(token: Uint8Array, options: EncryptOptions): Promise<Uint8Array> {
+    return this.#value(OPERATION.reencrypt, token, bindingOf, options);
+  }
+
+  async keyInfo(
+    key: string,
+    options: CallOptions & { readonly partition?: string | undefined } = {},
+  ): Promise<KeyDescription> {
+    const fields = { keyInfo: { key: checkKey(key), partition: checkPartition(options.partition) } };
+    return this.#document(fields, options) as Promise<KeyDescription>;
+  }
+
+  async ping(options: CallOptions = {}): Promise<PingReply> {
+    const begun = performance.now();
+    const reply = (await this.#document({ ping: {} }, options)) as Omit<PingReply, 'roundTripMs'>;
+    return { ...reply, roundTripMs: performance.now() - begun };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#transport.close();
+    const agent = await this.#spawned?.catch(() => undefined);
+    await agent?.stop();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #ownAgent(socket: string | undefined): Promise<string> {
+    const known = await this.#spawned?.catch(() => undefined);
+    if (known?.isRunning()) {
+      return known.socket;
+    }
+    await known?.stop();
+    try {
+      return findSocket(socket);
+    } catch (error) {
+      if (!DekdError.is(error, 'AGENT_UNAVAILABLE')) {
+        throw error;
+      }
+    }
+    if (this.#closed) {
+      throw new DekdError('AGENT_UNAVAILABLE', 'the client was closed');
+    }
+    this.#spawned = spawnAgent();
+    return (await this.#spawned).socket;
+  }
+
+  #value<Options extends CallOptions>(
+    operation: number,
+    data: Uint8Array,
+    bind: (options: Options) => WireBinding,
+    options: Options,
+  ): Promise<Uint8Array> {
+    // What is wrong with the arguments is thrown inside, so that it rejects like everything else.
+    return new Promise((resolve, reject) => {
+      checkBytes(data);
+      const binding = bind(options);
+      const { signal } = options;
+      signal?.throwIfAborted();
+      const deadline = this.#deadline(options);
+      const call = new ValueCall(this.#transport, operation, binding, data, deadline, signal, resolve, reject);
+      this.#transport.submit(call);
+    });
+  }
+
+  async #many(
+    operation: number,
+    items: readonly ManyItem[],
+    options: ManyOptions,
+    anyKey: boolean,
+  ): Promise<ManyResult[]> {
+    options.signal?.throwIfAborted();
+    const deadline = this.#deadline(options);
+    const binding = {
+      key: options.key === undefined ? '' : checkKey(options.key),
+      partition: checkPartition(options.partition),
+      context: contexts.bytesOf(options.context),
+      anyKey,
+    };
+    const wire = wireItems(items, binding, anyKey);
+    const { maxPayload } = this.#transport;
+    let ends = partition(operation, wire, maxPayload ?? SMALLEST_PAYLOAD);
+    if (ends.length > 1 && maxPayload === undefined) {
+      // How to cut it only the agent can say.
+      await this.#document({ ping: {} }, options);
+      ends = partition(operation, wire, this.#transport.maxPayload ?? SMALLEST_PAYLOAD);
+    }
+    if (ends.length === 1) {
+      return this.#part(operation, binding, wire, 0, wire.length, deadline, options.signal);
+    }
+    const results: ManyResult[] = [];
+    let next = 0;
+    const parts: ManyResult[][] = new Array(ends.length);
+    const worker = async (): Promise<void> => {
+      while (next < ends.length) {
+        const index = next++;
+        const from = index === 0 ? 0 : ends[index - 1]!;
+        parts[index] = await this.#part(operation, binding, wire, from, ends[index]!, deadline, options.signal);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(PARTS_IN_FLIGHT, ends.length) }, worker));
+    for (const part of parts) {
+      for (const result of part) {
+        results.push(result);
+      }
+    }
+    return results;
+  }
+
+  #part(
+    operation: number,
+    binding: WireBinding,
+    items: readonly WireItem[],
+    from: number,
+    to: number,
+    deadline: number,
+    signal: AbortSignal | undefined,
+  ): Promise<ManyResult[]> {
+    return new Promise((resolve, reject) => {
+      const call = new PartCall(
+        this.#transport,
+        operation,
+        binding,
+        items,
+        from,
+        to,
+        deadline,
+        signal,
+        resolve,
+        reject,
+      );
+      this.#transport.submit(call);
+    });
+  }
+
+  #document(fields: DocumentCall['fields'], options: CallOptions): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      options.signal?.throwIfAborted();
+      const deadline = this.#deadline(options);
+      this.#transport.submit(
+        new DocumentCall(this.#transport, fields, true, deadline, options.signal, resolve, reject),
+      );
+    });
+  }
+
+  #deadline(options: CallOptions): number {
+    const { timeoutMs } = options;
+    return performance.now() + (timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs));
+  }
+}
+
+/** Of all clients of the process. */
+const contexts = new ContextMemo();
+
+function bindingOf(options: EncryptOptions): WireBinding {
+  return {
+    key: checkKey(options?.key),
+    partition: checkPartition(options.partition),
+    context: contexts.bytesOf(options.context),
+    anyKey: false,
+  };
+}
+
+function decryptBinding(options: DecryptOptions): WireBinding {
+  if ((options as { anyKey?: boolean } | undefined)?.anyKey === true) {
+    return { key: '', partition: '', context: contexts.bytesOf(options.context), anyKey: true };
+  }
+  return bindingOf(options as EncryptOptions);
+}
+
+function wireItems(items: readonly ManyItem[], binding: WireBinding, anyKey: boolean): WireItem[] {
+  if (!Array.isArray(items)) {
+    throw new DekdError('INVALID_ARGUMENT', 'items is an array of bytes or of { data, key?, partition?, context? }');
+  }
+  const wire: WireItem[] = new Array(items.length);
+  for (let i = 0; i < items.length; i++) {
+    const item = items[i] as ManyItem;
+    if (item instanceof Uint8Array) {
+      wire[i] = new BareItem(item);
+    } else {
+      checkBytes(item?.data, i);
+      wire[i] = {
+        data: item.data,
+        key: item.key === undefined ? undefined : checkKey(item.key),
+        partition: item.partition === undefined ? undefined : checkPartition(item.partition),
+        context: item.context === undefined ? undefined : contexts.bytesOf(item.context),
+      };
+    }
+    if (binding.key === '' && !anyKey && wire[i]!.key === undefined) {
+      throw new DekdError('INVALID_ARGUMENT', `item ${i} has no key, and neither has the call`);
+    }
+  }
+  return wire;
+}
+
+/** An item that is only bytes: a class, so that a batch of them has one shape. */
+class BareItem implements WireItem {
+  readonly data: Uint8Array;
+  readonly key: string | undefined = undefined;
+  readonly partition: string | undefined = undefined;
+  readonly context: Uint8Array | undefined = undefined;
+
+  constructor(data: Uint8Array) {
+    this.data = data;
+  }
+}
+
+function checkBytes(data: unknown, item?: number): void {
+  if (!(data instanceof Uint8Array)) {
+    const what = item === undefined ? 'data' : `data of item ${item}`;
+    throw new DekdError('INVALID_ARGUMENT', `${what} is ${data === null ? 'null' : typeof data}, not a Uint8Array`);
+  }
+}
+
+function checkKey(key: unknown): string {
+  if (typeof key !== 'string' || key === '') {
+    throw new DekdError('INVALID_ARGUMENT', 'key is a name, not empty');
+  }
+  return key;
+}
+
+function checkPartition(partition: unknown): string {
+  if (partition !== undefined && typeof partition !== 'string') {
+    throw new DekdError('INVALID_ARGUMENT', `partition is ${typeof partition}, not a string`);
+  }
+  if (partition?.isWellFormed() === false) {
+    throw new DekdError('INVALID_ARGUMENT', 'partition has a lone surrogate, which UTF-8 cannot carry');
+  }
+  return partition ?? '';
+}
+
+function checkTimeout(timeoutMs: number): number {
+  if (!(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS)) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `timeoutMs is ${timeoutMs}; it is between 1 and ${MAX_TIMEOUT_MS} milliseconds`,
+    );
+  }
+  return timeoutMs;
+}

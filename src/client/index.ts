@@ -1,0 +1,4 @@
+/** The light client: no native code, no SDK; `connect` is where to begin. */
+export { DekdError, ERROR_CODES, type ErrorCode } from '../errors.ts';
+export { connect } from './client.ts';
+export type * from './types.ts';

@@ -1,0 +1,114 @@
+/** Replies as the client reads them: values as views of the frame they came in, which nothing else refers to. */
+import { DekdError, errorCodeOf } from '../errors.ts';
+import type { ErrorFields, Reply } from '../protocol/messages.ts';
+import { messages } from '../protocol/messages.ts';
+import { Reader } from '../protocol/runtime.ts';
+import type { ManyResult } from './types.ts';
+
+const FIELD = { id: 1, many: 14, value: 15 } as const;
+/** Fields of `Reply.result`; what a newer agent says beside it is ignored. */
+function isResult(field: number): boolean {
+  return field === FIELD.value || field === FIELD.many || (field >= 2 && field <= 4);
+}
+
+/** What came back for one request; `many` and `value` are read on demand, anything else is decoded whole. */
+export class ReplyReader {
+  id = 0;
+  /** Field number of the result. */
+  result = 0;
+  #frame: Buffer = Buffer.alloc(0);
+  #start = 0;
+  #end = 0;
+
+  /** @throws RangeError when the bytes are not a reply */
+  read(frame: Buffer): void {
+    this.#frame = frame;
+    this.id = 0;
+    this.result = 0;
+    const reader = new Reader(frame);
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      if (tag >>> 3 === FIELD.id) {
+        this.id = reader.uint32();
+      } else if ((tag & 7) === 2) {
+        const length = reader.uint32();
+        const start = reader.pos;
+        reader.skip(length);
+        if (isResult(tag >>> 3)) {
+          this.result = tag >>> 3;
+          this.#start = start;
+          this.#end = reader.pos;
+        }
+      } else {
+        reader.skipType(tag & 7);
+      }
+    }
+  }
+
+  get isValue(): boolean {
+    return this.result === FIELD.value;
+  }
+
+  get isMany(): boolean {
+    return this.result === FIELD.many;
+  }
+
+  /** The value: in memory of its own when it is small, else the frame itself, which nothing else refers to. */
+  value(): Uint8Array {
+    const { buffer, byteOffset } = this.#frame;
+    const value = new Uint8Array(buffer, byteOffset + this.#start, this.#end - this.#start);
+    return buffer.byteLength === this.#frame.length ? value : value.slice();
+  }
+
+  /** One result per item. @throws RangeError when there are not `count` */
+  many(count: number): ManyResult[] {
+    const results: ManyResult[] = new Array(count);
+    // A frame that came in one read lies among others: its values must neither keep those alive nor lie beside them.
+    const frame = this.#frame.buffer.byteLength === this.#frame.length ? this.#frame : ownCopy(this.#frame);
+    const reader = new Reader(frame);
+    const { buffer, byteOffset } = frame;
+    reader.pos = this.#start;
+    reader.len = this.#end;
+    let index = 0;
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      if (tag === 0x0a) {
+        const length = reader.uint32();
+        const at = reader.pos;
+        reader.skip(length);
+        results[index++] = { ok: true, value: new Uint8Array(buffer, byteOffset + at, length) };
+      } else if (tag === 0x12) {
+        const failure = messages.ItemError.decode(reader, reader.uint32());
+        if (failure.index >= count) {
+          throw new RangeError(`result ${failure.index} of ${count} items`);
+        }
+        results[failure.index] = { ok: false, error: errorOf(failure.error ?? {}) };
+      } else {
+        reader.skipType(tag & 7);
+      }
+    }
+    if (index !== count) {
+      throw new RangeError(`${index} results for ${count} items`);
+    }
+    return results;
+  }
+
+  /** The whole reply through the generated code. */
+  decode(): Reply {
+    return messages.Reply.decode(this.#frame);
+  }
+}
+
+function ownCopy(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
+}
+
+/** The error a reply carries, as the class the caller knows. */
+export function errorOf(fields: ErrorFields): DekdError {
+  return new DekdError(errorCodeOf(fields.code ?? 0), fields.message ?? '', {
+    ...(fields.incident ? { incident: fields.incident } : {}),
+    ...(fields.retryAfterMs ? { retryAfterMs: fields.retryAfterMs } : {}),
+  });
+}

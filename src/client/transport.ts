@@ -1,0 +1,264 @@
+/**
+ * Calls over a channel that is opened when the first is made and again whenever it is lost.
+ *
+ * Calls of one tick leave together. What was lost with a connection is sent again until its deadline when sending twice
+ * does no harm; what is not idempotent rejects. One timer serves all deadlines.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DekdError } from '../errors.ts';
+import { Channel, type Exchange } from './channel.ts';
+import { type Linkable, LinkedSet } from './outstanding.ts';
+
+const BACKOFF_MIN_MS = 5;
+const BACKOFF_MAX_MS = 500;
+const GREETING_TIMEOUT_MS = 5_000;
+/** The longest timer there is; a longer one would fire at once. */
+const MAX_TIMER_MS = 0x7fffffff;
+
+/** Something to be sent and answered. */
+export interface Call extends Exchange, Linkable {
+  /** By the monotonic clock, in milliseconds. */
+  readonly deadline: number;
+  /** Whether it may be sent again after a connection was lost. */
+  readonly isIdempotent: boolean;
+  /** Settled by an answer, its deadline or its signal. */
+  readonly isDone: boolean;
+  reject(error: unknown): void;
+  /** Calls that may share a frame: the operation's number; 0 never shares. */
+  readonly sharing: number;
+}
+
+/** How calls become frames; the client's knowledge, kept out of the transport. */
+export interface Sender<C extends Call> {
+  /** Puts the calls on the channel: all of one `sharing`, or a single one. Throws to reject them. */
+  send(channel: Channel, calls: C[]): void;
+}
+
+export interface TransportOptions {
+  /** Names the socket; asked before every connection. Throws DekdError. */
+  readonly socket: () => string | Promise<string>;
+  readonly token?: Uint8Array | undefined;
+  /** Rejects at once when nobody answers, instead of trying until the deadline. */
+  readonly failFast?: boolean | undefined;
+}
+
+export class Transport<C extends Call> {
+  readonly #options: TransportOptions;
+  readonly #sender: Sender<C>;
+  #channel: Channel | undefined;
+  #queue: C[] = [];
+  /** Sent and not answered: for deadlines only, swept lazily. */
+  #sent = new LinkedSet<C>();
+  #scheduled = false;
+  #connecting = false;
+  #closed = false;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+  #idleWaiters: (() => void)[] = [];
+  /** Connections in a row that were lost before they answered anything: the next attempt waits accordingly. */
+  #losses = 0;
+  #maxPayload: number | undefined;
+
+  constructor(options: TransportOptions, sender: Sender<C>) {
+    this.#options = options;
+    this.#sender = sender;
+  }
+
+  /** Largest plaintext of one request, as the agent last said; undefined before the first connection. */
+  get maxPayload(): number | undefined {
+    return this.#maxPayload;
+  }
+
+  submit(call: C): void {
+    if (this.#closed) {
+      call.reject(new DekdError('AGENT_UNAVAILABLE', 'the client was closed'));
+      return;
+    }
+    this.#queue.push(call);
+    if (call.deadline < this.#timerAt) {
+      this.#arm(call.deadline);
+    }
+    this.#schedule();
+  }
+
+  /** Takes a lost call back into the queue, or rejects it. */
+  resubmit(call: C, error: DekdError): void {
+    this.#sent.delete(call);
+    if (call.isDone) {
+      return;
+    }
+    // What the agent refuses for good it would refuse again.
+    if (!call.isIdempotent || !error.retryable || this.#closed || this.#options.failFast === true) {
+      call.reject(error);
+      return;
+    }
+    this.#queue.push(call);
+    this.#schedule();
+  }
+
+  /** Called by every call once it is settled. */
+  settled(call: C): void {
+    this.#sent.delete(call);
+    if (this.#idleWaiters.length > 0 && this.#sent.size === 0 && this.#queue.every(({ isDone }) => isDone)) {
+      for (const wake of this.#idleWaiters.splice(0)) {
+        wake();
+      }
+    }
+  }
+
+  cancel(id: number): void {
+    this.#channel?.cancel(id);
+  }
+
+  /** Lets calls in flight finish, then closes. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#queue = this.#queue.filter((call) => !call.isDone);
+    if (this.#sent.size > 0 || this.#queue.length > 0) {
+      await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
+    }
+    clearTimeout(this.#timer);
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
+  #schedule(): void {
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      // nextTick runs after the promise jobs of this tick, so that everybody they wake up joins the same frame.
+      process.nextTick(() => {
+        this.#scheduled = false;
+        this.#drain();
+      });
+    }
+  }
+
+  #drain(): void {
+    const channel = this.#channel;
+    if (channel === undefined || !channel.isOpen) {
+      this.#connect();
+      return;
+    }
+    const queue = this.#queue;
+    this.#queue = [];
+    let from = 0;
+    while (from < queue.length) {
+      const first = queue[from]!;
+      let to = from + 1;
+      if (first.sharing !== 0) {
+        while (to < queue.length && queue[to]!.sharing === first.sharing) {
+          to++;
+        }
+      }
+      this.#send(channel, from === 0 && to === queue.length ? queue : queue.slice(from, to));
+      from = to;
+    }
+    channel.flush();
+  }
+
+  #send(channel: Channel, calls: C[]): void {
+    const live: C[] = [];
+    for (const call of calls) {
+      if (!call.isDone) {
+        this.#sent.add(call);
+        live.push(call);
+      }
+    }
+    if (live.length === 0) {
+      return;
+    }
+    try {
+      this.#sender.send(channel, live);
+    } catch (error) {
+      for (const call of live) {
+        call.reject(error);
+      }
+    }
+  }
+
+  #connect(): void {
+    if (this.#connecting || this.#queue.length === 0) {
+      return;
+    }
+    this.#connecting = true;
+    void this.#connectUntilDone().finally(() => {
+      this.#connecting = false;
+    });
+  }
+
+  async #connectUntilDone(): Promise<void> {
+    for (let attempt = this.#losses; ; attempt++) {
+      if (attempt > 0) {
+        const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (attempt - 1));
+        await sleep(ceiling / 2 + Math.random() * (ceiling / 2));
+      }
+      this.#queue = this.#queue.filter((call) => !call.isDone);
+      if (this.#queue.length === 0) {
+        return;
+      }
+      try {
+        const path = await this.#options.socket();
+        const channel: Channel = await Channel.open(path, this.#options.token, GREETING_TIMEOUT_MS, (hasAnswered) => {
+          this.#losses = hasAnswered ? 0 : this.#losses + 1;
+          if (this.#channel === channel) {
+            this.#channel = undefined;
+          }
+        });
+        if (this.#closed && this.#queue.every(({ isDone }) => isDone)) {
+          channel.close();
+          return;
+        }
+        if (channel.isOpen) {
+          this.#channel = channel;
+          this.#maxPayload = channel.limits.maxPayload;
+          this.#lastFailure = undefined;
+          this.#schedule();
+          return;
+        }
+      } catch (error) {
+        const failure = DekdError.from(error);
+        if (!failure.retryable || this.#options.failFast === true) {
+          for (const call of this.#queue.splice(0)) {
+            call.reject(failure);
+          }
+          return;
+        }
+        this.#lastFailure = failure;
+      }
+    }
+  }
+
+  #lastFailure: DekdError | undefined;
+
+  #arm(at: number): void {
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#sweep(), Math.min(MAX_TIMER_MS, Math.max(0, at - performance.now()) + 1));
+    this.#timer.unref();
+  }
+
+  /** Rejects what is past its deadline and sleeps until the next one. */
+  #sweep(): void {
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
+    const queued = new Set(this.#queue);
+    for (const call of [...this.#sent.members(), ...queued]) {
+      if (call.isDone) {
+        continue;
+      }
+      if (call.deadline <= now) {
+        call.reject(queued.has(call) && this.#lastFailure !== undefined ? this.#lastFailure : deadlineExceeded());
+      } else {
+        next = Math.min(next, call.deadline);
+      }
+    }
+    this.#timerAt = Number.POSITIVE_INFINITY;
+    if (next < Number.POSITIVE_INFINITY) {
+      this.#arm(next);
+    }
+  }
+}
+
+function deadlineExceeded(): DekdError {
+  return new DekdError('DEADLINE_EXCEEDED', 'the deadline of the call has passed (timeoutMs)');
+}

@@ -1,0 +1,107 @@
+import type { DekdError } from '../errors.ts';
+
+/** Caller's map of non-secret strings that a ciphertext is bound to. Never stored, needed again to decrypt. */
+export type EncryptionContext = Readonly<Record<string, string>>;
+
+/** Accepted on every call. */
+export interface CallOptions {
+  /** Aborts the call: it rejects with `signal.reason`, and the agent is told to stop. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds until the call rejects with DEADLINE_EXCEEDED, waiting for a connection included; default 10,000. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Which key a value belongs to and what it is bound to. On decrypt, key and partition are assertions. */
+export interface Binding {
+  readonly key: string;
+  /** The tenant; absent means none. */
+  readonly partition?: string | undefined;
+  readonly context?: EncryptionContext | undefined;
+}
+
+export interface EncryptOptions extends Binding, CallOptions {}
+
+/** Names the key the token must be of, or takes the token's own where policy grants `anyKey`. */
+export type DecryptOptions = CallOptions &
+  (Binding | { readonly anyKey: true; readonly context?: EncryptionContext | undefined });
+
+/** Options of a batch: what an item does not say comes from here. */
+export interface ManyOptions extends CallOptions {
+  readonly key?: string | undefined;
+  readonly partition?: string | undefined;
+  readonly context?: EncryptionContext | undefined;
+}
+
+export type ManyDecryptOptions = ManyOptions & { readonly anyKey?: boolean | undefined };
+
+/** One item of a batch: bytes, or bytes with a binding of its own. */
+export type ManyItem =
+  | Uint8Array
+  | {
+      readonly data: Uint8Array;
+      readonly key?: string | undefined;
+      readonly partition?: string | undefined;
+      readonly context?: EncryptionContext | undefined;
+    };
+
+/** What became of one item. Values of one batch share one ArrayBuffer. */
+export type ManyResult =
+  | { readonly ok: true; readonly value: Uint8Array }
+  | { readonly ok: false; readonly error: DekdError };
+
+export interface KeyVersionInfo {
+  readonly version: number;
+  readonly state: string;
+  readonly created: string;
+}
+
+/** What an application may know of a key. */
+export interface KeyDescription {
+  readonly key: string;
+  readonly partition: string;
+  readonly algorithm: string;
+  readonly requiredContext: readonly string[];
+  readonly versions: readonly KeyVersionInfo[];
+}
+
+export interface PingReply {
+  readonly agent: string;
+  readonly engine: string;
+  readonly lockLevel: string;
+  readonly protocol: number;
+  readonly roundTripMs: number;
+}
+
+export interface ConnectOptions {
+  /** Path of the agent's data socket; default: DEKD_SOCKET, then the usual places. */
+  readonly socket?: string | undefined;
+  /** Default of every call's `timeoutMs`. */
+  readonly timeoutMs?: number | undefined;
+  /** Starts a private agent as a child when no socket is there, and stops it at exit. */
+  readonly spawn?: boolean | undefined;
+  /** Content of the token file, where the socket asks for one. */
+  readonly token?: Uint8Array | undefined;
+}
+
+/**
+ * A connection to the agent: lazy, pipelined, re-established on its own. Safe to share; close it once.
+ *
+ * Every call rejects with DekdError. Byte arguments must not change until the call settles; results are the caller's.
+ */
+export interface DekdClient extends AsyncDisposable {
+  /** Encrypts to a binary token, 58 bytes longer than `data`. */
+  encrypt(data: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
+  /** Encrypts UTF-8 text to a text token, `dk1.…`, safe in JSON, URLs and headers. */
+  encryptText(text: string, options: EncryptOptions): Promise<string>;
+  decrypt(token: Uint8Array, options: DecryptOptions): Promise<Uint8Array>;
+  decryptText(token: string, options: DecryptOptions): Promise<string>;
+  /** One result per item, in order; rejects only when the whole call failed. Larger batches are split by the client. */
+  encryptMany(items: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
+  decryptMany(items: readonly ManyItem[], options?: ManyDecryptOptions): Promise<ManyResult[]>;
+  /** Moves a token to the newest version of the same key, partition and context, inside the agent. */
+  reencrypt(token: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
+  keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
+  ping(options?: CallOptions): Promise<PingReply>;
+  /** Waits for calls in flight (at most their deadlines), then closes; later calls reject with AGENT_UNAVAILABLE. */
+  close(): Promise<void>;
+}
