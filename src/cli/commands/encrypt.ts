@@ -1,0 +1,87 @@
+import { isUtf8 } from 'node:buffer';
+import { statSync } from 'node:fs';
+import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
+import { openClient } from '../agent-client.ts';
+import { usageError } from '../exit.ts';
+import { openTarget } from '../target-file.ts';
+import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
+import { spliceFields } from './json-lines.ts';
+import { openSource, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
+
+/** Tokens are not secret. */
+const TOKEN_MODE = 0o666;
+const SHOWN_BYTES = 1_024;
+
+export async function encrypt(
+  line: CommandLine,
+  raw: Record<string, unknown>,
+  value: string | undefined,
+): Promise<void> {
+  const options = readValueOptions(raw);
+  const { key, partition, context } = options;
+  if (key === undefined) {
+    throw usageError('no key is named', 'add --key NAME');
+  }
+  const binary = raw.binary === true;
+  const show = raw.show === true;
+  if (options.fields.length > 0) {
+    if (binary || show) {
+      throw usageError(`--${binary ? 'binary' : 'show'} does not go with --fields: tokens in JSON are text`);
+    }
+    await spliceFields(line, 'encrypt', options, value, { key, partition, context });
+    return;
+  }
+  await using agent = await openClient(line);
+  const { client, limits } = agent;
+  const plaintext = await plaintextOf(limits.maxPayload, options, value);
+  const binding = { key, partition, context };
+  const token = await client.encrypt(plaintext, binding);
+  const target = await openTarget(options.output, TOKEN_MODE);
+  const text = encodeTokenText(token);
+  if (target.isStandardOutput && line.json) {
+    printResult(line, { token: text, key, partition: partition ?? '', bytes: plaintext.length }, '');
+  } else {
+    await target.write(binary ? token : Buffer.from(`${text}\n`, 'latin1'));
+    await target.commit();
+    if (!target.isStandardOutput) {
+      report(line, options.output!, plaintext.length);
+    }
+  }
+  if (show) {
+    warn(`opens again: ${shown(await client.decrypt(decodeTokenText(text), binding))}`);
+  }
+}
+
+async function plaintextOf(limit: number, options: ValueOptions, value: string | undefined): Promise<Uint8Array> {
+  if (value === undefined || value === '-') {
+    return await readWhole(await openSource(options.input), limit);
+  }
+  if (options.input !== undefined) {
+    throw usageError('both a value and --input are given');
+  }
+  // Someone who means the file would otherwise keep a token of its name, and perhaps delete the file.
+  if (statSync(value, { throwIfNoEntry: false })?.isFile()) {
+    throw usageError(
+      `'${value}' is the name of a file here`,
+      `--input '${value}' encrypts what is in it; to encrypt the name itself, write it to standard input`,
+    );
+  }
+  if (value.startsWith(TOKEN_TEXT_PREFIX)) {
+    warn('the value is a token already; it is encrypted once more');
+  }
+  return Buffer.from(value, 'utf8');
+}
+
+function report(line: CommandLine, output: string, bytes: number): void {
+  if (line.json) {
+    printResult(line, { output, bytes }, '');
+  } else if (process.stderr.isTTY) {
+    warn(`${byteSize(bytes)} encrypted to ${output}`);
+  }
+}
+
+function shown(plaintext: Uint8Array): string {
+  return plaintext.length <= SHOWN_BYTES && isUtf8(plaintext)
+    ? Buffer.from(plaintext).toString('utf8')
+    : `${plaintext.length} bytes`;
+}

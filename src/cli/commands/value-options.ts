@@ -1,0 +1,105 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import { CommandError, EXIT, usageError } from '../exit.ts';
+import { byteSize, warn } from '../terminal.ts';
+
+/** What `encrypt` and `decrypt` have in common. */
+export interface ValueOptions {
+  readonly key: string | undefined;
+  readonly partition: string | undefined;
+  readonly context: Readonly<Record<string, string>>;
+  /** Paths of JSON Lines; empty when the whole input is one value. */
+  readonly fields: readonly string[];
+  readonly input: string | undefined;
+  readonly output: string | undefined;
+}
+
+export function readValueOptions(options: Record<string, unknown>): ValueOptions {
+  return {
+    key: options.key as string | undefined,
+    partition: options.partition as string | undefined,
+    context: parseContext(options.context as string[]),
+    fields: options.fields as string[],
+    input: options.input as string | undefined,
+    output: options.output as string | undefined,
+  };
+}
+
+/** `name=value` pairs; the value is everything after the first `=`. */
+export function parseContext(pairs: readonly string[]): Record<string, string> {
+  const context: Record<string, string> = Object.create(null);
+  for (const pair of pairs) {
+    const at = pair.indexOf('=');
+    if (at < 1) {
+      throw usageError(`context '${pair}' is not name=value`);
+    }
+    const name = pair.slice(0, at);
+    if (name in context) {
+      throw usageError(`context '${name}' is given twice`);
+    }
+    context[name] = pair.slice(at + 1);
+  }
+  return context;
+}
+
+/** Where the bytes come from: a file, or standard input. */
+export interface Source {
+  /** For messages. */
+  readonly name: string;
+  /** Size in bytes where it is known beforehand. */
+  readonly size: number | undefined;
+  open(): Readable;
+}
+
+const FILE_CHUNK_BYTES = 256 * 1024;
+
+export async function openSource(path: string | undefined): Promise<Source> {
+  if (path === undefined || path === '-') {
+    if (process.stdin.isTTY) {
+      warn('reading from the terminal; end with Ctrl-D on a line of its own');
+    }
+    return { name: 'standard input', size: undefined, open: () => process.stdin };
+  }
+  const stats = await stat(path);
+  if (stats.isDirectory()) {
+    throw usageError(`${path} is a folder`);
+  }
+  return {
+    name: path,
+    size: stats.isFile() ? stats.size : undefined,
+    open: () => createReadStream(path, { highWaterMark: FILE_CHUNK_BYTES }),
+  };
+}
+
+/**
+ * The whole of a source.
+ *
+ * @param limit bytes beyond which nothing is kept
+ * @throws when there is more, naming size (where known) and limit
+ */
+export async function readWhole(source: Source, limit: number): Promise<Buffer> {
+  if (source.size !== undefined && source.size > limit) {
+    throw tooLarge(source, limit, source.size);
+  }
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of source.open()) {
+    chunks.push(chunk as Buffer);
+    length += (chunk as Buffer).length;
+    if (length > limit) {
+      throw tooLarge(source, limit, undefined);
+    }
+  }
+  return Buffer.concat(chunks, length);
+}
+
+function tooLarge(source: Source, limit: number, size: number | undefined): CommandError {
+  const found = size === undefined ? `more than ${limit} bytes` : `${size} bytes (${byteSize(size)})`;
+  return new CommandError(
+    EXIT.failed,
+    'INVALID_ARGUMENT',
+    `${source.name} has ${found}; the limit for one value is ${limit} bytes (${byteSize(limit)})`,
+    'raise limits.maxPayload of the agent (at most 16 MiB), or encrypt JSON Lines with --fields',
+  );
+}

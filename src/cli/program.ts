@@ -1,0 +1,331 @@
+/** The commands and their options. What a command does is loaded when it runs, so that the agent starts with no other. */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { VERSION } from '../agent/version.ts';
+import { EXIT, exitCodeOf, reportOf } from './exit.ts';
+import { selfCommand } from './invocation.ts';
+import type { CommandLine } from './terminal.ts';
+
+/** Runs one command line. @returns the exit code; everything has been printed. */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  const self = selfCommand({
+    script: process.argv[1] ?? 'dekd',
+    cwd: process.cwd(),
+    searchPath: process.env.PATH ?? '',
+  });
+  // Known before parsing, so that an error of parsing is printed in the form asked for.
+  const json = args.includes('--json');
+  stopAtClosedOutput();
+  let exitCode: number = EXIT.ok;
+  const program = describeProgram(self, (code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      return endOfParsing(error, json, self);
+    }
+    const report = reportOf(error, self);
+    printError(report, json);
+    return exitCodeOf(error);
+  }
+}
+
+function printError(report: ReturnType<typeof reportOf>, json: boolean): void {
+  if (json) {
+    process.stderr.write(`${JSON.stringify({ error: report })}\n`);
+    return;
+  }
+  process.stderr.write(`dekd: ${report.message}\n`);
+  if (report.incident !== undefined) {
+    process.stderr.write(`  incident: ${report.incident}\n`);
+  }
+  if (report.remedy !== undefined) {
+    process.stderr.write(`  to do: ${report.remedy}\n`);
+  }
+}
+
+function endOfParsing(error: CommanderError, json: boolean, self: string): number {
+  if (error.exitCode === 0) {
+    return EXIT.ok;
+  }
+  const message = error.code === 'commander.help' ? 'no command is named' : error.message.replace(/^error: /, '');
+  if (json || error.code !== 'commander.help') {
+    printError({ code: 'USAGE', message, remedy: `${self} --help, or ${self} <command> --help` }, json);
+  }
+  return EXIT.usage;
+}
+
+/** A reader that has seen enough (`| head`) is no failure of ours to report. */
+function stopAtClosedOutput(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') {
+      process.stderr.write(`dekd: standard output: ${error.message}\n`);
+    }
+    process.exit(EXIT.failed);
+  });
+}
+
+type Options = Record<string, unknown>;
+
+function describeProgram(self: string, finish: (exitCode: number) => void): Command {
+  const program = new Command('dekd')
+    .description('Encrypts and decrypts through an agent that keeps the keys to itself.')
+    .usage('<command> [options]')
+    .version(VERSION, '-V, --version')
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({ outputError: () => {} })
+    .addHelpText(
+      'after',
+      examples(
+        [
+          ['dev', 'an agent for development, on this machine, for you'],
+          ["encrypt --key demo --context field=email 'ada@example.org'", 'a token, dk1.…'],
+          ["encrypt --key customers --fields 'email,cards[].pan' -o out.jsonl in.jsonl", ''],
+          ['doctor', 'what is not as it should be, and what to do'],
+        ],
+        self,
+      ) + EXIT_CODES,
+    );
+  addCommon(program);
+
+  /** A leaf command: common options, its own action, and the exit code it resolves with. */
+  const leaf = (
+    parent: Command,
+    syntax: string,
+    summary: string,
+    run: (line: CommandLine, options: Options, operands: readonly (string | undefined)[]) => Promise<unknown>,
+  ): Command => {
+    const command = addCommon(parent.command(syntax).description(summary));
+    command.action(async (...given: unknown[]) => {
+      const operands = given.slice(0, command.registeredArguments.length) as (string | undefined)[];
+      const { json, socket, ...options } = command.optsWithGlobals() as Options & { json?: boolean; socket?: string };
+      const line = { json: json ?? false, socket, self };
+      const exitCode = await run(line, options, operands);
+      finish(typeof exitCode === 'number' ? exitCode : EXIT.ok);
+    });
+    return command;
+  };
+
+  leaf(program, 'run', 'Run the agent as a configuration file says.', async (line, options) =>
+    (await import('./commands/run.ts')).run(line, options),
+  )
+    .option('--config <file>', 'configuration (default: DEKD_CONFIG, then /etc/dekd/config.yaml)')
+    .option(
+      '--replace',
+      'take over the socket from an agent that holds it; that one serves its connections until SIGTERM',
+    );
+
+  leaf(program, 'dev', 'Run an agent for development: makes any key on first use.', async (line, options) =>
+    (await import('./commands/dev.ts')).dev(line, options),
+  )
+    .option('--state <dir>', 'where root key and keystore are kept (default: $XDG_STATE_HOME/dekd/dev)')
+    .option('--ephemeral', 'keep nothing: tokens die with the agent')
+    .option('--root-key-file <file>', 'root key to use instead of the one in the state folder')
+    // For who starts an agent as a child: the pipe ends when the parent does, however that dies.
+    .addOption(new Option('--until-stdin-ends', 'stop when standard input ends').hideHelp());
+
+  addValueOptions(
+    leaf(
+      program,
+      'encrypt [value]',
+      'Encrypt a value, a file, or fields of JSON Lines.',
+      async (line, options, [value]) => (await import('./commands/encrypt.ts')).encrypt(line, options, value),
+    ),
+  )
+    .option('--key <name>', 'key to encrypt with (required)')
+    .option('--text', 'write the token as text, dk1.… (the default)')
+    .addOption(new Option('--binary', 'write the token as bytes, a quarter smaller than text').conflicts('text'))
+    .option('--show', 'decrypt the token again and show on standard error what comes out')
+    .addHelpText(
+      'after',
+      VALUE_HELP +
+        examples(
+          [
+            ["encrypt --key demo --context field=email 'ada@example.org'", ''],
+            ['encrypt --key files --input report.pdf -o report.pdf.dk', ''],
+            [
+              "encrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < in.jsonl > out.jsonl",
+              '',
+            ],
+          ],
+          self,
+        ),
+    );
+
+  addValueOptions(
+    leaf(
+      program,
+      'decrypt [token]',
+      'Decrypt a token, a file, or fields of JSON Lines.',
+      async (line, options, [token]) => (await import('./commands/decrypt.ts')).decrypt(line, options, token),
+    ),
+  )
+    .option('--key <name>', 'key the token must be of (required, unless --any-key)')
+    .option('--any-key', "take the token's own key and partition; a right of its own")
+    .addHelpText(
+      'after',
+      examples(
+        [
+          ["decrypt --key demo --context field=email 'dk1.…'", ''],
+          ['decrypt --key files --input report.pdf.dk -o report.pdf', ''],
+          ["decrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < out.jsonl", ''],
+        ],
+        self,
+      ),
+    );
+
+  leaf(program, 'status', 'What the agent is and what it did (admin socket).', async (line) =>
+    (await import('./commands/status.ts')).status(line),
+  );
+  leaf(program, 'health', 'Whether the agent answers, and how it keeps its keys; for probes.', async (line) =>
+    (await import('./commands/health.ts')).health(line),
+  );
+  leaf(program, 'doctor', 'Look for what is not as it should be, and say what to do.', async (line, options) =>
+    (await import('./commands/doctor.ts')).doctor(line, options),
+  ).option('--config <file>', 'configuration to check (default: DEKD_CONFIG, then /etc/dekd/config.yaml)');
+  leaf(
+    program,
+    'prove',
+    'Show the protections at work, and each check going red without its protection (20 s).',
+    async (line, options) => (await import('./commands/prove.ts')).prove(line, options),
+  ).option('--key <name>', 'key to prove with', 'dekd-prove');
+  leaf(
+    program,
+    'why <incident>',
+    'The reason behind an incident id (admin socket).',
+    async (line, _options, [incident]) => (await import('./commands/why.ts')).why(line, incident!),
+  );
+
+  leaf(program, 'keygen', 'Make a root key for the local provider.', async (line, options) =>
+    (await import('./commands/keygen.ts')).keygen(line, options),
+  ).option('-o, --output <file>', 'new file, 0600; - for standard output (required)');
+
+  const config = addCommon(program.command('config').description('The configuration file.'));
+  leaf(
+    config,
+    'check [file]',
+    'Read a configuration and say everything that is wrong with it.',
+    async (line, _options, [file]) => (await import('./commands/config.ts')).check(line, file),
+  );
+  leaf(config, 'sample', 'Print the commented sample: every key, default, unit, meaning, danger.', async (line) =>
+    (await import('./commands/config.ts')).sample(line),
+  );
+
+  describeKeys(
+    addCommon(program.command('keys').description('Named keys and their versions (admin socket).')),
+    leaf,
+    self,
+  );
+  return program;
+}
+
+type Leaf = (
+  parent: Command,
+  syntax: string,
+  summary: string,
+  run: (line: CommandLine, options: Options, operands: readonly (string | undefined)[]) => Promise<unknown>,
+) => Command;
+
+function describeKeys(keys: Command, leaf: Leaf, self: string): void {
+  const load = () => import('./commands/keys.ts');
+  leaf(keys, 'list', 'Keys and versions, without any material.', async (line, options) =>
+    (await load()).list(line, options),
+  )
+    .option('--name <name>', 'only this key')
+    .option('--partition <name>', 'only this partition');
+  leaf(keys, 'show <name>', 'Every version of one key.', async (line, options, [name]) =>
+    (await load()).show(line, options, name!),
+  ).option('--partition <name>', 'partition of the key');
+  const change = (verb: 'create' | 'rotate' | 'disable' | 'enable', summary: string): Command =>
+    leaf(keys, `${verb} <name>`, summary, async (line, options, [name]) =>
+      (await load()).change(line, verb, options, name!),
+    ).option('--partition <name>', 'partition of the key');
+  const purpose = (): Option =>
+    new Option('--purpose <purpose>', 'what the key is for')
+      .choices(['seal', 'wrap', 'message', 'mac', 'index'])
+      .default('seal');
+  change('create', 'Make a key.').addOption(purpose());
+  change('rotate', 'Make a new version; it encrypts from now on, the older ones still decrypt.').addOption(purpose());
+  change('disable', 'Stop every use of a key, or of one version, until it is enabled.').addOption(versionOption());
+  change('enable', 'Make a disabled key or version usable again.').addOption(versionOption());
+  leaf(
+    keys,
+    'destroy <name>',
+    'Destroy a key, or one version, for good: its tokens never open again.',
+    async (line, options, [name]) => (await load()).destroy(line, options, name!),
+  )
+    .option('--partition <name>', 'partition of the key')
+    .addOption(versionOption())
+    .option('--yes', 'do not ask');
+  leaf(keys, 'export', 'Write every record, wrapped, no plaintext.', async (line, options) =>
+    (await load()).exportKeys(line, options),
+  )
+    .option('-o, --output <file>', 'file to write, whole or not at all (default: standard output)')
+    .addHelpText(
+      'after',
+      examples(
+        [
+          ['keys export -o backup.json', ''],
+          ['keys import backup.json', ''],
+        ],
+        self,
+      ),
+    );
+  leaf(
+    keys,
+    'import [file]',
+    'Add the records of an export; each is checked, those already there are left.',
+    async (line, options, [file]) => (await load()).importKeys(line, options, file),
+  ).option('--accept-rollback', 'take records older than what this agent has seen');
+}
+
+function versionOption(): Option {
+  return new Option('--version <n>', 'one version (default: all)').argParser((text) => {
+    const version = Number(text);
+    if (!Number.isInteger(version) || version < 1 || version > 0xffffffff) {
+      throw new InvalidArgumentError('a version is a whole number from 1.');
+    }
+    return version;
+  });
+}
+
+function addCommon(command: Command): Command {
+  return command
+    .option('--json', 'one JSON object on standard output; errors as {"error":{…}} on standard error')
+    .option('--socket <path>', "the agent's data socket (default: DEKD_SOCKET, then the usual places)");
+}
+
+function addValueOptions(command: Command): Command {
+  return command
+    .option('--partition <name>', 'the tenant the value belongs to')
+    .option('--context <name=value>', 'what the token is bound to; needed again to decrypt; repeatable', collect, [])
+    .option(
+      '--fields <paths>',
+      'treat the input as JSON Lines and only touch these: email,address.street,cards[].pan',
+      collect,
+      [],
+    )
+    .option('-i, --input <file>', 'read a file instead of the argument or standard input')
+    .option('-o, --output <file>', 'write a file, whole or not at all, instead of standard output');
+}
+
+function collect(value: string, earlier: readonly string[]): string[] {
+  return [...earlier, value];
+}
+
+function examples(lines: readonly (readonly [string, string])[], self: string): string {
+  const shown = lines.map(([command, what]) => `  ${self} ${command}${what === '' ? '' : `\n      ${what}`}`);
+  return `\nExamples:\n${shown.join('\n')}\n`;
+}
+
+const VALUE_HELP = `
+Without a value and --input, standard input is read to its end. An argument can be seen by every user of the machine
+while the command runs: for anything secret, use standard input or --input.
+`;
+
+const EXIT_CODES = `
+Exit codes: 0 ok, 1 failed, 2 usage, 3 agent unreachable, 4 denied, 5 refused to start.
+`;

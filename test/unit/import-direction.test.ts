@@ -1,0 +1,235 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { builtinModules } from 'node:module';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const SOURCE = fileURLToPath(new URL('../../src', import.meta.url));
+
+/** What the running code of a module may import beside itself and src/errors.ts. Types may go sideways. */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  agent: [
+    'operations',
+    'keyring',
+    'custody',
+    'providers',
+    'keystores',
+    'crypto',
+    'envelope',
+    'protocol',
+    'policy',
+    'config',
+    'telemetry',
+  ],
+  cli: [
+    'agent',
+    'client',
+    'operations',
+    'keyring',
+    'custody',
+    'providers',
+    'keystores',
+    'crypto',
+    'envelope',
+    'protocol',
+    'policy',
+    'config',
+    'telemetry',
+  ],
+  client: ['protocol', 'envelope'],
+  config: ['protocol'],
+  crypto: [],
+  custody: ['providers', 'keystores'],
+  envelope: [],
+  errors: [],
+  index: ['client'],
+  keyring: ['custody', 'crypto', 'envelope'],
+  keystores: [],
+  operations: ['keyring', 'envelope', 'crypto'],
+  policy: ['config'],
+  protocol: [],
+  providers: [],
+  telemetry: [],
+};
+
+/** Each outside dependency has one owner. */
+const OWNER: Readonly<Record<string, string>> = {
+  protobufjs: 'protocol',
+  pino: 'telemetry',
+  yaml: 'config',
+  valibot: 'config',
+  commander: 'cli',
+  '@noble/ciphers': 'crypto',
+  '@noble/hashes': 'crypto',
+  'node:sqlite': 'keystores',
+};
+
+/** What node:crypto offers beside ciphers and keys, and any module may use. */
+const HARMLESS_CRYPTO = new Set([
+  'randomBytes',
+  'randomInt',
+  'randomUUID',
+  'randomFillSync',
+  'timingSafeEqual',
+  'createHash',
+  'hash',
+]);
+
+interface Import {
+  /** Path of the importing file below src. */
+  readonly file: string;
+  readonly specifier: string;
+  readonly names: string;
+  readonly typeOnly: boolean;
+}
+
+function importsOf(file: string, code: string): Import[] {
+  const found: Import[] = [];
+  for (const match of code.matchAll(
+    /^[ \t]*(?:import|export)\s+(type\s+)?([\w*{][^'";]*?)\s*from\s*['"]([^'"]+)['"]/gm,
+  )) {
+    found.push({ file, specifier: match[3]!, names: match[2]!, typeOnly: match[1] !== undefined });
+  }
+  for (const match of code.matchAll(
+    /^import\s+['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]|\brequire\(\s*['"]([^'"]+)['"]/gm,
+  )) {
+    found.push({ file, specifier: (match[1] ?? match[2] ?? match[3])!, names: '*', typeOnly: false });
+  }
+  return found;
+}
+
+function moduleOf(file: string): string {
+  return file.split('/')[0]!.replace(/\.[jt]s$/, '');
+}
+
+/** The file below src that a relative specifier names; undefined for a package. */
+function target({ file, specifier }: Import): string | undefined {
+  return specifier.startsWith('.') ? relative(SOURCE, resolve(SOURCE, dirname(file), specifier)) : undefined;
+}
+
+function packageOf(specifier: string): string {
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/');
+}
+
+function shown({ file, specifier }: Import): string {
+  return `${file} imports ${specifier}`;
+}
+
+/** Everything wrong with a set of imports. */
+function violations(imports: readonly Import[]): string[] {
+  return imports.filter((each) => !isAllowed(each)).map(shown);
+}
+
+function isAllowed(each: Import): boolean {
+  const from = moduleOf(each.file);
+  const path = target(each);
+  if (path === undefined) {
+    const name = packageOf(each.specifier);
+    if (name === 'node:crypto' && from !== 'crypto' && !each.typeOnly) {
+      const names = each.names
+        .replace(/[{}\s]/g, '')
+        .split(',')
+        .filter((word) => word !== '');
+      return names.every((word) => HARMLESS_CRYPTO.has(word.split(' as ')[0]!));
+    }
+    return Object.hasOwn(OWNER, name) ? OWNER[name] === from : each.specifier.startsWith('node:');
+  }
+  const to = moduleOf(path);
+  if (to === from || to === 'errors') {
+    return true;
+  }
+  if (to === 'agent' || to === 'cli') {
+    return MAY_IMPORT[from]?.includes(to) ?? false;
+  }
+  return each.typeOnly || (MAY_IMPORT[from]?.includes(to) ?? false);
+}
+
+/** Files that run when `start` does, through imports that are not only types. */
+function reachedFrom(start: (file: string) => boolean, imports: readonly Import[]): Set<string> {
+  const reached = new Set(imports.map(({ file }) => file).filter(start));
+  for (const file of reached) {
+    for (const each of imports) {
+      const path = target(each);
+      if (each.file === file && !each.typeOnly && path !== undefined) {
+        reached.add(path);
+      }
+    }
+  }
+  return reached;
+}
+
+const files = readdirSync(SOURCE, { recursive: true, encoding: 'utf8' }).filter(
+  (file) => /\.[jt]s$/.test(file) && !file.endsWith('.d.ts'),
+);
+const code = new Map(files.map((file) => [file, readFileSync(join(SOURCE, file), 'utf8')]));
+const imports = [...code].flatMap(([file, text]) => importsOf(file, text));
+
+describe('imports', () => {
+  it('go only where the table of modules allows, and to outside packages from their owner', () => {
+    expect(violations(imports)).toEqual([]);
+  });
+
+  it('leave no module out of the table', () => {
+    expect([...new Set(files.map(moduleOf))].filter((name) => !(name in MAY_IMPORT))).toEqual([]);
+  });
+
+  it('take the client to nothing but the protocol: no key, no configuration, no native code', () => {
+    const modules = new Set([...reachedFrom((file) => moduleOf(file) === 'client', imports)].map(moduleOf));
+    expect([...modules].filter((name) => !['client', 'protocol', 'envelope', 'errors'].includes(name))).toEqual([]);
+  });
+
+  it('name their file with its suffix, and built-in modules with node:', () => {
+    const wrong = imports.filter(({ specifier }) =>
+      specifier.startsWith('.')
+        ? !/\.(ts|js|json)$/.test(specifier)
+        : !specifier.startsWith('node:') && builtinModules.includes(specifier),
+    );
+    expect(wrong.map(shown)).toEqual([]);
+  });
+
+  it('load native code in src/crypto only', () => {
+    const loads = [...code].filter(
+      ([file, text]) =>
+        moduleOf(file) !== 'crypto' &&
+        /\bcreateRequire\b|process\.dlopen|['"`][^'"`\s]*\/[^'"`\s]*\.node['"`]/.test(text),
+    );
+    expect(loads.map(([file]) => file)).toEqual([]);
+  });
+
+  it('are seen by this test in every form', () => {
+    const sample = `import { a } from '../agent/x.ts';
+import type { B } from '../cli/y.ts';
+import {
+  c,
+  type D,
+} from '../keystores/z.ts';
+export { e } from '../custody/e.ts';
+export type { F } from '../custody/f.ts';
+const g = await import('pino');
+import 'valibot';
+import * as crypto from 'node:crypto';
+import { randomUUID } from 'node:crypto';
+import express from 'express';
+import fs from 'fs';
+`;
+    expect(new Set(violations(importsOf('keyring/k.ts', sample)))).toEqual(
+      new Set([
+        'keyring/k.ts imports ../agent/x.ts',
+        'keyring/k.ts imports ../cli/y.ts',
+        'keyring/k.ts imports ../keystores/z.ts',
+        'keyring/k.ts imports node:crypto',
+        'keyring/k.ts imports express',
+        'keyring/k.ts imports fs',
+        'keyring/k.ts imports valibot',
+        'keyring/k.ts imports pino',
+      ]),
+    );
+    const hmac = importsOf('keyring/k.ts', `import { randomBytes, createHmac } from 'node:crypto';`);
+    expect(violations(hmac)).toHaveLength(1);
+    expect(violations(importsOf('keyring/k.ts', `import { randomBytes } from 'node:crypto';`))).toEqual([]);
+    expect(imports.length).toBeGreaterThan(50);
+  });
+});
