@@ -1,0 +1,346 @@
+/** The package as people get it: packed here, installed in an empty folder, used from there. */
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  copySources,
+  machineNode,
+  nodeVersion,
+  offline,
+  onPath,
+  pathWithoutCompilers,
+  plainEnv,
+  ROOT,
+  readJson,
+  run,
+} from '../support/source-copy.ts';
+import { startDev } from '../support/started-agent.ts';
+
+const PACKED_LIMIT = 1024 * 1024;
+
+const work = mkdtempSync(join(tmpdir(), 'dekd-pack-'));
+const app = join(work, 'app');
+const installed = join(app, 'node_modules/dekd');
+const command = join(app, 'node_modules/.bin/dekd');
+const socket = join(work, 'agent.sock');
+const env = plainEnv(join(work, 'bin'), work);
+
+/** Why there is nothing to test; empty when there is. */
+let missing = '';
+let tarball = '';
+let files: string[] = [];
+
+/** A Node that is new enough for the client and too old for the agent. */
+let olderNode: string | undefined;
+const NO_OLDER_NODE = 'no Node from 20.19 and before 24.15 is on PATH';
+
+async function pack(): Promise<void> {
+  const clone = join(work, 'clone');
+  await copySources(clone);
+  symlinkSync(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
+  // The addon of this tree, where it is of these very sources; else packing builds it.
+  const release = join(ROOT, 'build/Release');
+  if (existsSync(join(release, 'addon.sources'))) {
+    mkdirSync(join(clone, 'build/Release'), { recursive: true });
+    for (const name of ['addon.node', 'addon.sources']) {
+      copyFileSync(join(release, name), join(clone, 'build/Release', name));
+    }
+  }
+  const path = [dirname(process.execPath), process.env.PATH].join(delimiter);
+  const packed = await run('npm', ['pack', '--pack-destination', work], {
+    cwd: clone,
+    env: { ...process.env, PATH: path, NODE_OPTIONS: '' },
+  });
+  expect(packed.code, packed.stdout + packed.stderr).toBe(0);
+  const { version } = readJson(join(ROOT, 'package.json'));
+  tarball = join(work, `dekd-${version}.tgz`);
+  const listed = await run('tar', ['-tzf', tarball], { cwd: work });
+  files = listed.stdout.split('\n').flatMap((line) => (line === '' ? [] : [line.replace(/^package\//, '')]));
+}
+
+async function install(): Promise<void> {
+  pathWithoutCompilers(join(work, 'bin'), process.execPath);
+  mkdirSync(app);
+  writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
+  const done = await run('npm', ['install', '--ignore-scripts', tarball], { cwd: app, env });
+  missing = offline(done) ?? '';
+  if (missing === '') {
+    expect(done.code, done.stdout + done.stderr).toBe(0);
+  }
+}
+
+beforeAll(async () => {
+  if (process.platform !== 'linux' || onPath('npm').length === 0 || onPath('git').length === 0) {
+    missing = 'needs linux, npm and git';
+    return;
+  }
+  const node = machineNode();
+  if (node !== undefined) {
+    const [major, minor] = await nodeVersion(node);
+    const clientRuns = major > 20 || (major === 20 && minor >= 19);
+    olderNode = clientRuns && (major < 24 || (major === 24 && minor < 15)) ? node : undefined;
+  }
+  await pack();
+  await install();
+}, 120_000);
+
+afterAll(() => {
+  rmSync(work, { recursive: true, force: true });
+});
+
+/** A script with the installed package, on a Node of choice. @returns the JSON that it printed */
+async function script(node: string, code: string, args: readonly string[] = []): Promise<unknown> {
+  const file = join(app, 'script.mjs');
+  writeFileSync(file, code);
+  const done = await run(node, [file, ...args], { cwd: app, env });
+  expect(done.stderr).toBe('');
+  return JSON.parse(done.stdout);
+}
+
+const ROUND_TRIP = `
+import { connect, DekdError } from 'dekd/client';
+const [socket] = process.argv.slice(2);
+const client = connect({ socket });
+const binding = { key: 'customers', partition: 'acme', context: { field: 'email' } };
+const token = await client.encryptText('ada@example.org', binding);
+const back = await client.decryptText(token, binding);
+const refused = await client.decryptText(token, { ...binding, context: { field: 'name' } }).catch((error) => error);
+const many = await client.encryptMany([Buffer.from('a'), Buffer.from('b')], binding);
+const { engine } = await client.ping();
+await client[Symbol.asyncDispose]();
+const is = DekdError.is(refused, 'DECRYPTION_FAILED');
+console.log(JSON.stringify({ prefix: token.slice(0, 4), back, is, many: many.map(({ ok }) => ok), engine }));
+`;
+
+const SPAWN = `
+import { connect } from 'dekd/client';
+const [socket, timeoutMs] = process.argv.slice(2);
+const client = connect({ spawn: true, socket, timeoutMs: Number(timeoutMs) });
+const answer = await client.ping().then(({ engine }) => engine, ({ code, message }) => code + ' ' + message);
+await client.close();
+console.log(JSON.stringify(answer));
+`;
+
+const WORKED = { prefix: 'dk1.', back: 'ada@example.org', is: true, many: [true, true], engine: 'native' };
+
+describe('the tarball', () => {
+  it('carries the compiled package, the addon, the wire and the documents, and no source, test or build', (context) => {
+    context.skip(files.length === 0, missing);
+    const expected =
+      /^(dist\/.+\.(js|d\.ts)|prebuilds\/linux-\w+\.node|proto\/(dekd\.proto|README\.md)|docs\/.+|[^/]+)$/;
+    expect(files.filter((file) => !expected.test(file))).toEqual([]);
+    expect(files.filter((file) => !file.includes('/') && !/^(package\.json|[A-Z]+(\.md)?)$/.test(file))).toEqual([]);
+    expect(files).toEqual(
+      expect.arrayContaining([
+        'dist/index.js',
+        'dist/index.d.ts',
+        'dist/client/index.js',
+        'dist/client/index.d.ts',
+        'dist/cli/main.js',
+        `prebuilds/linux-${process.arch}.node`,
+        'proto/dekd.proto',
+        'LICENSE',
+        'README.md',
+      ]),
+    );
+    expect(statSync(tarball).size).toBeLessThan(PACKED_LIMIT);
+  });
+
+  it('gives npm nothing to build or to run at install', (context) => {
+    context.skip(missing !== '', missing);
+    const { scripts, gypfile } = readJson(join(installed, 'package.json')) as {
+      scripts: Record<string, string>;
+      gypfile: boolean;
+    };
+    expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$/.test(name))).toEqual([]);
+    // npm rebuilds a dependency with a binding.gyp whatever its manifest says about it.
+    expect(files.filter((file) => file.endsWith('.gyp'))).toEqual([]);
+    expect(gypfile).toBe(false);
+  });
+
+  it('has its addon stripped of symbols', (context) => {
+    context.skip(missing !== '', missing);
+    const addon = readFileSync(join(installed, `prebuilds/linux-${process.arch}.node`));
+    expect(addon.subarray(0, 4)).toEqual(Buffer.from('\x7fELF', 'latin1'));
+    expect(addon.includes('.symtab\0')).toBe(false);
+  });
+});
+
+describe('the package in an empty folder, with no compiler about', () => {
+  it('answers --version and --help', async (context) => {
+    context.skip(missing !== '', missing);
+    const version = await run(command, ['--version'], { cwd: app, env });
+    expect(version).toEqual({ code: 0, stdout: `${readJson(join(ROOT, 'package.json')).version}\n`, stderr: '' });
+    const help = await run(command, ['--help'], { cwd: app, env });
+    expect(help).toMatchObject({ code: 0, stderr: '' });
+    expect(help.stdout).toContain('Usage: dekd');
+  });
+
+  it('runs an agent on the native engine, and its client talks to it', async (context) => {
+    context.skip(missing !== '', missing);
+    await using agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
+      cwd: app,
+      env,
+    });
+    expect(agent.ready.engine).toBe('native');
+    expect(await script(process.execPath, ROUND_TRIP, [socket])).toEqual(WORKED);
+  });
+
+  it('has a client that works on a Node too old for the agent', async (context) => {
+    context.skip(missing !== '', missing);
+    context.skip(olderNode === undefined, NO_OLDER_NODE);
+    await using _agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
+      cwd: app,
+      env,
+    });
+    expect(await script(olderNode!, ROUND_TRIP, [socket])).toEqual(WORKED);
+  });
+
+  it('tells a Node that is too old for the agent so, in one line', async (context) => {
+    context.skip(missing !== '', missing);
+    context.skip(olderNode === undefined, NO_OLDER_NODE);
+    for (const args of [['dev', '--ephemeral'], ['--version']]) {
+      const refused = await run(olderNode!, [command, ...args], { cwd: app, env });
+      expect(refused).toMatchObject({ code: 5, stdout: '' });
+      expect(refused.stderr).toMatch(/^dekd: Node 24\.15 or newer is needed; this is v\d+\.\d+\.\d+\n$/);
+    }
+  });
+
+  it('starts a private agent for connect({ spawn: true })', async (context) => {
+    context.skip(missing !== '', missing);
+    expect(await script(process.execPath, SPAWN, [join(work, 'none.sock'), '20000'])).toBe('native');
+  });
+
+  it('says what is wrong where Node is too old for a private agent', async (context) => {
+    context.skip(missing !== '', missing);
+    context.skip(olderNode === undefined, NO_OLDER_NODE);
+    const said = await script(olderNode!, SPAWN, [join(work, 'none.sock'), '1500']);
+    expect(said).toMatch(/^AGENT_UNAVAILABLE .*Node 24\.15 or newer is needed/);
+  });
+
+  it('loads no package but protobufjs for the client, and no native code', async (context) => {
+    context.skip(missing !== '', missing);
+    const code = `
+      import { registerHooks } from 'node:module';
+      const packages = new Set();
+      registerHooks({
+        load(url, context, next) {
+          const found = /\\/node_modules\\/((?:@[^/]+\\/)?[^/]+)\\/(?!.*\\/node_modules\\/)/.exec(url);
+          if (found) packages.add(found[1]);
+          if (url.endsWith('.node')) packages.add(url);
+          return next(url, context);
+        },
+      });
+      await import('dekd/client');
+      console.log(JSON.stringify([...packages].sort()));
+    `;
+    // long is what protobufjs itself brings.
+    expect(await script(process.execPath, code)).toEqual(['dekd', 'long', 'protobufjs']);
+  });
+
+  it('exports the client, the error and its codes from both doors, and nothing else', async (context) => {
+    context.skip(missing !== '', missing);
+    const code = `
+      const doors = await Promise.all(['dekd', 'dekd/client'].map((door) => import(door)));
+      const closed = await import('dekd/dist/crypto/load.js').catch(({ code }) => code);
+      console.log(JSON.stringify([...doors.map((door) => Object.keys(door)), closed]));
+    `;
+    const names = ['DekdError', 'ERROR_CODES', 'connect'];
+    expect(await script(process.execPath, code)).toEqual([names, names, 'ERR_PACKAGE_PATH_NOT_EXPORTED']);
+  });
+});
+
+const CONSUMER = `
+import { connect, DekdError, type ErrorCode, ERROR_CODES, type Keystore, type KeyRecord, type Provider } from 'dekd';
+import { connect as light, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
+
+const client: DekdClient = light({ timeoutMs: 5 });
+const options: EncryptOptions = { key: 'k', context: { field: 'a' } };
+export async function use(): Promise<boolean> {
+  const token: Uint8Array = await client.encrypt(new Uint8Array(1), options);
+  const many: ManyResult[] = await connect().encryptMany([token, { data: token, key: 'x' }]);
+  const codes: ErrorCode[] = many.flatMap((each) => (each.ok ? [] : [each.error.code]));
+  // @ts-expect-error the key is a name
+  await client.encrypt(token, { key: 1 });
+  // @ts-expect-error decrypt names the key it expects, or says that any will do
+  await client.decrypt(token, {});
+  return codes.some((code) => ERROR_CODES[code].retryable);
+}
+export class Store {
+  readonly #inner: Keystore;
+  constructor(inner: Keystore, readonly provider: Provider) {
+    this.#inner = inner;
+  }
+  first(): Promise<KeyRecord | undefined> {
+    return this.#inner.retrieve(new Uint8Array(16));
+  }
+}
+export const conflict = (error: unknown): boolean => DekdError.is(error, 'CONFLICT');
+`;
+
+describe('the types', () => {
+  it.for([
+    ['nodenext', 'nodenext'],
+    ['node16', 'node16'],
+    ['esnext', 'bundler'],
+  ])(
+    'compile in a project with module %s and resolution %s, and lead to nothing generated',
+    async ([module, moduleResolution], context) => {
+      context.skip(missing !== '', missing);
+      writeFileSync(join(app, 'consumer.ts'), CONSUMER);
+      const compilerOptions = {
+        module,
+        moduleResolution,
+        target: 'es2022',
+        // AbortSignal comes with the DOM, or with the types of Node.
+        lib: ['es2022', 'esnext.disposable', 'dom'],
+        types: [],
+        strict: true,
+        skipLibCheck: false,
+        noEmit: true,
+      };
+      const config = join(app, `tsconfig.${moduleResolution}.json`);
+      writeFileSync(config, JSON.stringify({ compilerOptions, files: ['consumer.ts'] }));
+      const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+      const done = await run(process.execPath, [tsc, '-p', config, '--listFiles'], { cwd: app });
+      expect(done.code, done.stdout).toBe(0);
+      const read = done.stdout
+        .split('\n')
+        .filter((file) => file.includes('node_modules/') && !file.includes('/typescript'));
+      expect(read.length).toBeGreaterThan(0);
+      expect(read.filter((file) => !file.startsWith(`${installed}/dist/`) || file.includes('generated'))).toEqual([]);
+    },
+  );
+});
+
+describe('the client', () => {
+  it('uses no interface newer than Node 20', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'dekd-lib-'));
+    const config = join(folder, 'tsconfig.json');
+    const compilerOptions = {
+      // What Node 20.19 has: es2023, isWellFormed and toWellFormed of es2024, and the symbols for disposal.
+      lib: ['es2023', 'es2024.string', 'esnext.disposable'],
+      typeRoots: [join(ROOT, 'node_modules/@types')],
+    };
+    const files = [join(ROOT, 'src/client/index.ts')];
+    writeFileSync(
+      config,
+      JSON.stringify({ extends: join(ROOT, 'tsconfig.json'), compilerOptions, files, include: [] }),
+    );
+    const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+    const done = await run(process.execPath, [tsc, '-p', config], { cwd: folder });
+    rmSync(folder, { recursive: true });
+    expect(done).toMatchObject({ code: 0, stdout: '' });
+  });
+});
