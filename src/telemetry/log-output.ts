@@ -12,8 +12,8 @@ const FLUSH_MS = 250;
  * Writes lines at once while the reader takes them, and keeps what it does not take. When the reader is gone, lines go
  * nowhere.
  *
- * Not pino's own destination: its flush retries for ever on a pipe whose reader is gone (EPIPE), which would keep a
- * stopping agent alive.
+ * Own code, because the destinations of the usual loggers either block on a full pipe or, in their flush, retry for ever
+ * on one whose reader is gone (EPIPE), which would keep a stopping agent alive.
  */
 export class LogOutput {
   readonly #descriptor: number;

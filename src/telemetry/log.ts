@@ -4,7 +4,6 @@
  *
  * `error` means a defect of dekd or of its surroundings that somebody must look at; a refused caller is `warn`.
  */
-import pino from 'pino';
 import { LogOutput } from './log-output.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
@@ -103,6 +102,7 @@ export interface LogOptions {
   readonly destination?: { write(line: string): void };
 }
 
+const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 const REDACTED = '[redacted]';
 const MAX_TEXT = 4096;
 
@@ -112,26 +112,19 @@ const KEY_LINE = /(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{43}=/g;
 export function createLog({ level, format, destination }: LogOptions): Log {
   const own = destination === undefined ? new LogOutput() : undefined;
   const output = destination ?? own!;
-  const lines = format === 'text' ? { write: (line: string): void => output.write(textLine(line)) } : output;
-  const logger = pino(
-    {
-      level,
-      base: null,
-      messageKey: 'message',
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-    },
-    lines,
-  );
+  const threshold = level === 'silent' ? LEVELS.length : LEVELS.indexOf(level);
   if (own !== undefined) {
     process.on('exit', () => own.flushSync());
   }
   const write =
     (name: LogLevel) =>
-    (message: string, fields?: LogFields): void => {
-      if (logger.isLevelEnabled(name)) {
-        logger[name](fields === undefined ? {} : admitted(fields), clean(message));
+    (message: string, fields: LogFields = {}): void => {
+      if (LEVELS.indexOf(name) < threshold) {
+        return;
       }
+      const time = new Date().toISOString();
+      const line = `${JSON.stringify({ level: name, time, ...admitted(fields), message: clean(message) })}\n`;
+      output.write(format === 'text' ? textLine(line) : line);
     };
   return {
     debug: write('debug'),

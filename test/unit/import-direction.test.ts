@@ -55,7 +55,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Each outside dependency has one owner. */
 const OWNER: Readonly<Record<string, string>> = {
   protobufjs: 'protocol',
-  pino: 'telemetry',
   yaml: 'config',
   valibot: 'config',
   commander: 'cli',
@@ -208,7 +207,7 @@ import {
 } from '../keystores/z.ts';
 export { e } from '../custody/e.ts';
 export type { F } from '../custody/f.ts';
-const g = await import('pino');
+const g = await import('yaml');
 import 'valibot';
 import * as crypto from 'node:crypto';
 import { randomUUID } from 'node:crypto';
@@ -224,7 +223,7 @@ import fs from 'fs';
         'keyring/k.ts imports express',
         'keyring/k.ts imports fs',
         'keyring/k.ts imports valibot',
-        'keyring/k.ts imports pino',
+        'keyring/k.ts imports yaml',
       ]),
     );
     const hmac = importsOf('keyring/k.ts', `import { randomBytes, createHmac } from 'node:crypto';`);
