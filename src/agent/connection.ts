@@ -20,6 +20,8 @@ export const PROTOCOL = { min: 1, max: 1 } as const;
 const CLIENT_NAME_LIMIT = 128;
 /** A frame of the default payload limit; the memory of larger ones is given back. */
 const MAX_KEPT_FRAME = 1024 * 1024 + FRAME_ALLOWANCE;
+/** A frame whose answer leaves at once, and not together with those to the rest of the chunk. */
+const LARGE_FRAME = 128 * 1024;
 /** How long a closing connection waits for its client to read what was said last. */
 const FAREWELL_MS = 5_000;
 /** The longest timer there is; a longer one would fire at once. */
@@ -255,6 +257,9 @@ export class Connection<Caller> implements Output {
     }
     if (outcome !== undefined) {
       this.#await(request.outline(), outcome);
+    } else if (frame.length >= LARGE_FRAME) {
+      // The client gets its answer while the frame is being wiped.
+      this.#flush();
     }
   }
 

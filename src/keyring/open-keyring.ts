@@ -6,6 +6,7 @@ import { type Clock, SteadyClock, systemClock } from './clock.ts';
 import { DekCache } from './dek-cache.ts';
 import { Hierarchy } from './hierarchy.ts';
 import { HighWater } from './high-water.ts';
+import { holderOf } from './holder.ts';
 import { type KeyDefinition, KeyDefinitions } from './key-definition.ts';
 import { KeyIndex } from './key-index.ts';
 import { KeyLife } from './key-life.ts';
@@ -64,7 +65,8 @@ export async function createKeyring(options: KeyringOptions): Promise<Keyring> {
   if (durable && !highWater.detects) {
     log({ event: 'rollback-undetected', level: 'warn', reason: 'there is no state folder' });
   }
-  const keyring = new OpenKeyring(options, highWater);
+  const holder = await holderOf(durable ? options.stateFolder : undefined, toHex(options.engine.random(16)));
+  const keyring = new OpenKeyring(options, highWater, holder);
   try {
     await keyring.start();
   } catch (error) {
@@ -93,14 +95,14 @@ class OpenKeyring implements Keyring {
   #timer: NodeJS.Timeout | undefined;
   #generations = 0;
 
-  constructor(options: KeyringOptions, highWater: HighWater) {
+  constructor(options: KeyringOptions, highWater: HighWater, holder: string) {
     const { engine, custody, service, node, log } = options;
     const { keystore } = custody;
     const clock = new SteadyClock(options.clock ?? systemClock);
     const definitions = new KeyDefinitions(options.definitions);
     this.#definitions = definitions;
     const index = new KeyIndex(definitions);
-    const ledger = new UsageLedger(toHex(engine.random(16)), keystore, clock, log);
+    const ledger = new UsageLedger(holder, keystore, clock, log);
     const cache = new DekCache(engine, options.maxKnownKeys ?? DEFAULT_MAX_KNOWN, (key) => {
       ledger.remember(key);
       index.remove(key);

@@ -25,13 +25,15 @@ export interface Usage {
  * seals, so operations count in memory only. A limit is compared with what this agent used and the others set aside.
  */
 export class UsageLedger {
-  /** Random name of this process in the rows it writes. */
+  /** Name of this agent in the rows it writes. */
   readonly holder: string;
   readonly #keystore: Keystore;
   readonly #clock: SteadyClock;
   readonly #log: KeyringLog;
-  /** What other holders have set aside, by kid. */
+  /** What was set aside beside this process, by kid: by other holders, and by this one before the process began. */
   #others = new Map<string, Usage>();
+  /** What this holder had set aside when the process began: used up for all anybody knows, and part of its rows. */
+  #before: ReadonlyMap<string, Usage> | undefined;
   /** Use by this process of keys that it has forgotten since. */
   readonly #forgotten = new Map<string, { readonly messages: number; readonly bytes: number }>();
   #closed = false;
@@ -43,10 +45,14 @@ export class UsageLedger {
     this.#log = log;
   }
 
-  /** Reads what every other holder has set aside. @throws KEYSTORE_UNAVAILABLE. */
+  /** Reads what has been set aside. @throws KEYSTORE_UNAVAILABLE. */
   async refresh(): Promise<void> {
-    const others = new Map<string, Usage>();
-    for (const lease of await this.#keystore.leases()) {
+    const leases = await this.#keystore.leases();
+    this.#before ??= new Map(
+      leases.filter(({ holder }) => holder === this.holder).map((lease) => [toHex(lease.kid), lease]),
+    );
+    const others = new Map<string, Usage>(this.#before);
+    for (const lease of leases) {
       if (lease.holder !== this.holder) {
         const kid = toHex(lease.kid);
         const sum = others.get(kid);
@@ -59,7 +65,7 @@ export class UsageLedger {
     this.#others = others;
   }
 
-  /** Set aside by others, and really used by this agent when it has the key. */
+  /** Set aside beside this process, and really used by it when it has the key. */
   usage(kid: Uint8Array, key: LoadedKey | undefined): Usage {
     const others = this.#others.get(toHex(kid));
     return {
@@ -141,11 +147,12 @@ export class UsageLedger {
     // A lease never sets aside more than the limit itself, else small limits would never be met exactly.
     const messages = nextLease(key.messages, Math.min(LEASE_MESSAGES, maxMessages));
     const bytes = nextLease(key.bytes, Math.min(LEASE_BYTES, maxBytes));
+    const before = this.#before?.get(toHex(key.kid));
     const lease: UsageLease = {
       kid: key.kid,
       holder: this.holder,
-      messages: BigInt(messages),
-      bytes: BigInt(bytes),
+      messages: BigInt(messages) + (before?.messages ?? 0n),
+      bytes: BigInt(bytes) + (before?.bytes ?? 0n),
     };
     try {
       if (this.#keystore.capabilities().writable) {

@@ -270,6 +270,20 @@ describe('two keyrings on one sqlite file', () => {
       stateFolder: sandbox.path(stateFolder),
     });
 
+  it('set use aside in one row for each state folder, which restarts add to', async () => {
+    for (let start = 1; start <= 3; start++) {
+      const world = await agent('a');
+      await world.keyring.prepareSealing('k', '', 'x', () => undefined);
+      const leases = await world.keystore.leases();
+      expect(leases.map(({ messages }) => messages)).toEqual([BigInt(start) * 2n ** 20n]);
+      await world.keyring.close();
+      await world.keystore.close();
+    }
+    const beside = await agent('b');
+    await beside.keyring.prepareSealing('k', '', 'x', () => undefined);
+    expect((await beside.keystore.leases()).length).toBe(2);
+  });
+
   it('make one KEK and one first version when they create at once', async () => {
     const agents = await Promise.all([agent('a'), agent('b')]);
     const keys = await Promise.all(
