@@ -28,6 +28,8 @@ export async function holderOf(stateFolder: string | undefined, fresh: string): 
     await writeFile(path, `${fresh}\n`, { mode: 0o600 });
     return fresh;
   } catch (error) {
-    throw new DekdError('KEYSTORE_UNAVAILABLE', `${path} cannot be used: ${(error as Error).message}`, { cause: error });
+    throw new DekdError('KEYSTORE_UNAVAILABLE', `${path} cannot be used: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
