@@ -1,0 +1,11 @@
+/** `count` operations, `width` of them under way at any time. */
+export async function inFlight(width: number, count: number, operation: () => Promise<unknown>): Promise<void> {
+  let left = count;
+  const lane = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1;
+      await operation();
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(width, count) }, lane));
+}
