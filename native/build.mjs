@@ -166,6 +166,7 @@ function buildDist(loud) {
     }
   }
   keepPublicDeclarations(fresh);
+  run(join(root, 'native', 'bundle.mjs'), [fresh], loud);
   const main = join(fresh, 'cli', 'main.js');
   if (existsSync(main)) {
     chmodSync(main, 0o755);

@@ -1,0 +1,54 @@
+// Puts the command line, agent included, into a few files: an agent starts a quarter faster when Node does not have to
+// find and link some 140 modules one by one. What an application imports (the client) stays as it is.
+//
+//   node native/bundle.mjs DIST
+//
+// The chunks lie beside dist/cli/main.js, as deep as the modules they are made of, so that paths relative to a module
+// (the addon, package.json) lead to the same places from both.
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { rolldown } from 'rolldown';
+
+const [dist] = process.argv.slice(2);
+const { dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+const external = [/^node:/, ...Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`))];
+
+const bundle = await rolldown({ input: { main: join(dist, 'cli/main.js') }, platform: 'node', external });
+const { output } = await bundle.generate({
+  format: 'esm',
+  entryFileNames: '[name].js',
+  chunkFileNames: '[name]-[hash].js',
+});
+await bundle.close();
+
+const kept = reachable(['index.js', 'client/index.js'].map((file) => join(dist, file)));
+for (const file of readdirSync(dist, { recursive: true }).map((name) => join(dist, name))) {
+  if (file.endsWith('.js') && statSync(file).isFile() && !kept.has(file)) {
+    rmSync(file);
+  }
+}
+for (const folder of foldersDeepestFirst(dist)) {
+  if (readdirSync(folder).length === 0) {
+    rmdirSync(folder);
+  }
+}
+mkdirSync(join(dist, 'cli'), { recursive: true });
+for (const chunk of output) {
+  writeFileSync(join(dist, 'cli', chunk.fileName), chunk.type === 'chunk' ? chunk.code : chunk.source);
+}
+
+function foldersDeepestFirst(folder) {
+  const names = readdirSync(folder, { recursive: true }).map((name) => join(folder, name));
+  return names.filter((name) => statSync(name).isDirectory()).toSorted((a, b) => b.length - a.length);
+}
+
+/** The files that `entries` lead to by imports of any kind, themselves included. */
+function reachable(entries) {
+  const found = new Set(entries);
+  for (const file of found) {
+    for (const [, specifier] of readFileSync(file, 'utf8').matchAll(/(?:from|import\(?) ?['"](\.[^'"]+)['"]/g)) {
+      found.add(join(dirname(file), specifier));
+    }
+  }
+  return found;
+}
