@@ -26,6 +26,8 @@ const ADMIN_CONNECTIONS = 16;
 const PATIENCE_INTERVAL_MS = 1_000;
 /** Connections that are only told why they are refused, at once. */
 const REFUSALS = 64;
+/** How long a refused client has to read why. */
+const REFUSAL_MS = 1_000;
 
 export interface ServerOptions {
   readonly config: Config;
@@ -196,13 +198,18 @@ export class Server {
       return;
     }
     this.#refusals += 1;
+    const farewell = setTimeout(() => socket.destroy(), REFUSAL_MS);
+    socket.once('end', () => socket.destroy());
     socket.once('close', () => {
+      clearTimeout(farewell);
       this.#refusals -= 1;
     });
     const reply = new ReplyWriter();
     reply.error(0, error);
     reply.flush(socket);
-    socket.destroySoon();
+    socket.end();
+    // What the client says meanwhile is dropped: closing with bytes unread would take the answer from it, too.
+    socket.resume();
   }
 
   #host(handle: (connection: Connection<Caller>, request: RequestReader) => Outcome): ConnectionHost<Caller> {
