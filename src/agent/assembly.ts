@@ -114,6 +114,7 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
   undo.push(() => keyring.close());
 
   const counters = new Counters();
+  counters.engineFallbacks = fallback === undefined ? 0 : 1;
   const incidents = new Incidents();
   const callerLog = limitedLog(log, CALLER_LINES_PER_SECOND);
   const reporter = new Reporter(callerLog, incidents, counters);

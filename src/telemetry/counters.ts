@@ -40,6 +40,8 @@ export interface CountersSnapshot {
   readonly connectionsAccepted: number;
   /** Connections refused: over the cap, not known, or out of file descriptors. */
   readonly connectionsRefused: number;
+  /** 1 when another engine runs than the native one because that could not be loaded. */
+  readonly engineFallbacks: number;
 }
 
 export class Counters {
@@ -51,6 +53,7 @@ export class Counters {
   connectionsOpen = 0;
   connectionsAccepted = 0;
   connectionsRefused = 0;
+  engineFallbacks = 0;
 
   /** Counts `times` operations that ended alike. */
   count(operation: CountedOperation, outcome: Outcome, times = 1): void {
@@ -78,6 +81,7 @@ export class Counters {
       connectionsOpen: this.connectionsOpen,
       connectionsAccepted: this.connectionsAccepted,
       connectionsRefused: this.connectionsRefused,
+      engineFallbacks: this.engineFallbacks,
     };
   }
 }

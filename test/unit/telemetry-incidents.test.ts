@@ -78,6 +78,7 @@ describe('counters', () => {
       connectionsOpen: 1,
       connectionsAccepted: 0,
       connectionsRefused: 0,
+      engineFallbacks: 0,
     });
   });
 
