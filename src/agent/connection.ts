@@ -13,6 +13,7 @@ import type { HelloReplyFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
 import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
+import { type Intake, readShared } from './shared-reading.ts';
 
 /** The protocol versions this agent serves: the newest and the one before it, once there is one. */
 export const PROTOCOL = { min: 1, max: 1 } as const;
@@ -58,7 +59,7 @@ interface InFlight {
   timer: NodeJS.Timeout | undefined;
 }
 
-export class Connection<Caller> implements Output {
+export class Connection<Caller> implements Output, Intake {
   readonly caller: Caller;
   /** What the client calls itself; for the log only. */
   client = '';
@@ -85,14 +86,15 @@ export class Connection<Caller> implements Output {
   /** When the wait for a Hello or for the rest of a frame began, by the monotonic clock; 0 when nothing is awaited. */
   #waitingSince: number;
 
-  constructor(socket: Socket, caller: Caller, host: ConnectionHost<Caller>, limits: ConnectionLimits) {
-    this.#socket = socket;
+  /** @param accepted not read from yet; the connection takes it over */
+  constructor(accepted: Socket, caller: Caller, host: ConnectionHost<Caller>, limits: ConnectionLimits) {
     this.caller = caller;
     this.#host = host;
     this.#limits = limits;
     this.#waitingSince = performance.now();
     this.#reader = new FrameReader(limits.maxFrame, (frame) => this.#take(frame), assembly);
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    const socket = readShared(accepted, this);
+    this.#socket = socket;
     socket.on('drain', () => this.#unblock());
     // The client has said all it will say: what is in flight is still answered.
     socket.on('end', () => this.end());
@@ -193,13 +195,30 @@ export class Connection<Caller> implements Output {
 
   // ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #receive(chunk: Buffer): void {
+  get space(): Buffer | undefined {
+    return this.#finished ? undefined : this.#reader.space;
+  }
+
+  push(chunk: Buffer): void {
+    this.#receive(chunk, chunk.length);
+  }
+
+  fill(length: number): void {
+    this.#receive(undefined, length);
+  }
+
+  /** Takes a chunk, or, without one, `length` bytes that are where they belong already. */
+  #receive(chunk: Buffer | undefined, length: number): void {
     if (this.#finished) {
       return;
     }
     const before = this.#frames;
     try {
-      this.#reader.push(chunk);
+      if (chunk === undefined) {
+        this.#reader.fill(length);
+      } else {
+        this.#reader.push(chunk);
+      }
       if (this.#greeted) {
         if (!this.#reader.isMidFrame) {
           this.#waitingSince = 0;

@@ -17,7 +17,6 @@ import { countedOperation, type Dispatcher } from './dispatcher.ts';
 import { type Listener, listen } from './listener.ts';
 import { type PeerCredentials, peerOf } from './peer.ts';
 import type { Reporter } from './reporter.ts';
-import { readShared } from './shared-reading.ts';
 
 /** Descriptors left for the keystore, the log, libuv and a file or two. */
 const RESERVED_DESCRIPTORS = 64;
@@ -186,7 +185,7 @@ export class Server {
     counters.connectionsOpen += 1;
     const host = isAdmin ? this.#adminHost : this.#dataHost;
     this.#adminConnections += isAdmin ? 1 : 0;
-    this.#connections.add(new Connection(readShared(socket), caller, host, this.#limits));
+    this.#connections.add(new Connection(socket, caller, host, this.#limits));
   }
 
   /** Says why and closes; when too many are being told, the rest is only closed. */

@@ -18,32 +18,45 @@ interface WithHandle {
   _handle: unknown;
 }
 
+/** Who takes what is read. */
+export interface Intake {
+  /** Memory to read into next instead of the shared buffer. */
+  readonly space: Buffer | undefined;
+  /** Takes a chunk of the shared buffer, which is intact until this returns. */
+  push(chunk: Buffer): void;
+  /** `length` bytes were read into what `space` was. */
+  fill(length: number): void;
+}
+
 /**
- * The same connection, whose 'data' events show the shared buffer: a chunk is intact until its listener returns, and
- * is then wiped, because it may be plaintext. Takes over `accepted`, which must not have been read from (`pauseOnConnect`)
- * and is of no further use. Where Node gives no handle, it is `accepted` itself, with chunks of its own.
+ * The same connection, read into the shared buffer, which is wiped after each chunk because it may be plaintext, or into
+ * the intake's own memory. Takes over `accepted`, which must not have been read from (`pauseOnConnect`) and is of no
+ * further use. Where Node gives no handle, it is `accepted` itself, with chunks of its own.
  */
-export function readShared(accepted: Socket): Socket {
+export function readShared(accepted: Socket, intake: Intake): Socket {
   const { _handle: handle } = accepted as unknown as WithHandle;
   if (handle === null || handle === undefined) {
+    accepted.on('data', (chunk: Buffer) => intake.push(chunk));
     return accepted;
   }
   (accepted as unknown as WithHandle)._handle = null;
-  const buffer = (): Buffer => {
-    shared ??= Buffer.alloc(READ_BUFFER);
-    return shared;
-  };
+  const common = sharedBuffer();
   const options: SocketConstructorOpts & { allowHalfOpen: boolean } = {
     handle: handle as NonNullable<SocketConstructorOpts['handle']>,
     readable: true,
     writable: true,
     allowHalfOpen: true,
     onread: {
-      buffer,
-      callback: (length) => {
-        const chunk = buffer().subarray(0, length);
+      // Asked after each read for the memory of the next.
+      buffer: () => intake.space ?? common,
+      callback: (length, buffer) => {
+        if (buffer !== common) {
+          intake.fill(length);
+          return true;
+        }
+        const chunk = common.subarray(0, length);
         try {
-          socket.emit('data', chunk);
+          intake.push(chunk);
         } finally {
           chunk.fill(0);
         }
@@ -51,6 +64,11 @@ export function readShared(accepted: Socket): Socket {
       },
     },
   };
-  const socket = new Socket(options);
-  return socket;
+  // Without a listener for data it would not flow, and never end.
+  return new Socket(options).resume();
+}
+
+function sharedBuffer(): Buffer {
+  shared ??= Buffer.alloc(READ_BUFFER);
+  return shared;
 }

@@ -73,19 +73,37 @@ export class Channel {
   ): Promise<Channel> {
     return new Promise((resolve, reject) => {
       let channel: Channel | undefined;
-      const receive = (chunk: Buffer): void => {
+      const receive = (chunk: Buffer | undefined, length: number): void => {
         try {
-          reader.push(chunk);
+          if (chunk === undefined) {
+            reader.fill(length);
+          } else {
+            reader.push(chunk);
+          }
         } catch (error) {
           fail(notAReply(error));
         }
       };
+      const reader = new FrameReader(MAX_REPLY, (frame) => {
+        if (channel !== undefined) {
+          channel.#take(frame);
+          return;
+        }
+        const limits = greeting(frame);
+        clearTimeout(timer);
+        channel = new Channel(socket, limits, onEnd);
+        resolve(channel);
+      });
       const socket = connect({
         path,
         onread: {
-          buffer: readBuffer,
+          // Asked after each read for the memory of the next: a large reply is read straight to its place.
+          buffer: () => reader.space ?? readBuffer(),
           callback: (length, buffer) => {
-            receive(Buffer.from(buffer.buffer, buffer.byteOffset, length));
+            receive(
+              buffer === readBuffer() ? Buffer.from(buffer.buffer, buffer.byteOffset, length) : undefined,
+              length,
+            );
             return true;
           },
         },
@@ -100,16 +118,6 @@ export class Channel {
         }
       };
       const timer = setTimeout(() => fail(unavailable(path, `no greeting within ${timeoutMs} ms`)), timeoutMs);
-      const reader = new FrameReader(MAX_REPLY, (frame) => {
-        if (channel !== undefined) {
-          channel.#take(frame);
-          return;
-        }
-        const limits = greeting(frame);
-        clearTimeout(timer);
-        channel = new Channel(socket, limits, onEnd);
-        resolve(channel);
-      });
       socket.once('connect', () => {
         const hello = { ...VERSIONS, client: `dekd-client node/${process.version}`, ...(token ? { token } : {}) };
         socket.write(new RequestWriter().message({ id: 1, hello }));

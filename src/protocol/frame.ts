@@ -26,6 +26,9 @@ export interface Assembly {
   give(buffer: Buffer): void;
 }
 
+/** Below this, a read into a frame saves less than it costs: what follows the frame would take a read of its own. */
+const WORTH_READING_INTO = 64 * 1024;
+
 /** A buffer for each frame, never used again: the frame's memory is whose the frame is. */
 const FRESH: Assembly = {
   // Not a slice of the shared pool: it may outlive many chunks.
@@ -89,6 +92,26 @@ export class FrameReader {
     return this.#body !== undefined || this.#prefixBytes > 0;
   }
 
+  /**
+   * Where the rest of a large frame belongs, for a socket that can read straight to it; undefined when little or nothing
+   * is missing. What was read there is told with `fill`, before anything is pushed.
+   */
+  get space(): Buffer | undefined {
+    const body = this.#body;
+    return body === undefined || this.#dead || body.length - this.#filled < WORTH_READING_INTO
+      ? undefined
+      : body.subarray(this.#filled);
+  }
+
+  /** The first `length` bytes of `space` have been received. @throws what the sink throws */
+  fill(length: number): void {
+    const body = this.#body!;
+    this.#filled += length;
+    if (this.#filled === body.length) {
+      this.#complete(body);
+    }
+  }
+
   /** Feeds received bytes. @throws PROTOCOL_ERROR when a frame claims more than the limit. */
   push(chunk: Buffer): void {
     if (this.#dead) {
@@ -104,13 +127,7 @@ export class FrameReader {
         chunk.copy(body, this.#filled, at, at + taken);
         at += taken;
         if (taken === wanted) {
-          this.#body = undefined;
-          this.#filled = 0;
-          try {
-            this.#sink(body);
-          } finally {
-            this.#assembly.give(body);
-          }
+          this.#complete(body);
         } else {
           this.#filled += taken;
         }
@@ -143,6 +160,16 @@ export class FrameReader {
         this.#body = this.#assembly.take(length);
         this.#filled = 0;
       }
+    }
+  }
+
+  #complete(body: Buffer): void {
+    this.#body = undefined;
+    this.#filled = 0;
+    try {
+      this.#sink(body);
+    } finally {
+      this.#assembly.give(body);
     }
   }
 }

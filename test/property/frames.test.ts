@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DekdError } from '../../src/errors.ts';
-import { FrameReader } from '../../src/protocol/frame.ts';
+import { FrameReader, ReusedAssembly } from '../../src/protocol/frame.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
 import { OPERATION, RequestReader } from '../../src/protocol/request-reader.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
@@ -27,6 +27,42 @@ describe('the frame reader', () => {
         },
       ),
       { numRuns: 300 },
+    );
+  });
+
+  it('gives the same frames when large ones are read straight to their place, whoever assembles them', () => {
+    const sizes = fc.oneof(fc.nat(300), fc.integer({ min: 60_000, max: 200_000 }));
+    fc.assert(
+      fc.property(
+        fc.array(sizes, { maxLength: 6 }),
+        fc.infiniteStream(fc.integer({ min: 1, max: 90_000 })),
+        fc.boolean(),
+        (lengths, reads, reused) => {
+          const bodies = lengths.map((length, i) => Buffer.alloc(length, i + 1));
+          const stream = Buffer.concat(bodies.map(frameOf));
+          const frames: Buffer[] = [];
+          const reader = new FrameReader(
+            200_000,
+            (frame) => frames.push(Buffer.from(frame)),
+            reused ? new ReusedAssembly(150_000) : undefined,
+          );
+          for (let at = 0; at < stream.length; ) {
+            const { space } = reader;
+            const length = Math.min(reads.next().value, space?.length ?? Number.POSITIVE_INFINITY, stream.length - at);
+            if (space === undefined) {
+              reader.push(stream.subarray(at, at + length));
+            } else {
+              stream.copy(space, 0, at, at + length);
+              reader.fill(length);
+            }
+            at += length;
+          }
+          expect(frames.map(({ length }) => length)).toEqual(lengths);
+          expect(frames.every((frame, i) => frame.equals(bodies[i]!))).toBe(true);
+          expect(reader.isMidFrame).toBe(false);
+        },
+      ),
+      { numRuns: 100 },
     );
   });
 
