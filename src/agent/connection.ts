@@ -232,6 +232,11 @@ export class Connection<Caller> implements Output, Intake {
       return;
     }
     this.#flush();
+    // Only now, and not when an answer that had to wait is written: a paused socket would not say that its client is
+    // gone, and one that sends nothing costs nothing.
+    if (this.#blocked) {
+      this.#socket.pause();
+    }
   }
 
   #take(frame: Buffer): void {
@@ -381,7 +386,6 @@ export class Connection<Caller> implements Output, Intake {
     }
     if (!this.#writer.flush(this.#socket)) {
       this.#blocked = true;
-      this.#socket.pause();
     }
   }
 
