@@ -7,23 +7,11 @@
  * file beside it, which dies with its holder, so that a socket left behind by a kill is told from a live one.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-} from 'node:fs';
+import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, rmSync, type Stats, statSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { DekdError } from '../errors.ts';
+import { type HeldFile, holdFile, isSameFile, type TryLock } from './held-file.ts';
 
 /** sun_path holds 108 bytes with its terminator. */
 const SOCKET_PATH_LIMIT = 107;
@@ -41,8 +29,7 @@ export interface ListenOptions {
   readonly folderMode: number;
   /** Takes the path over from a live holder. */
   readonly replace: boolean;
-  /** Tries to lock the file open at `fd`; undefined where there is no flock. */
-  readonly lock: (fd: number) => boolean | undefined;
+  readonly lock: TryLock;
   /** Takes a connection that has not been read from. */
   readonly accept: (socket: Socket) => void;
 }
@@ -61,7 +48,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   checkLength(path);
   // The name it is bound under first may be the longer one.
   checkLength(temporary);
-  let lock: Lock;
+  let lock: HeldFile;
   try {
     prepareFolder(folder, options);
     lock = await takeLock(options);
@@ -87,7 +74,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     path,
     stop() {
       server.close();
-      if (isSame(path, own)) {
+      if (isSameFile(path, own)) {
         rmSync(path, { force: true });
       }
       lock.release();
@@ -160,56 +147,13 @@ function bind(server: Server, path: string): Promise<void> {
   });
 }
 
-interface Lock {
-  release(): void;
-}
-
-async function takeLock(options: ListenOptions): Promise<Lock> {
-  const path = `${options.path}.lock`;
-  for (;;) {
-    const isNew = lstatSync(path, { throwIfNoEntry: false }) === undefined;
-    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-    const locked = options.lock(fd);
-    if (locked === undefined) {
-      // No flock without the addon: a holder that answers is alive.
-      closeSync(fd);
-      if (isNew) {
-        rmSync(path, { force: true });
-      }
-      if (!options.replace && (await answers(options.path))) {
-        throw held(options.path);
-      }
-      return { release() {} };
-    }
-    if (locked && isSame(path, fstatSync(fd))) {
-      return lockOn(path, fd);
-    }
-    closeSync(fd);
-    if (locked) {
-      continue;
-    }
-    if (!options.replace) {
-      throw held(options.path);
-    }
-    // The holder keeps its lock on a file that has lost its name; the name now leads to ours.
-    const mine = `${path}.${randomBytes(3).toString('hex')}`;
-    const successor = openSync(mine, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-    options.lock(successor);
-    renameSync(mine, path);
-    return lockOn(path, successor);
+async function takeLock(options: ListenOptions): Promise<HeldFile> {
+  const holding = holdFile(`${options.path}.lock`, options.lock, options.replace);
+  // Without flock, a holder that answers is alive.
+  if (holding === 'held' || (holding === undefined && !options.replace && (await answers(options.path)))) {
+    throw held(options.path);
   }
-}
-
-function lockOn(path: string, fd: number): Lock {
-  const own = fstatSync(fd);
-  return {
-    release() {
-      if (isSame(path, own)) {
-        rmSync(path, { force: true });
-      }
-      closeSync(fd);
-    },
-  };
+  return holding ?? { release() {} };
 }
 
 function held(path: string): DekdError {
@@ -217,11 +161,6 @@ function held(path: string): DekdError {
     'CONFLICT',
     `a live agent serves ${path}: stop it, use another socket, or take over from it with run --replace`,
   );
-}
-
-function isSame(path: string, stats: Stats): boolean {
-  const now = lstatSync(path, { throwIfNoEntry: false });
-  return now !== undefined && now.ino === stats.ino && now.dev === stats.dev;
 }
 
 function answers(path: string): Promise<boolean> {

@@ -1,32 +1,15 @@
 /** The folder with the high-water file, held by one agent at a time. */
-import {
-  chmodSync,
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  statSync,
-} from 'node:fs';
+import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DekdError } from '../errors.ts';
+import { type HeldFile, holdFile, type TryLock } from './held-file.ts';
 import { takePidLock } from './pid-lock.ts';
-
-export interface HeldState {
-  release(): void;
-}
 
 /**
  * Makes the folder (0700) if it has to, checks its owner and takes its lock; a successor (`replace`) takes it over.
  * @throws INVALID_ARGUMENT when the folder is another user's or others may write to it; CONFLICT when an agent holds it
  */
-export function holdState(
-  folder: string | undefined,
-  lock: (fd: number) => boolean | undefined,
-  replace: boolean,
-): HeldState {
+export function holdState(folder: string | undefined, lock: TryLock, replace: boolean): HeldFile {
   if (folder === undefined) {
     return { release() {} };
   }
@@ -41,51 +24,13 @@ export function holdState(
   if ((stats.mode & 0o022) !== 0) {
     chmodSync(folder, 0o700);
   }
-  const path = join(folder, 'lock');
-  for (;;) {
-    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-    const locked = lock(fd);
-    if (locked === undefined) {
-      closeSync(fd);
-      return holdByPid(folder);
-    }
-    const named = lstatSync(path, { throwIfNoEntry: false });
-    if (locked && named?.ino === fstatSync(fd).ino) {
-      return { release: once(() => closeSync(fd)) };
-    }
-    closeSync(fd);
-    if (locked) {
-      continue;
-    }
-    if (!replace) {
-      throw heldElsewhere(folder);
-    }
-    const mine = `${path}.${process.pid}`;
-    const successor = openSync(mine, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC, 0o600);
-    lock(successor);
-    renameSync(mine, path);
-    return { release: once(() => closeSync(successor)) };
-  }
-}
-
-function holdByPid(folder: string): HeldState {
-  const held = takePidLock(join(folder, 'pid'));
-  if (held === undefined) {
+  const held = holdFile(join(folder, 'lock'), lock, replace) ?? takePidLock(join(folder, 'pid')) ?? 'held';
+  if (held === 'held') {
     throw heldElsewhere(folder);
   }
-  return { release: once(() => held.release()) };
+  return held;
 }
 
 function heldElsewhere(folder: string): DekdError {
   return new DekdError('CONFLICT', `another agent uses the state folder ${folder}: stop it, or use another folder`);
-}
-
-function once(action: () => void): () => void {
-  let done = false;
-  return () => {
-    if (!done) {
-      done = true;
-      action();
-    }
-  };
 }
