@@ -11,10 +11,9 @@ import { chmodSync, chownSync, lstatSync, mkdirSync, renameSync, rmSync, type St
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { DekdError } from '../errors.ts';
+import { MAX_SOCKET_PATH } from '../protocol/socket-paths.ts';
 import { type HeldFile, holdFile, isSameFile, type TryLock } from './held-file.ts';
 
-/** sun_path holds 108 bytes with its terminator. */
-const SOCKET_PATH_LIMIT = 107;
 /** Beyond the kernel's default of 4,096 (net.core.somaxconn) it would be cut anyway. */
 const BACKLOG = 4096;
 const GROUP_OR_OTHERS_MAY_WRITE = 0o022;
@@ -90,10 +89,10 @@ function cannotListen(path: string, error: unknown): DekdError {
 
 function checkLength(path: string): void {
   const length = Buffer.byteLength(path);
-  if (length > SOCKET_PATH_LIMIT || path.startsWith('@') || path.includes('\0')) {
+  if (length > MAX_SOCKET_PATH || path.startsWith('@') || path.includes('\0')) {
     throw new DekdError(
       'INVALID_ARGUMENT',
-      `socket path ${path} is not usable: a file path of at most ${SOCKET_PATH_LIMIT} bytes is (this has ${length})`,
+      `socket path ${path} is not usable: a file path of at most ${MAX_SOCKET_PATH} bytes is (this has ${length})`,
     );
   }
 }

@@ -1,11 +1,10 @@
 /** `dekd prove`: whether a key that is in use has left copies outside the key table, and whether a leak would show. */
-import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import { type Engine, type KeyHandle, TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { proveLeakClear, proveLeakPlant, scanForCopies } from '../crypto/host.ts';
 import { DekdError } from '../errors.ts';
 
 const SEALS_BEFORE_SCAN = 1_000;
 const PLAINTEXT = 64;
-const OVERHEAD = 58;
 
 export interface ScanDocument {
   /** Copies of the key's bytes outside the table. */
@@ -57,7 +56,7 @@ export class SelfScan {
   #usedCanary(): KeyHandle {
     this.#canary ??= this.#engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
     const input = new Uint8Array(PLAINTEXT);
-    const token = new Uint8Array(PLAINTEXT + OVERHEAD);
+    const token = new Uint8Array(PLAINTEXT + TOKEN_OVERHEAD);
     for (let i = 0; i < SEALS_BEFORE_SCAN; i++) {
       this.#engine.seal(this.#canary, input, 0, 0, 0, PLAINTEXT, token, 0);
     }

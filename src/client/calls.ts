@@ -1,4 +1,5 @@
 /** The kinds of call a client makes, and how each becomes frames and takes its answer. */
+import { MIN_TOKEN_LENGTH } from '../envelope/token.ts';
 import { DekdError } from '../errors.ts';
 import { ITEM_ALLOWANCE } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
@@ -19,7 +20,6 @@ const SHARED_BYTES = 128 * 1024;
 const SHARED_NAME_LENGTH = 128;
 /** Batches leave in frames of about this weight: large enough to cost one frame, small enough to overlap. */
 const PART_WEIGHT = 256 * 1024;
-const TOKEN_OVERHEAD = 58;
 
 const MANY_OF: Readonly<Record<number, number>> = {
   [OPERATION.encrypt]: OPERATION.encryptMany,
@@ -272,7 +272,7 @@ export class DocumentCall extends BaseCall {
 
 /** What one item counts towards the payload limit. */
 export function itemWeight(operation: number, item: WireItem): number {
-  const plaintext = operation === OPERATION.encryptMany ? item.data.length : item.data.length - TOKEN_OVERHEAD;
+  const plaintext = operation === OPERATION.encryptMany ? item.data.length : item.data.length - MIN_TOKEN_LENGTH;
   return Math.max(0, plaintext) + ITEM_ALLOWANCE + (item.context?.length ?? 0);
 }
 
@@ -380,7 +380,7 @@ function sendShared(channel: Channel, calls: readonly ValueCall[]): void {
 /** The agent would refuse it too, but only after it had to be sent. */
 function payloadError(channel: Channel, encrypts: boolean, data: Uint8Array): DekdError | undefined {
   const { maxPayload } = channel.limits;
-  const length = encrypts ? data.length : data.length - TOKEN_OVERHEAD;
+  const length = encrypts ? data.length : data.length - MIN_TOKEN_LENGTH;
   return length <= maxPayload
     ? undefined
     : new DekdError(
