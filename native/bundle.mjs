@@ -3,21 +3,27 @@
 //
 //   node native/bundle.mjs DIST
 //
-// The chunks lie beside dist/cli/main.js, as deep as the modules they are made of, so that paths relative to a module
-// (the addon, package.json) lead to the same places from both.
+// What is started by its path (a custodian, a thread) stays at its place, and shares the chunks. Those lie beside
+// dist/cli/main.js, as deep as the modules they are made of, so that paths relative to a module (the addon, package.json,
+// such an entry) lead to the same places from both.
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
 
 const [dist] = process.argv.slice(2);
-const { dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
-const external = [/^node:/, ...Object.keys(dependencies).map((name) => new RegExp(`^${name}(/|$)`))];
+const { dependencies, peerDependencies } = JSON.parse(
+  readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+);
+const packages = Object.keys({ ...dependencies, ...peerDependencies });
+const external = [/^node:/, ...packages.map((name) => new RegExp(`^${name}(/|$)`))];
+const entries = ['cli/main', 'custody/custodian', 'providers/pkcs11/thread'];
 
-const bundle = await rolldown({ input: { main: join(dist, 'cli/main.js') }, platform: 'node', external });
+const input = Object.fromEntries(entries.map((name) => [name, join(dist, `${name}.js`)]));
+const bundle = await rolldown({ input, platform: 'node', external });
 const { output } = await bundle.generate({
   format: 'esm',
   entryFileNames: '[name].js',
-  chunkFileNames: '[name]-[hash].js',
+  chunkFileNames: 'cli/[name]-[hash].js',
 });
 await bundle.close();
 
@@ -32,9 +38,10 @@ for (const folder of foldersDeepestFirst(dist)) {
     rmdirSync(folder);
   }
 }
-mkdirSync(join(dist, 'cli'), { recursive: true });
 for (const chunk of output) {
-  writeFileSync(join(dist, 'cli', chunk.fileName), chunk.type === 'chunk' ? chunk.code : chunk.source);
+  const file = join(dist, chunk.fileName);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, chunk.type === 'chunk' ? chunk.code : chunk.source);
 }
 
 function foldersDeepestFirst(folder) {

@@ -29,6 +29,12 @@ enum class [[nodiscard]] Status : int32_t {
   kBelowMinimum = 10,
   // The key table was not set up in this process.
   kNotReady = 11,
+  // A read or write of the key pipe failed, or would have had to wait; errno is left as it was set.
+  kPipeFailed = 12,
+  // The other end of the key pipe was closed before a whole frame.
+  kPipeEnded = 13,
+  // A frame of another call, or of a length that the call does not take.
+  kUnexpectedFrame = 14,
 };
 
 // Result holds a value exactly when its status is kOk. For small, trivially copied values (handles, descriptors).

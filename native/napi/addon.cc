@@ -17,6 +17,7 @@
 #include "../core/file_lock.h"
 #include "../core/given_nonce.h"
 #include "../core/hmac.h"
+#include "../core/key_pipe.h"
 #include "../core/key_table.h"
 #include "../core/key_wrap.h"
 #include "../core/memory_scan.h"
@@ -66,24 +67,27 @@ class Environment final {
   Napi::Reference<Napi::Float64Array> words_;
 };
 
-// errno of the last call on this thread that answered kSystemFailed: Node's own calls overwrite errno before JavaScript
-// could ask.
+// errno of the last call on this thread that answered kSystemFailed or kPipeFailed: Node's own calls overwrite errno
+// before JavaScript could ask.
 thread_local int last_errno = 0;
 
-Napi::Value answer(const Napi::CallbackInfo& info, Status status) {
-  if (status == Status::kSystemFailed) {
+void keep_errno(Status status) {
+  if (status == Status::kSystemFailed || status == Status::kPipeFailed) {
     last_errno = errno;
   }
+}
+
+Napi::Value answer(const Napi::CallbackInfo& info, Status status) {
+  keep_errno(status);
   return Napi::Number::New(info.Env(), static_cast<int32_t>(status));
 }
 
-Napi::Value answer(const Napi::CallbackInfo& info, const Result<KeyHandle>& result) {
+// Of a function that gives a handle or a length, both of them positive.
+Napi::Value answer(const Napi::CallbackInfo& info, const Result<uint32_t>& result) {
   if (result.ok()) {
     return Napi::Number::New(info.Env(), result.value());
   }
-  if (result.status() == Status::kSystemFailed) {
-    last_errno = errno;
-  }
+  keep_errno(result.status());
   return Napi::Number::New(info.Env(), -static_cast<int32_t>(result.status()));
 }
 
@@ -267,6 +271,85 @@ Napi::Value VerifyMac(const Napi::CallbackInfo& info) {
   return answer(info, status);
 }
 
+// ── the key pipe ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+// openPipe(own end): { read, write } or errno
+Napi::Value OpenPipe(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t own = arguments.number();
+  PipeEnds ends;
+  if (!arguments.ok() || own > static_cast<uint32_t>(PipeEnd::kWrite)) {
+    return Napi::Number::New(info.Env(), EINVAL);
+  }
+  if (!open_pipe(static_cast<PipeEnd>(own), ends)) {
+    return Napi::Number::New(info.Env(), errno);
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("read", ends.read);
+  result.Set("write", ends.write);
+  return result;
+}
+
+// sendKey(fd, id, key): status
+Napi::Value SendKey(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.descriptor();
+  const uint32_t id = arguments.number();
+  const KeyHandle key = arguments.number();
+  return answer(info, arguments.ok() ? send_key(KeyTable::shared(), fd, id, key) : Status::kInvalidArgument);
+}
+
+// receiveKey(owner, fd, id): handle or -status
+Napi::Value ReceiveKey(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const int fd = arguments.descriptor();
+  const uint32_t id = arguments.number();
+  return answer(info, arguments.ok() ? receive_key(KeyTable::shared(), fd, id, owner)
+                                     : Result<KeyHandle>(Status::kInvalidArgument));
+}
+
+// receiveSealed(fd, id, key, context, out 16442): length of the token or -status
+Napi::Value ReceiveSealed(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.descriptor();
+  const uint32_t id = arguments.number();
+  const KeyHandle key = arguments.number();
+  const std::span<const uint8_t> context = arguments.bytes();
+  const std::span<uint8_t> out = arguments.bytes();
+  return answer(info, arguments.ok() ? receive_sealed(KeyTable::shared(), fd, id, key, context, out)
+                                     : Result<uint32_t>(Status::kInvalidArgument));
+}
+
+// sendOpened(fd, id, key, token, context): status
+Napi::Value SendOpened(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int fd = arguments.descriptor();
+  const uint32_t id = arguments.number();
+  const KeyHandle key = arguments.number();
+  const std::span<const uint8_t> token = arguments.bytes();
+  const std::span<const uint8_t> context = arguments.bytes();
+  return answer(info, arguments.ok() ? send_opened(KeyTable::shared(), fd, id, key, token, context)
+                                     : Status::kInvalidArgument);
+}
+
+// importSecret(owner, bytes): handle or -status; the bytes are zeros afterwards
+Napi::Value ImportSecret(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const std::span<uint8_t> bytes = arguments.bytes();
+  return answer(info, arguments.ok() ? import_secret(KeyTable::shared(), bytes, owner)
+                                     : Result<KeyHandle>(Status::kInvalidArgument));
+}
+
+// exposeSecret(key, out 32): status
+Napi::Value ExposeSecret(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle key = arguments.number();
+  const auto out = arguments.bytes_of_length<kKeyLength>();
+  return answer(info, arguments.ok() ? expose_secret(KeyTable::shared(), key, out) : Status::kInvalidArgument);
+}
+
 // ── randomness ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // random(out): status
@@ -356,7 +439,7 @@ Napi::Value ProveLeakClear(const Napi::CallbackInfo& info) {
   return answer(info, Status::kOk);
 }
 
-// lastErrno(): errno of the last kSystemFailed of this thread
+// lastErrno(): errno of the last kSystemFailed or kPipeFailed of this thread
 Napi::Value LastErrno(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), last_errno); }
 
 // ── given nonces, for published vectors ─────────────────────────────────────────────────────────────────────────────
@@ -455,6 +538,13 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<UnwrapKey>(env, exports, "unwrapKey");
   set<Mac>(env, exports, "mac");
   set<VerifyMac>(env, exports, "verifyMac");
+  set<OpenPipe>(env, exports, "openPipe");
+  set<SendKey>(env, exports, "sendKey");
+  set<ReceiveKey>(env, exports, "receiveKey");
+  set<ReceiveSealed>(env, exports, "receiveSealed");
+  set<SendOpened>(env, exports, "sendOpened");
+  set<ImportSecret>(env, exports, "importSecret");
+  set<ExposeSecret>(env, exports, "exposeSecret");
   set<Random>(env, exports, "random");
   set<SetSnapshotSafe>(env, exports, "setSnapshotSafe");
   set<GetPeerIdentity>(env, exports, "peerIdentity");

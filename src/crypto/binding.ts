@@ -36,6 +36,17 @@ export interface Binding {
   mac(parent: number, label: Uint8Array, data: Uint8Array, out: Uint8Array): number;
   verifyMac(parent: number, label: Uint8Array, data: Uint8Array, expected: Uint8Array): number;
 
+  /** Own end 0 read, 1 write. An errno instead of an object when there is no pipe. */
+  openPipe(own: number): { read: number; write: number } | number;
+  sendKey(fd: number, id: number, key: number): number;
+  receiveKey(owner: number, fd: number, id: number): number;
+  /** `out` has MAX_PIPED_LENGTH + TOKEN_OVERHEAD bytes. The length of the token, or a status made negative. */
+  receiveSealed(fd: number, id: number, key: number, context: Uint8Array, out: Uint8Array): number;
+  sendOpened(fd: number, id: number, key: number, token: Uint8Array, context: Uint8Array): number;
+  /** The bytes are zeros afterwards. */
+  importSecret(owner: number, bytes: Uint8Array): number;
+  exposeSecret(key: number, out: Uint8Array): number;
+
   /**
    * The numbers of `seal` and `open`, at the places of CALL, written before the call instead of passed with it: at 64
    * bytes this saves a tenth. One array a thread.
@@ -60,7 +71,7 @@ export interface Binding {
   /** Leaves a copy of the key on the ordinary heap, deliberately. */
   proveLeakPlant(key: number): number;
   proveLeakClear(): number;
-  /** errno behind the last status `systemFailed` of this thread. */
+  /** errno behind the last status `systemFailed` or `pipeFailed` of this thread. */
   lastErrno(): number;
 
   /** For published vectors only: the caller's own key and nonce. */

@@ -2,7 +2,8 @@
  * What an engine does: keys by handle, XAES-256-GCM tokens, wrapping, HMAC. Three engines implement it with the same
  * bytes and the same errors: `native` (locked memory, OpenSSL), `node` (node:crypto), `noble` (pure JavaScript).
  *
- * Key bytes never appear in this interface. A nonce does not either: engines draw their own.
+ * Key bytes appear in this interface in two places only, `importSecret` and `exposeSecret`, for a provider's library
+ * that the configuration lets run inside the agent. A nonce appears nowhere: engines draw their own.
  */
 
 /** Opaque number naming a key in the engine's key table; 0 is never a handle. Stale handles are refused. */
@@ -47,6 +48,10 @@ export interface KeyTableStats {
 export const TOKEN_OVERHEAD = 58;
 /** Bytes of a wrapped 32-byte key: 01, nonce 24, ciphertext 32, tag 16. */
 export const WRAPPED_KEY_LENGTH = 73;
+/** Bytes of a secret that a provider wraps. */
+export const SECRET_LENGTH = 32;
+/** The longest plaintext of `receiveSealed` and `sendOpened`, in bytes: some four times a large login token. */
+export const MAX_PIPED_LENGTH = 16_384;
 
 /** Words of one row in the table of `sealMany` and `openMany`. */
 export const ROW_WORDS = 8;
@@ -97,6 +102,45 @@ export interface Engine {
   mac(parent: KeyHandle, label: string, data: Uint8Array): Uint8Array;
   /** Whether `mac` of the same arguments equals `expected`, compared in constant time. */
   verifyMac(parent: KeyHandle, label: string, data: Uint8Array, expected: Uint8Array): boolean;
+
+  // ── the key pipe ──────────────────────────────────────────────────────────────────────────────────────────────
+  //
+  // Carries secrets to and from a process that runs a provider's library. A frame is u32 big-endian id, u32 big-endian
+  // length, bytes; `fd` is the own end of a pipe of `openPipe` in `host.ts`, which does not block, and stays the
+  // caller's. The id, a whole number of 32 bits, is the caller's name for the call.
+  //
+  // Every method throws KMS_UNAVAILABLE, with the reason for the operator, when a frame cannot be written, is not there
+  // whole, or is not what was waited for. The two ends then no longer agree on where a frame begins: close the pipe. No
+  // other error does that.
+  /** Writes the secret as a frame. @throws INVALID_ARGUMENT unless `key` is for wrap with hkdf-sha-256. */
+  sendKey(fd: number, id: number, key: KeyHandle): void;
+  /**
+   * Reads a frame of 32 bytes into the table, as a key for wrap with hkdf-sha-256. Ask only when the other end has said
+   * that the frame is written. @throws RESOURCE_EXHAUSTED when the table is full; the frame is then lost.
+   */
+  receiveKey(fd: number, id: number): KeyHandle;
+  /**
+   * Reads a frame of 1 to MAX_PIPED_LENGTH bytes and seals it at once under `key`, as `seal` does.
+   * @param context canonical bytes. @returns the token. @throws as `seal` does; the frame is then lost.
+   */
+  receiveSealed(fd: number, id: number, key: KeyHandle, context: Uint8Array): Uint8Array;
+  /**
+   * Opens what `receiveSealed` gave and writes the plaintext as a frame. @throws DECRYPTION_FAILED when it is anything
+   * else, and then nothing is written; INVALID_ARGUMENT when `key` is not for seal.
+   */
+  sendOpened(fd: number, id: number, key: KeyHandle, token: Uint8Array, context: Uint8Array): void;
+
+  // ── secrets in JavaScript: only for a provider's library that runs in the agent ───────────────────────────────
+  /**
+   * Makes a key for wrap with hkdf-sha-256 of 32 bytes, and zero-fills `bytes` in the same call whatever comes of it.
+   * @throws INVALID_ARGUMENT on another length; RESOURCE_EXHAUSTED when the table is full.
+   */
+  importSecret(bytes: Uint8Array): KeyHandle;
+  /**
+   * DELIBERATELY hands out the bytes of a key. @returns a fresh copy of 32 bytes, which the caller wipes.
+   * @throws INVALID_ARGUMENT unless `key` is for wrap with hkdf-sha-256.
+   */
+  exposeSecret(key: KeyHandle): Uint8Array;
 
   // ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────
   /**

@@ -38,6 +38,26 @@ export function peerCredentials(fd: number): PeerCredentials | undefined {
   return peer;
 }
 
+/** Both ends of a pipe, as descriptors; whoever opened it closes them. */
+export interface KeyPipe {
+  readonly read: number;
+  readonly write: number;
+}
+
+/**
+ * Opens a pipe for the frames of `Engine.sendKey` and the calls beside it (pipe2, closed by exec). The end named by
+ * `own` stays here and does not block. The other one blocks and is for a child: pass its number in `stdio`, since a
+ * `'pipe'` there would be read by JavaScript, and close it here once the child runs, or its death is never seen.
+ * @returns undefined without the addon. @throws RESOURCE_EXHAUSTED when there is no descriptor left.
+ */
+export function openPipe(own: 'read' | 'write'): KeyPipe | undefined {
+  const pipe = loadBinding().binding?.openPipe(own === 'read' ? 0 : 1);
+  if (typeof pipe === 'number') {
+    throw new DekdError('RESOURCE_EXHAUSTED', `no pipe: ${getSystemErrorName(-pipe)}`);
+  }
+  return pipe;
+}
+
 /**
  * Takes the exclusive flock of the open file without waiting; it ends when the file is closed, also by a crash.
  * @returns whether it was taken; undefined without the addon. @throws INVALID_ARGUMENT when the file cannot be locked.

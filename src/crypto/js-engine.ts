@@ -1,7 +1,16 @@
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { Algorithm, Engine, EngineInfo, KeyHandle, KeyTableStats, KeyUse, Purpose } from './engine.ts';
-import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD, WRAPPED_KEY_LENGTH } from './engine.ts';
+import {
+  MAX_PIPED_LENGTH,
+  ROW,
+  ROW_STATUS,
+  ROW_WORDS,
+  SECRET_LENGTH,
+  TOKEN_OVERHEAD,
+  WRAPPED_KEY_LENGTH,
+} from './engine.ts';
 import { DEFAULT_KEY_CAPACITY, JsKeyTable, type KeyEntry } from './js-key-table.ts';
+import { checkFrameId, checkSecretLength, lastingBytes, readFrame, writeFrame } from './key-pipe.ts';
 import type { Primitives } from './primitives.ts';
 import { checkKeyAndNonce, GCM_NONCE_LENGTH, KEY_LENGTH, TAG_LENGTH, XAES_NONCE_LENGTH } from './primitives.ts';
 import { checkRandomLength, RandomPool } from './random-pool.ts';
@@ -215,6 +224,78 @@ export class JsEngine<K> implements Engine {
   verifyMac(parent: KeyHandle, label: string, data: Uint8Array, expected: Uint8Array): boolean {
     const actual = this.mac(parent, label, data);
     return expected.length === MAC_LENGTH && this.#library.equal(actual, expected);
+  }
+
+  sendKey(fd: number, id: number, key: KeyHandle): void {
+    checkFrameId(id);
+    const bytes = this.exposeSecret(key);
+    try {
+      writeFrame(fd, id, bytes, 'send a key');
+    } finally {
+      bytes.fill(0);
+    }
+  }
+
+  receiveKey(fd: number, id: number): KeyHandle {
+    checkFrameId(id);
+    this.#checkOpen();
+    return this.importSecret(readFrame(fd, id, SECRET_LENGTH, SECRET_LENGTH, 'receive a key'));
+  }
+
+  receiveSealed(fd: number, id: number, key: KeyHandle, context: Uint8Array): Uint8Array {
+    checkFrameId(id);
+    const data = readFrame(fd, id, 1, MAX_PIPED_LENGTH, 'receive sealed bytes');
+    const input = lastingBytes(context.length + data.length);
+    try {
+      input.set(context);
+      input.set(data, context.length);
+      const token = new Uint8Array(data.length + TOKEN_OVERHEAD);
+      this.seal(key, input, 0, context.length, context.length, data.length, token, 0);
+      return token;
+    } finally {
+      data.fill(0);
+      input.fill(0);
+    }
+  }
+
+  sendOpened(fd: number, id: number, key: KeyHandle, token: Uint8Array, context: Uint8Array): void {
+    checkFrameId(id);
+    const length = token.length - TOKEN_OVERHEAD;
+    if (length < 1 || length > MAX_PIPED_LENGTH) {
+      throw decryptionFailed('cannot send opened bytes: no token of receiveSealed has this length');
+    }
+    const input = new Uint8Array(context.length + token.length);
+    input.set(context);
+    input.set(token, context.length);
+    const plaintext = lastingBytes(length);
+    try {
+      if (!this.open(key, input, 0, context.length, context.length, token.length, plaintext, 0)) {
+        throw decryptionFailed('cannot send opened bytes: it does not authenticate');
+      }
+      writeFrame(fd, id, plaintext, 'send opened bytes');
+    } finally {
+      plaintext.fill(0);
+    }
+  }
+
+  importSecret(bytes: Uint8Array): KeyHandle {
+    try {
+      this.#checkOpen();
+      checkSecretLength(bytes);
+      this.#keys.checkRoom();
+      return this.#add(bytes, { algorithm: 'hkdf-sha-256', purpose: 'wrap' });
+    } finally {
+      bytes.fill(0);
+    }
+  }
+
+  exposeSecret(key: KeyHandle): Uint8Array {
+    const { key: held } = this.#require(key, 'hkdf-sha-256', 'wrap');
+    const exported = this.#library.exportKey(held);
+    const secret = lastingBytes(SECRET_LENGTH);
+    secret.set(exported);
+    exported.fill(0);
+    return secret;
   }
 
   seal(

@@ -2,7 +2,15 @@ import { getSystemErrorName } from 'node:util';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import { type Binding, CALL, loadBinding } from './binding.ts';
 import type { Algorithm, Engine, EngineInfo, KeyHandle, KeyTableStats, KeyUse, LockLevel, Purpose } from './engine.ts';
-import { WRAPPED_KEY_LENGTH } from './engine.ts';
+import { MAX_PIPED_LENGTH, SECRET_LENGTH, TOKEN_OVERHEAD, WRAPPED_KEY_LENGTH } from './engine.ts';
+import {
+  checkFrameId,
+  checkSecretLength,
+  lastingBytes,
+  PIPE_ENDED,
+  pipeFailure,
+  UNEXPECTED_FRAME,
+} from './key-pipe.ts';
 import {
   checkHkdfLength,
   checkKeyAndNonce,
@@ -34,6 +42,9 @@ const STATUS = {
   malformedKey: 9,
   belowMinimum: 10,
   notReady: 11,
+  pipeFailed: 12,
+  pipeEnded: 13,
+  unexpectedFrame: 14,
 } as const;
 
 /** Numbers of `native/core/key_table.h` and `native/core/locked_pool.h`. */
@@ -144,6 +155,46 @@ export class NativeEngine implements Engine {
 
   verifyMac(parent: KeyHandle, label: string, data: Uint8Array, expected: Uint8Array): boolean {
     return this.#verified(this.#binding.verifyMac(parent, utf8.encode(label), data, expected), 'verify a mac');
+  }
+
+  sendKey(fd: number, id: number, key: KeyHandle): void {
+    checkFrameId(id);
+    this.#done(this.#binding.sendKey(fd, id, key), 'send a key');
+  }
+
+  receiveKey(fd: number, id: number): KeyHandle {
+    checkFrameId(id);
+    return this.#made(this.#binding.receiveKey(this.#ownerNow(), fd, id), 'receive a key');
+  }
+
+  receiveSealed(fd: number, id: number, key: KeyHandle, context: Uint8Array): Uint8Array {
+    checkFrameId(id);
+    const token = new Uint8Array(MAX_PIPED_LENGTH + TOKEN_OVERHEAD);
+    const length = this.#binding.receiveSealed(fd, id, key, context, token);
+    if (length <= 0) {
+      throw failure(this.#binding, -length, 'receive sealed bytes');
+    }
+    return token.slice(0, length);
+  }
+
+  sendOpened(fd: number, id: number, key: KeyHandle, token: Uint8Array, context: Uint8Array): void {
+    checkFrameId(id);
+    this.#done(this.#binding.sendOpened(fd, id, key, token, context), 'send opened bytes');
+  }
+
+  importSecret(bytes: Uint8Array): KeyHandle {
+    try {
+      checkSecretLength(bytes);
+      return this.#made(this.#binding.importSecret(this.#ownerNow(), bytes), 'import a secret');
+    } finally {
+      bytes.fill(0);
+    }
+  }
+
+  exposeSecret(key: KeyHandle): Uint8Array {
+    const secret = lastingBytes(SECRET_LENGTH);
+    this.#done(this.#binding.exposeSecret(key, secret), 'expose a secret');
+    return secret;
   }
 
   seal(
@@ -266,6 +317,12 @@ function failure(binding: Binding, status: number, what: string): DekdError {
         'INVALID_ARGUMENT',
         'a root key is 32 bytes as one line of base64, 44 characters with or without a line feed after them',
       );
+    case STATUS.pipeFailed:
+      return pipeFailure(what, errnoName(binding.lastErrno()));
+    case STATUS.pipeEnded:
+      return pipeFailure(what, PIPE_ENDED);
+    case STATUS.unexpectedFrame:
+      return pipeFailure(what, UNEXPECTED_FRAME);
     case STATUS.randomFailed:
       return new DekdError('INTERNAL', `cannot ${what}: the kernel gives no random bytes`);
     default:

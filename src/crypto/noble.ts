@@ -4,6 +4,7 @@ import { hkdf } from '@noble/hashes/hkdf.js';
 import { hmac } from '@noble/hashes/hmac.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { aeadPrimitives, type CipherLibrary, JsEngine, type JsEngineOptions } from './js-engine.ts';
+import { lastingBytes } from './key-pipe.ts';
 import { checkHkdfLength, KEY_LENGTH, type Primitives } from './primitives.ts';
 
 /** The version package.json pins; the package does not export its own. */
@@ -15,7 +16,12 @@ const NO_PADDING = { disablePadding: true };
 
 /** Keys are 32 bytes each outside the garbage-collected heap, wiped when they leave; key schedules are wiped by noble. */
 const library: CipherLibrary<Uint8Array> = {
-  importKey: (bytes) => bytes.slice(),
+  importKey(bytes) {
+    // Not slice: a Buffer's gives the same memory again, which the caller wipes.
+    const key = lastingBytes(bytes.length);
+    key.set(bytes);
+    return key;
+  },
   exportKey: (key) => key.slice(),
   wipeKey: (key) => {
     key.fill(0);

@@ -1,10 +1,19 @@
 import { createHmac, randomBytes } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadBinding } from '../../src/crypto/binding.ts';
 import type { Engine, KeyHandle, KeyUse } from '../../src/crypto/engine.ts';
-import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD, WRAPPED_KEY_LENGTH } from '../../src/crypto/engine.ts';
+import {
+  MAX_PIPED_LENGTH,
+  ROW,
+  ROW_STATUS,
+  ROW_WORDS,
+  TOKEN_OVERHEAD,
+  WRAPPED_KEY_LENGTH,
+} from '../../src/crypto/engine.ts';
+import { type KeyPipe, openPipe } from '../../src/crypto/host.ts';
 import { primitives as reference } from '../../src/crypto/node.ts';
 import { DekdError, type ErrorCode } from '../../src/errors.ts';
 import { type EngineUnderTest, importKey, importRoot, importRootLine } from '../support/engines.ts';
@@ -51,6 +60,30 @@ function codeOf(action: () => unknown): { code: ErrorCode; message: string } | u
     }
     throw error;
   }
+}
+
+/** What an operator reads of the failure of a pipe; another error is thrown on. */
+function pipeReasonOf(action: () => unknown): string | undefined {
+  try {
+    action();
+    return undefined;
+  } catch (error) {
+    if (DekdError.is(error, 'KMS_UNAVAILABLE')) {
+      return error.reason;
+    }
+    throw error;
+  }
+}
+
+const ENDED = 'key pipe: the other end was closed before a whole frame';
+const UNEXPECTED = 'key pipe: a frame of another call or of a length that the call does not take';
+
+/** A frame of the key pipe, made here. */
+function frameOf(id: number, body: Uint8Array, length = body.length): Buffer {
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(id);
+  head.writeUInt32BE(length, 4);
+  return Buffer.concat([head, body]);
 }
 
 function sealOne(engine: Engine, key: KeyHandle, data: Uint8Array, context: Uint8Array): Uint8Array {
@@ -543,6 +576,254 @@ export function describeEngine(subject: EngineUnderTest): void {
         for (const key of [seal, wrap]) {
           expect(codeOf(() => engine.mac(key, '', nothing))?.code).toBe('INVALID_ARGUMENT');
         }
+      });
+    });
+
+    describe('the key pipe', () => {
+      let pipe: KeyPipe;
+      let open: Set<number>;
+
+      const use = (own: 'read' | 'write'): void => {
+        for (const fd of open) {
+          closeSync(fd);
+        }
+        pipe = openPipe(own)!;
+        open = new Set([pipe.read, pipe.write]);
+      };
+      const shut = (fd: number): void => {
+        closeSync(fd);
+        open.delete(fd);
+      };
+      const put = (bytes: Uint8Array): void => {
+        expect(writeSync(pipe.write, bytes)).toBe(bytes.length);
+      };
+      /** What lies in the pipe; nothing when it is empty. */
+      const take = (): Buffer => {
+        const bytes = Buffer.alloc(65_536);
+        try {
+          return bytes.subarray(0, readSync(pipe.read, bytes));
+        } catch (error) {
+          expect((error as { code?: unknown }).code).toBe('EAGAIN');
+          return Buffer.alloc(0);
+        }
+      };
+
+      beforeEach(({ skip }) => {
+        open = new Set();
+        if (loadBinding().binding === undefined) {
+          skip('without the addon there is no pipe');
+          return;
+        }
+        use('read');
+      });
+      afterEach(() => {
+        for (const fd of open) {
+          closeSync(fd);
+        }
+      });
+
+      it('carries a key as id, length and 32 bytes', () => {
+        const bytes = randomBytes(32);
+        const key = engine.importSecret(Uint8Array.from(bytes));
+        engine.sendKey(pipe.write, 0xfedcba98, key);
+        expect(take()).toEqual(frameOf(0xfedcba98, bytes));
+        put(frameOf(3, bytes));
+        put(frameOf(4, randomBytes(32)));
+        const again = engine.receiveKey(pipe.read, 3);
+        expect(again).not.toBe(key);
+        expect(engine.kid(again)).toEqual(engine.kid(key));
+        expect(engine.exposeSecret(again)).toEqual(new Uint8Array(bytes));
+        expect(engine.receiveKey(pipe.read, 4)).not.toBe(again);
+      });
+
+      it('sends only keys for wrap with HKDF, and no byte of another', () => {
+        for (const other of [SEAL, MAC, { algorithm: 'hkdf-sha-256', purpose: 'mac' } as const]) {
+          const key = engine.generateKey(other);
+          expect(codeOf(() => engine.sendKey(pipe.write, 1, key))?.code).toBe('INVALID_ARGUMENT');
+        }
+        const stale = engine.generateKey(WRAP);
+        engine.destroyKey(stale);
+        expect(codeOf(() => engine.sendKey(pipe.write, 1, stale))?.message).toBe('stale key handle');
+        expect(take()).toHaveLength(0);
+      });
+
+      it.each([
+        ['another id', frameOf(8, Buffer.alloc(32)), UNEXPECTED],
+        ['31 bytes', frameOf(7, Buffer.alloc(31)), UNEXPECTED],
+        ['33 bytes', frameOf(7, Buffer.alloc(33)), UNEXPECTED],
+        ['no bytes', frameOf(7, Buffer.alloc(0)), UNEXPECTED],
+        ['a length of 4 GiB', frameOf(7, Buffer.alloc(32), 0xffffffff), UNEXPECTED],
+        ['nothing', Buffer.alloc(0), 'EAGAIN'],
+        ['half a head', Buffer.alloc(4), 'EAGAIN'],
+        ['a head alone', frameOf(7, Buffer.alloc(0), 32), 'EAGAIN'],
+        ['a byte less than it says', frameOf(7, Buffer.alloc(31), 32), 'EAGAIN'],
+      ])('makes no key of a frame with %s', (_, bytes, reason) => {
+        const used = engine.stats().used;
+        const receive = () => engine.receiveKey(pipe.read, 7);
+        put(bytes);
+        expect(pipeReasonOf(receive)).toBe(reason === 'EAGAIN' ? 'key pipe: EAGAIN' : reason);
+        use('read');
+        put(bytes);
+        shut(pipe.write);
+        expect(pipeReasonOf(receive)).toBe(reason === 'EAGAIN' ? ENDED : reason);
+        expect(codeOf(receive)?.message).toBe('cannot receive a key: the key pipe failed');
+        expect(engine.stats().used).toBe(used);
+      });
+
+      it('takes the frame off the pipe when the table is full', () => {
+        const key = engine.generateKey(WRAP);
+        while (engine.stats().used < engine.stats().capacity) {
+          engine.generateKey(SEAL);
+        }
+        engine.sendKey(pipe.write, 7, key);
+        engine.sendKey(pipe.write, 8, key);
+        expect(codeOf(() => engine.receiveKey(pipe.read, 7))?.code).toBe('RESOURCE_EXHAUSTED');
+        const kid = engine.kid(key);
+        engine.destroyKey(key);
+        expect(engine.kid(engine.receiveKey(pipe.read, 8))).toEqual(kid);
+      });
+
+      it('says that the pipe is full or has no reader, and goes on living', () => {
+        use('write');
+        const key = engine.generateKey(WRAP);
+        let reason: string | undefined;
+        for (let sent = 0; sent < 10_000 && reason === undefined; sent++) {
+          reason = pipeReasonOf(() => engine.sendKey(pipe.write, sent, key));
+        }
+        expect(reason).toBe('key pipe: EAGAIN');
+        shut(pipe.read);
+        expect(pipeReasonOf(() => engine.sendKey(pipe.write, 1, key))).toBe('key pipe: EPIPE');
+        expect(codeOf(() => engine.sendKey(pipe.write, 1, key))?.message).toBe(
+          'cannot send a key: the key pipe failed',
+        );
+      });
+
+      it.each([1, 32, 4096, MAX_PIPED_LENGTH])('seals what arrives and sends it on as it was, %i bytes', (size) => {
+        const key = engine.generateKey(SEAL);
+        const context = randomBytes(30);
+        const data = randomBytes(size);
+        put(frameOf(7, data));
+        const token = engine.receiveSealed(pipe.read, 7, key, context);
+        expect(token).toHaveLength(size + TOKEN_OVERHEAD);
+        expect(openOne(engine, key, token, context)).toEqual(new Uint8Array(data));
+        engine.sendOpened(pipe.write, 9, key, token, context);
+        expect(take()).toEqual(frameOf(9, data));
+        const made = sealOne(engine, key, data, new Uint8Array(0));
+        engine.sendOpened(pipe.write, 9, key, made, new Uint8Array(0));
+        expect(take()).toEqual(frameOf(9, data));
+      });
+
+      it('seals no frame that is empty, too long, cut short or of another call', () => {
+        const key = engine.generateKey(SEAL);
+        const nothing = new Uint8Array(0);
+        for (const [bytes, reason] of [
+          [frameOf(7, nothing), UNEXPECTED],
+          [frameOf(7, Buffer.alloc(8), MAX_PIPED_LENGTH + 1), UNEXPECTED],
+          [frameOf(6, Buffer.alloc(8)), UNEXPECTED],
+          [frameOf(7, Buffer.alloc(8), 9), ENDED],
+        ] as const) {
+          use('read');
+          put(bytes);
+          shut(pipe.write);
+          expect(pipeReasonOf(() => engine.receiveSealed(pipe.read, 7, key, nothing))).toBe(reason);
+        }
+      });
+
+      it('takes the frame off the pipe when the key cannot seal it', () => {
+        const wrap = engine.generateKey(WRAP);
+        const stale = engine.generateKey(SEAL);
+        engine.destroyKey(stale);
+        const nothing = new Uint8Array(0);
+        put(frameOf(7, Buffer.alloc(100)));
+        expect(codeOf(() => engine.receiveSealed(pipe.read, 7, wrap, nothing))?.code).toBe('INVALID_ARGUMENT');
+        put(frameOf(7, Buffer.alloc(100)));
+        expect(codeOf(() => engine.receiveSealed(pipe.read, 7, stale, nothing))?.code).toBe('INTERNAL');
+        expect(take()).toHaveLength(0);
+      });
+
+      it('sends nothing of a token that does not open', () => {
+        const key = engine.generateKey(SEAL);
+        const context = randomBytes(9);
+        const token = sealOne(engine, key, randomBytes(20), context);
+        const failed = { code: 'DECRYPTION_FAILED', message: 'decryption failed' };
+        const send = (bytes: Uint8Array, with_ = key, aad: Uint8Array = context) =>
+          codeOf(() => engine.sendOpened(pipe.write, 7, with_, bytes, aad));
+        for (let at = 0; at < token.length; at++) {
+          const changed = token.slice();
+          changed[at]! ^= 0x20;
+          expect(send(changed)).toEqual(failed);
+        }
+        expect(send(token, engine.generateKey(SEAL))).toEqual(failed);
+        expect(send(token, key, context.subarray(1))).toEqual(failed);
+        expect(send(sealOne(engine, key, new Uint8Array(0), context))).toEqual(failed);
+        expect(send(sealOne(engine, key, new Uint8Array(MAX_PIPED_LENGTH + 1), context))).toEqual(failed);
+        expect(send(new Uint8Array(0))).toEqual(failed);
+        expect(send(token, engine.generateKey(WRAP))?.code).toBe('INVALID_ARGUMENT');
+        expect(take()).toHaveLength(0);
+        use('write');
+        const long = sealOne(engine, key, new Uint8Array(MAX_PIPED_LENGTH), context);
+        put(Buffer.alloc(60_000));
+        expect(pipeReasonOf(() => engine.sendOpened(pipe.write, 7, key, long, context))).toBe('key pipe: EAGAIN');
+      });
+
+      it('refuses ids that are no 32-bit numbers', () => {
+        const key = engine.generateKey(WRAP);
+        const seal = engine.generateKey(SEAL);
+        const token = sealOne(engine, seal, new Uint8Array(1), new Uint8Array(0));
+        for (const id of [-1, 0.5, 2 ** 32, Number.NaN]) {
+          for (const action of [
+            () => engine.sendKey(pipe.write, id, key),
+            () => engine.receiveKey(pipe.read, id),
+            () => engine.receiveSealed(pipe.read, id, seal, new Uint8Array(0)),
+            () => engine.sendOpened(pipe.write, id, seal, token, new Uint8Array(0)),
+          ]) {
+            expect(codeOf(action)?.code).toBe('INVALID_ARGUMENT');
+          }
+        }
+        expect(take()).toHaveLength(0);
+      });
+    });
+
+    describe('secrets in JavaScript', () => {
+      it('are zero once they are imported, and come back as a fresh copy', () => {
+        const bytes = randomBytes(32);
+        const expected = Uint8Array.from(bytes);
+        const key = engine.importSecret(bytes);
+        expect(bytes).toEqual(Buffer.alloc(32));
+        expect(engine.kid(key)).toEqual(engine.kid(importRoot(engine, expected)));
+        const exposed = engine.exposeSecret(key);
+        expect(exposed).toEqual(expected);
+        // A buffer of its own, so that wiping it reaches every copy.
+        expect(exposed.buffer.byteLength).toBe(32);
+        exposed.fill(0);
+        expect(engine.exposeSecret(key)).toEqual(expected);
+      });
+
+      it('are zero also when they are refused', () => {
+        const refused = (bytes: Uint8Array): ErrorCode | undefined => {
+          const code = codeOf(() => engine.importSecret(bytes))?.code;
+          expect(bytes.every((byte) => byte === 0)).toBe(true);
+          return code;
+        };
+        for (const length of [0, 31, 33]) {
+          expect(refused(randomBytes(length))).toBe('INVALID_ARGUMENT');
+        }
+        while (engine.stats().used < engine.stats().capacity) {
+          engine.generateKey(SEAL);
+        }
+        expect(refused(randomBytes(32))).toBe('RESOURCE_EXHAUSTED');
+        engine.close();
+        expect(refused(randomBytes(32))).toBe('INTERNAL');
+      });
+
+      it('are exposed of no key for anything else', () => {
+        for (const other of [SEAL, MAC, { algorithm: 'hkdf-sha-256', purpose: 'mac' } as const]) {
+          const key = engine.generateKey(other);
+          expect(codeOf(() => engine.exposeSecret(key))?.code).toBe('INVALID_ARGUMENT');
+        }
+        const stale = engine.generateKey(WRAP);
+        engine.destroyKey(stale);
+        expect(codeOf(() => engine.exposeSecret(stale))?.message).toBe('stale key handle');
       });
     });
 
