@@ -1,9 +1,10 @@
-import { closeSync, constants, fstatSync, fsyncSync, openSync, type Stats } from 'node:fs';
-import { dirname } from 'node:path';
 import type { Engine, KeyHandle, KeyUse } from '../crypto/engine.ts';
+import { encodeContext } from '../envelope/context.ts';
 import { DekdError } from '../errors.ts';
+import { makeKeyFile, readKeyFile, readKeyFrom } from './key-file.ts';
 import type {
-  Provider,
+  HandleProvider,
+  KeyContext,
   ProviderCapabilities,
   ProviderDescription,
   ProviderHealth,
@@ -33,7 +34,7 @@ export interface LocalProviderOptions {
 }
 
 /** A root key that lies on this node. The engine reads it straight into the key table; its id is the hash of the key. */
-export class LocalProvider implements Provider {
+export class LocalProvider implements HandleProvider {
   readonly root: string;
   readonly #options: LocalProviderOptions;
   #key: KeyHandle | undefined;
@@ -61,13 +62,26 @@ export class LocalProvider implements Provider {
     return { kind: 'local', resolvedId: this.#resolvedId, materialVersion: '', warnings: [warning] };
   }
 
-  async wrap(secret: KeyHandle, context: Uint8Array): Promise<WrappedSecret> {
-    const wrapped = this.#options.engine.wrapKey(this.#rootKey(), LABEL, secret, context);
+  async wrap(secret: KeyHandle, context: KeyContext): Promise<WrappedSecret> {
+    const wrapped = this.#options.engine.wrapKey(this.#rootKey(), LABEL, secret, encodeContext(context));
     return { wrapped, reference: { root: this.root, resolvedId: this.#resolvedId, materialVersion: '' } };
   }
 
-  async unwrap(wrapped: Uint8Array, _reference: RootReference, context: Uint8Array): Promise<KeyHandle> {
-    return this.#options.engine.unwrapKey(this.#rootKey(), LABEL, wrapped, context, SECRET_USE);
+  async unwrap(wrapped: Uint8Array, _reference: RootReference, context: KeyContext): Promise<KeyHandle> {
+    return this.#options.engine.unwrapKey(this.#rootKey(), LABEL, wrapped, encodeContext(context), SECRET_USE);
+  }
+
+  /** A root key in a file has one version only. */
+  async rewrap(): Promise<WrappedSecret> {
+    throw this.#unsupported('rewrap');
+  }
+
+  async encrypt(): Promise<WrappedSecret> {
+    throw this.#unsupported('encrypt');
+  }
+
+  async decrypt(): Promise<Uint8Array> {
+    throw this.#unsupported('decrypt');
   }
 
   async health(depth: 'cheap' | 'deep'): Promise<ProviderHealth> {
@@ -85,7 +99,7 @@ export class LocalProvider implements Provider {
   }
 
   capabilities(): ProviderCapabilities {
-    return { nativeContext: true, serverRewrap: false };
+    return { nativeContext: true, serverRewrap: false, directLimit: 0, versioned: false };
   }
 
   async close(): Promise<void> {
@@ -93,6 +107,10 @@ export class LocalProvider implements Provider {
       this.#options.engine.destroyKey(this.#key);
       this.#key = undefined;
     }
+  }
+
+  #unsupported(operation: string): DekdError {
+    return new DekdError('UNSUPPORTED', `root ${this.root}: the provider local has no ${operation}`);
   }
 
   #rootKey(): KeyHandle {
@@ -127,126 +145,11 @@ export class LocalProvider implements Provider {
       return engine.generateKey(SECRET_USE);
     }
     if (keyFile === undefined) {
-      return readFrom(engine, keyFd!, `descriptor ${keyFd} of root ${this.root}`);
+      return readKeyFrom(engine, keyFd!, `descriptor ${keyFd} of root ${this.root}`);
     }
     if (createKeyFile === true) {
       makeKeyFile(engine, keyFile);
     }
-    const fd = openKeyFile(keyFile);
-    try {
-      // Checked on the open descriptor: whoever can rename files under the path cannot change what is read.
-      checkKeyFile(keyFile, fstatSync(fd));
-    } catch (error) {
-      closeSync(fd);
-      throw error;
-    }
-    return readFrom(engine, fd, `root key file ${keyFile}`);
-  }
-}
-
-/** Closes `fd` whatever comes of it: nothing that this process starts may inherit it. */
-function readFrom(engine: Engine, fd: number, what: string): KeyHandle {
-  try {
-    return engine.readRootKey(fd);
-  } catch (error) {
-    if (DekdError.is(error, 'RESOURCE_EXHAUSTED')) {
-      throw error;
-    }
-    const detail = error instanceof Error ? error.message : String(error);
-    throw new DekdError('INVALID_ARGUMENT', `${what} does not hold a root key: ${detail}; dekd keygen makes one`, {
-      cause: error,
-    });
-  } finally {
-    tryClose(fd);
-  }
-}
-
-/** Writes a new root key (0600) unless the file is there already. */
-function makeKeyFile(engine: Engine, path: string): void {
-  let fd: number;
-  try {
-    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') {
-      return;
-    }
-    throw new DekdError('INVALID_ARGUMENT', `root key file ${path} cannot be made (${code}): ${remedyOf(code, path)}`, {
-      cause: error,
-    });
-  }
-  try {
-    engine.writeRootKey(fd);
-    // Records wrapped under a root key that a power cut takes away would be lost with it.
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-  const folder = openSync(dirname(path), constants.O_RDONLY);
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
-}
-
-function openKeyFile(path: string): number {
-  try {
-    // Without NONBLOCK the open of a FIFO put in the place of the key would hang the agent.
-    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') {
-      throw new DekdError('INVALID_ARGUMENT', `root key file ${path} does not exist; dekd keygen makes one`);
-    }
-    throw new DekdError(
-      'INVALID_ARGUMENT',
-      `root key file ${path} cannot be opened (${code}): ${remedyOf(code, path)}`,
-      {
-        cause: error,
-      },
-    );
-  }
-}
-
-function remedyOf(code: string | undefined, path: string): string {
-  return code === 'EACCES' || code === 'EPERM'
-    ? `run chown ${ownUid()} ${quoted(path)} && chmod 600 ${quoted(path)}`
-    : 'check the path';
-}
-
-function checkKeyFile(path: string, stats: Stats): void {
-  if (!stats.isFile()) {
-    throw new DekdError('INVALID_ARGUMENT', `root key file ${path} is not a regular file`);
-  }
-  if (stats.uid !== ownUid() && stats.uid !== 0) {
-    throw new DekdError(
-      'INVALID_ARGUMENT',
-      `root key file ${path} belongs to uid ${stats.uid}, not to uid ${ownUid()} or root: ` +
-        `run chown ${ownUid()} ${quoted(path)}`,
-    );
-  }
-  if ((stats.mode & 0o077) !== 0) {
-    const mode = (stats.mode & 0o7777).toString(8).padStart(4, '0');
-    throw new DekdError(
-      'INVALID_ARGUMENT',
-      `root key file ${path} is open to group or others (mode ${mode}): run chmod 600 ${quoted(path)}`,
-    );
-  }
-}
-
-function ownUid(): number {
-  return process.geteuid?.() ?? 0;
-}
-
-function quoted(path: string): string {
-  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
-}
-
-function tryClose(fd: number): void {
-  try {
-    closeSync(fd);
-  } catch {
-    // An inherited descriptor that was never open is reported by the read before.
+    return readKeyFile(engine, keyFile, 'root key file');
   }
 }

@@ -1,0 +1,125 @@
+import { closeSync, constants, fstatSync, fsyncSync, openSync, type Stats } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import { DekdError } from '../errors.ts';
+
+/**
+ * Reads the key in a file (32 bytes as one base64 line) straight into the table. The file must be a regular one of the own
+ * user or root, and closed to everybody else.
+ * @param what what it is, for messages: `root key file`
+ * @returns a handle that the caller owns. @throws INVALID_ARGUMENT with the remedy; RESOURCE_EXHAUSTED.
+ */
+export function readKeyFile(engine: Engine, path: string, what: string): KeyHandle {
+  const fd = openKeyFile(path, what);
+  try {
+    // Checked on the open descriptor: whoever can rename files under the path cannot change what is read.
+    checkKeyFile(path, what, fstatSync(fd));
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return readKeyFrom(engine, fd, `${what} ${path}`);
+}
+
+/** Reads the key at `fd`. Closes `fd` whatever comes of it: nothing that this process starts may inherit it. */
+export function readKeyFrom(engine: Engine, fd: number, what: string): KeyHandle {
+  try {
+    return engine.readRootKey(fd);
+  } catch (error) {
+    if (DekdError.is(error, 'RESOURCE_EXHAUSTED')) {
+      throw error;
+    }
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new DekdError('INVALID_ARGUMENT', `${what} does not hold a root key: ${detail}; dekd keygen makes one`, {
+      cause: error,
+    });
+  } finally {
+    tryClose(fd);
+  }
+}
+
+/** Writes a new root key (0600) unless the file is there already. */
+export function makeKeyFile(engine: Engine, path: string): void {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') {
+      return;
+    }
+    throw new DekdError('INVALID_ARGUMENT', `root key file ${path} cannot be made (${code}): ${remedyOf(code, path)}`, {
+      cause: error,
+    });
+  }
+  try {
+    engine.writeRootKey(fd);
+    // Records wrapped under a root key that a power cut takes away would be lost with it.
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  const folder = openSync(dirname(path), constants.O_RDONLY);
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+function openKeyFile(path: string, what: string): number {
+  try {
+    // Without NONBLOCK the open of a FIFO put in the place of the key would hang the agent.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT') {
+      throw new DekdError('INVALID_ARGUMENT', `${what} ${path} does not exist; dekd keygen makes one`);
+    }
+    throw new DekdError('INVALID_ARGUMENT', `${what} ${path} cannot be opened (${code}): ${remedyOf(code, path)}`, {
+      cause: error,
+    });
+  }
+}
+
+function remedyOf(code: string | undefined, path: string): string {
+  return code === 'EACCES' || code === 'EPERM'
+    ? `run chown ${ownUid()} ${quoted(path)} && chmod 600 ${quoted(path)}`
+    : 'check the path';
+}
+
+function checkKeyFile(path: string, what: string, stats: Stats): void {
+  if (!stats.isFile()) {
+    throw new DekdError('INVALID_ARGUMENT', `${what} ${path} is not a regular file`);
+  }
+  if (stats.uid !== ownUid() && stats.uid !== 0) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `${what} ${path} belongs to uid ${stats.uid}, not to uid ${ownUid()} or root: ` +
+        `run chown ${ownUid()} ${quoted(path)}`,
+    );
+  }
+  if ((stats.mode & 0o077) !== 0) {
+    const mode = (stats.mode & 0o7777).toString(8).padStart(4, '0');
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `${what} ${path} is open to group or others (mode ${mode}): run chmod 600 ${quoted(path)}`,
+    );
+  }
+}
+
+function ownUid(): number {
+  return process.geteuid?.() ?? 0;
+}
+
+function quoted(path: string): string {
+  return /^[\w@%+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+}
+
+function tryClose(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // An inherited descriptor that was never open is reported by the read before.
+  }
+}
