@@ -1,12 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { KeyRecord } from '../../src/keyring/record.ts';
-import type { Keystore } from '../../src/keystores/keystore.ts';
+import type { Keystore, ListFilter } from '../../src/keystores/keystore.ts';
+import { formsOf } from '../support/spy-keystore.ts';
 
 export interface KeystoreUnderTest {
   readonly keystore: Keystore;
-  /** A second keystore over the same rows, where rows outlive one keystore. */
+  /** A second keystore over the same rows, where rows outlive one keystore; also while the first is open. */
   readonly reopen?: () => Promise<Keystore>;
+  /** Everything that the back end holds, in whatever form it holds it. */
+  readonly dump?: () => Promise<Uint8Array>;
   readonly cleanUp: () => Promise<void>;
 }
 
@@ -206,6 +209,210 @@ export function keystoreContract(name: string, open: () => Promise<KeystoreUnder
       expect(results.filter((result) => result.status === 'fulfilled').length).toBe(1);
     });
 
+    it('keeps every partition apart from every other, whatever its text', async () => {
+      const records = ODD_PARTITIONS.map((partition) => recordLike({ partition, owner: ownerOf(partition) }));
+      for (const record of records) {
+        await keystore.store(record, { absent: true });
+      }
+      for (const record of records) {
+        expect(plain(await keystore.retrieve(record.kid))).toEqual(plain(record));
+        const { name, partition, purpose } = record;
+        expect((await keystore.versions(name, partition, purpose)).map(plain)).toEqual([plain(record)]);
+        expect((await keystore.list({ partition }, undefined, 10)).records.map(plain)).toEqual([plain(record)]);
+      }
+    });
+
+    it('returns key context and owner with any text in them, and the largest dates', async () => {
+      const record = recordLike({
+        owner: { tenant: '"; --', service: '\\', node: 'a\tb 🔑' },
+        dates: { created: Number.MAX_SAFE_INTEGER, activated: 1, deactivated: 2, destroyed: 3 },
+        keyContext: context({ ['__proto__']: 'x', constructor: 'y', 'a b': '', é: '\u2029"' }),
+      });
+      await keystore.store(record, { absent: true });
+      const stored = (await keystore.retrieve(record.kid))!;
+      expect(plain(stored)).toEqual(plain(record));
+      expect(Object.getPrototypeOf(stored.keyContext)).toBeNull();
+      expect(Object.keys(stored.keyContext).sort()).toEqual(['__proto__', 'a b', 'constructor', 'é']);
+    });
+
+    it('compares seq with all of its 64 bits', async () => {
+      const seqs = [2n ** 53n + 1n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 63n + 1n, 2n ** 64n - 1n];
+      let record = recordLike({ seq: 2n ** 53n });
+      await keystore.store(record, { absent: true });
+      for (const seq of seqs) {
+        const change = { ...record, seq };
+        for (const near of [record.seq - 1n, record.seq + 1n]) {
+          await expect(keystore.updateMetadata([{ record: change, expect: { seq: near } }])).rejects.toMatchObject({
+            code: 'CONFLICT',
+          });
+        }
+        await keystore.updateMetadata([{ record: change, expect: { seq: record.seq } }]);
+        record = change;
+        expect((await keystore.retrieve(record.kid))?.seq).toBe(seq);
+      }
+    });
+
+    it('loses no version and no record over 50 versions and 50 metadata writes', async () => {
+      const records: KeyRecord[] = [];
+      for (let version = 1; version <= 50; version++) {
+        records.push(recordLike({ version }));
+        await keystore.store(records.at(-1)!, { absent: true });
+      }
+      const [first] = records;
+      for (let seq = 2n; seq <= 51n; seq++) {
+        const record = { ...first!, seq, revision: Number(seq) };
+        await keystore.updateMetadata([{ record, expect: { seq: seq - 1n } }]);
+        records[0] = record;
+      }
+      expect((await keystore.versions('customers', '', 'seal')).map(plain)).toEqual(records.map(plain));
+    });
+
+    it('lets one of many creations of a version win, also from two keystores over the same rows', async () => {
+      await withSecond(async (second) => {
+        const made = Array.from({ length: 10 }, () => recordLike({}));
+        const outcomes = await Promise.allSettled(
+          made.map((record, i) => (i % 2 === 0 ? keystore : second).store(record, { absent: true })),
+        );
+        expect(winnersOf(outcomes)).toHaveLength(1);
+        const [stored] = await keystore.versions('customers', '', 'seal');
+        expect(plain(stored)).toEqual(plain(made[winnersOf(outcomes)[0]!]));
+        expect((await keystore.list({}, undefined, 100)).records).toHaveLength(1);
+      });
+    });
+
+    it('lets one of many rotations win, also from two keystores over the same rows', async () => {
+      await withSecond(async (second) => {
+        const first = recordLike({});
+        const next = recordLike({ version: 2, state: 'pre-active' });
+        await keystore.store(first, { absent: true });
+        await keystore.store(next, { absent: true });
+        const outcomes = await Promise.allSettled(
+          Array.from({ length: 8 }, (_, i) =>
+            (i % 2 === 0 ? keystore : second).updateMetadata([
+              { record: { ...next, state: 'active', seq: 2n, revision: i + 2 }, expect: { seq: 1n } },
+              { record: { ...first, state: 'deactivated', seq: 2n, revision: i + 2 }, expect: { seq: 1n } },
+            ]),
+          ),
+        );
+        expect(winnersOf(outcomes)).toHaveLength(1);
+        const rows = await second.versions('customers', '', 'seal');
+        const revision = winnersOf(outcomes)[0]! + 2;
+        expect(rows.map(({ state, revision: each }) => [state, each])).toEqual([
+          ['deactivated', revision],
+          ['active', revision],
+        ]);
+      });
+    });
+
+    it('shows two records that change together both before or both after', async () => {
+      await withSecond(async (second) => {
+        let rows = [recordLike({}), recordLike({ version: 2, state: 'deactivated' })] as const;
+        for (const row of rows) {
+          await keystore.store(row, { absent: true });
+        }
+        let isWriting = true;
+        const seen = new Set<string>();
+        const reading = (async () => {
+          while (isWriting) {
+            seen.add((await second.versions('customers', '', 'seal')).map(({ state }) => state).join());
+            await new Promise(setImmediate);
+          }
+        })();
+        for (let turn = 0; turn < 10; turn++) {
+          const [one, two] = rows;
+          rows = [
+            { ...one, state: two.state, seq: one.seq + 1n },
+            { ...two, state: one.state, seq: two.seq + 1n },
+          ];
+          await keystore.updateMetadata([
+            { record: rows[0], expect: { seq: one.seq } },
+            { record: rows[1], expect: { seq: two.seq } },
+          ]);
+        }
+        isWriting = false;
+        await reading;
+        expect([...seen].filter((states) => !['active,deactivated', 'deactivated,active'].includes(states))).toEqual(
+          [],
+        );
+      });
+    });
+
+    it('ends a second delete with CONFLICT, and keeps the tombstone', async () => {
+      const record = recordLike({});
+      await keystore.store(record, { absent: true });
+      const tombstone: KeyRecord = { ...record, state: 'destroyed', wrapped: new Uint8Array(0), seq: 2n };
+      await keystore.delete(tombstone, { seq: 1n });
+      await expect(keystore.delete(tombstone, { seq: 1n })).rejects.toMatchObject({ code: 'CONFLICT' });
+      expect(plain(await keystore.retrieve(record.kid))).toEqual(plain(tombstone));
+      await expect(keystore.store(recordLike({ kid: record.kid }), { absent: true })).rejects.toMatchObject({
+        code: 'CONFLICT',
+      });
+      await expect(keystore.store(recordLike({}), { absent: true })).rejects.toMatchObject({ code: 'CONFLICT' });
+    });
+
+    it('holds nothing of the wrapped bytes of a deleted record any more', async () => {
+      const { dump } = under;
+      if (dump === undefined) {
+        return;
+      }
+      const record = recordLike({ level: 3, name: '.l3/default', purpose: 'wrap', algorithm: 'hkdf-sha-256' });
+      const kept = recordLike({});
+      await keystore.store(record, { absent: true });
+      await keystore.store(kept, { absent: true });
+      const rewrapped = { ...record, wrapped: bytes(73), seq: 2n, revision: 2 };
+      await keystore.updateMetadata([{ record: rewrapped, expect: { seq: 1n } }]);
+      expect(holds(await dump(), rewrapped.wrapped)).toBe(true);
+      const tombstone: KeyRecord = { ...rewrapped, state: 'destroyed', wrapped: new Uint8Array(0), seq: 3n };
+      await keystore.delete(tombstone, { seq: 2n });
+      const left = await dump();
+      expect(holds(left, record.wrapped)).toBe(false);
+      expect(holds(left, rewrapped.wrapped)).toBe(false);
+      expect(holds(left, kept.wrapped)).toBe(true);
+    });
+
+    it('lists 300 records by any filter as they are, while others are written', async () => {
+      const records = Array.from({ length: 300 }, (_, i) =>
+        recordLike({
+          name: `key-${i % 7}`,
+          partition: ['', 'acme', 'ümlaut'][i % 3]!,
+          version: i + 1,
+          level: ([2, 3, 4] as const)[i % 3]!,
+          purpose: (['seal', 'wrap', 'mac'] as const)[i % 3]!,
+          state: (['active', 'suspended', 'deactivated', 'compromised'] as const)[i % 4]!,
+        }),
+      );
+      for (let start = 0; start < records.length; start += 25) {
+        await Promise.all(records.slice(start, start + 25).map((record) => keystore.store(record, { absent: true })));
+      }
+      const filters: ListFilter[] = [
+        {},
+        { name: 'key-3' },
+        { partition: '' },
+        { partition: 'ümlaut', state: 'active' },
+        { level: 3, purpose: 'wrap' },
+        { name: 'key-1', state: 'compromised', level: 4 },
+        { purpose: 'index' },
+      ];
+      let isListing = true;
+      let written = 0;
+      const writing = (async () => {
+        while (isListing) {
+          await keystore.store(recordLike({ name: 'noise', version: ++written }), { absent: true });
+          await new Promise(setImmediate);
+        }
+      })();
+      for (const filter of filters) {
+        const listed = (await allOf(keystore, filter, 61)).filter(({ name }) => name !== 'noise');
+        const expected = records.filter((record) =>
+          Object.entries(filter).every(([field, value]) => record[field as keyof KeyRecord] === value),
+        );
+        expect(listed.map((record) => hex(record.kid))).toEqual(expected.map((record) => hex(record.kid)).sort());
+      }
+      isListing = false;
+      await writing;
+      expect(written).toBeGreaterThan(0);
+    });
+
     it('is healthy while open and refuses everything once closed', async () => {
       expect((await keystore.health()).ok).toBe(true);
       await keystore.close();
@@ -225,8 +432,44 @@ export function keystoreContract(name: string, open: () => Promise<KeystoreUnder
         expect(plain(await keystore.retrieve(record.kid))).toEqual(plain(record));
       }
     });
+
+    /** Lends a second keystore over the same rows, or the same one where there is no other. */
+    async function withSecond(use: (second: Keystore) => Promise<void>): Promise<void> {
+      const second = await under.reopen?.();
+      try {
+        await use(second ?? keystore);
+      } finally {
+        await second?.close();
+      }
+    }
   });
 }
+
+/** Texts that are a partition and that a path, a quotation or a comparison could take for something else. */
+const ODD_PARTITIONS: readonly string[] = [
+  '',
+  ' ',
+  'a',
+  'A',
+  'a ',
+  'a/b',
+  'a/../b',
+  '..',
+  '.',
+  '/',
+  '%2e%2e',
+  '%',
+  '__proto__',
+  "o'hara",
+  '"quoted"',
+  '\\',
+  ';DROP TABLE record',
+  '🔑',
+  'Füße',
+  'Fu\u0308ße',
+  'é'.repeat(128),
+  'x'.repeat(128),
+];
 
 /** A record of the right shape with random bytes; `changes` over it. */
 export function recordLike(changes: Partial<KeyRecord>): KeyRecord {
@@ -263,6 +506,35 @@ export function plain(record: KeyRecord | undefined): unknown {
 
 function context(pairs: Record<string, string>): Record<string, string> {
   return Object.assign(Object.create(null), pairs);
+}
+
+function ownerOf(tenant: string): KeyRecord['owner'] {
+  return { tenant, service: 'default', node: 'n' };
+}
+
+/** Which of `outcomes` were reached; every other must be a lost compare-and-set. */
+function winnersOf(outcomes: readonly PromiseSettledResult<unknown>[]): number[] {
+  const lost = outcomes.filter((outcome) => outcome.status === 'rejected');
+  expect(lost.map(({ reason }) => (reason as { code?: string }).code)).toEqual(lost.map(() => 'CONFLICT'));
+  return outcomes.flatMap(({ status }, index) => (status === 'fulfilled' ? [index] : []));
+}
+
+/** Every record that `filter` names, in pages of `limit`. */
+async function allOf(keystore: Keystore, filter: ListFilter, limit: number): Promise<KeyRecord[]> {
+  const records: KeyRecord[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await keystore.list(filter, cursor, limit);
+    records.push(...page.records);
+    cursor = page.cursor;
+  } while (cursor !== undefined);
+  return records;
+}
+
+/** Whether `bytes` are in `dump`, raw or in a text form. */
+function holds(dump: Uint8Array, bytes: Uint8Array): boolean {
+  const held = Buffer.from(dump);
+  return formsOf(bytes).some((form) => held.includes(form));
 }
 
 async function states(keystore: Keystore): Promise<string[]> {

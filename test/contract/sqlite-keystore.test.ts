@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SqliteKeystore } from '../../src/keystores/sqlite.ts';
@@ -10,6 +10,10 @@ keystoreContract('sqlite', async () => {
   return {
     keystore: await SqliteKeystore.open({ path }),
     reopen: () => SqliteKeystore.open({ path }),
+    dump: async () => {
+      const names = await readdir(folder);
+      return Buffer.concat(await Promise.all(names.map((name) => readFile(join(folder, name)))));
+    },
     cleanUp: () => rm(folder, { recursive: true, force: true }),
   };
 });
