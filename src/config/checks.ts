@@ -1,8 +1,10 @@
 /** What no single key shows: values that do not go together. */
-import type { Config } from './config.ts';
-import { lossWithPod } from './durability.ts';
+import { isIP } from 'node:net';
+import type { Config, KeystoreConfig, RootConfig } from './config.ts';
 import type { Environment } from './environment.ts';
+import { keystoreFindings } from './keystores.ts';
 import { socketPathProblem } from './paths.ts';
+import { rootFindings } from './roots.ts';
 
 /** A problem of the finished configuration, at a dotted path. */
 export interface Finding {
@@ -17,6 +19,8 @@ export function findings(config: Config, env: Environment): Finding[] {
     ...memoryFindings(config),
     ...rootFindings(config),
     ...keystoreFindings(config, env),
+    ...custodyFindings(config),
+    ...portFindings(config),
     ...ruleFindings(config),
   ];
 }
@@ -53,63 +57,32 @@ function memoryFindings({ dev, engine, memory }: Config): Finding[] {
   return found;
 }
 
-function rootFindings({ dev, roots, defaultRoot }: Config): Finding[] {
-  const found: Finding[] = [];
-  if (roots.length === 0) {
-    found.push({
-      path: ['roots'],
-      message: 'at least one root key is needed; `dekd config sample` shows how to name one',
-    });
-  } else if (defaultRoot === '') {
-    found.push({
-      path: ['defaultRoot'],
-      message: `there are several roots; name one of ${roots.map(({ name }) => name).join(', ')}`,
-    });
-  } else if (!roots.some(({ name }) => name === defaultRoot)) {
-    found.push({
-      path: ['defaultRoot'],
-      message: `no such root; the roots are ${roots.map(({ name }) => name).join(', ')}`,
-    });
+/** Networked back ends load foreign libraries, which is for a process of their own unless the operator accepts more. */
+function custodyFindings({ dev, custody, engine, memory, roots, keystores }: Config): Finding[] {
+  const networked = roots.some(isService) || [...keystores.values()].some(isService);
+  if (custody === 'process' && (engine === 'node' || engine === 'noble')) {
+    const message = `process hands keys over in native code, and engine is ${engine}; use engine native, or custody inline`;
+    return [{ path: ['custody'], message }];
   }
-  for (const root of roots) {
-    if (!root.ephemeral && (root.keyFile === undefined) === (root.keyDescriptor === undefined)) {
-      found.push({ path: ['roots', root.name], message: 'needs either keyFile or keyDescriptor' });
-    }
-    if (!dev && !root.allowLocalRoot) {
-      const message =
-        'a local root protects nothing from who can read this node; set allowLocalRoot: true to accept that';
-      found.push({ path: ['roots', root.name], message });
-    }
+  if (custody === 'inline' && networked && !dev && !memory.allowInsecureMemory) {
+    const message =
+      'inline keeps unwrapped secrets on the heap of the agent; use process, or set memory.allowInsecureMemory: true';
+    return [{ path: ['custody'], message }];
   }
-  return found;
+  return [];
 }
 
-function keystoreFindings({ dev, keystore }: Config, env: Environment): Finding[] {
-  const found: Finding[] = [];
-  if (keystore.kind === 'memory' && keystore.path !== undefined) {
-    found.push({ path: ['keystore', 'path'], message: 'has no effect with kind memory; remove it' });
-  }
-  if (keystore.kind !== 'memory' && keystore.path === undefined) {
-    found.push({
-      path: ['keystore', 'path'],
-      message: `kind ${keystore.kind} needs a path${keystore.kind === 'sqlite' ? ', or a state folder' : ''}`,
-    });
-  }
-  if (!dev && env.KUBERNETES_SERVICE_HOST && !keystore.acceptLoss) {
-    const loss = podLoss(keystore);
-    if (loss !== undefined) {
-      const message = `dies with the pod, and every token with it: ${loss}; use a volume that stays, or set keystore.acceptLoss: true`;
-      found.push({ path: ['keystore', keystore.kind === 'memory' ? 'kind' : 'path'], message });
-    }
-  }
-  return found;
+/** Whether the back end's library belongs into a custodian. */
+export function isService(backEnd: RootConfig | KeystoreConfig): boolean {
+  return 'provider' in backEnd
+    ? backEnd.provider !== 'local'
+    : backEnd.kind === 'postgres' || backEnd.kind === 'openbao-kv';
 }
 
-function podLoss({ kind, path }: Config['keystore']): string | undefined {
-  if (kind === 'memory') {
-    return 'kind memory keeps nothing';
-  }
-  return kind === 'sqlite' && path !== undefined ? lossWithPod(path) : undefined;
+function portFindings({ admin }: Config): Finding[] {
+  return admin.port !== undefined && isIP(admin.host) === 0
+    ? [{ path: ['admin', 'host'], message: 'must be an IP address of this host, such as 127.0.0.1, 0.0.0.0 or ::' }]
+    : [];
 }
 
 function ruleFindings({ policy }: Config): Finding[] {

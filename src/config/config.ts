@@ -9,32 +9,191 @@ export interface RotationLimits {
   readonly messages: number;
   /** Bytes of plaintext sealed. */
   readonly bytes: number;
+  /** Cron expression of five fields, in UTC: a version made before the last time that it names is replaced. */
+  readonly schedule: string | undefined;
+  /** Versions beside the sealing one that still open; older ones are suspended once `grace` has passed. */
+  readonly keep: number;
+  /** Milliseconds that a version stays usable after it stopped sealing, whatever `keep` says. */
+  readonly grace: number;
+}
+
+interface RootCommon {
+  readonly name: string;
+  /** Resolved ids that records may still name. */
+  readonly formerly: readonly string[];
 }
 
 /** A root key that the agent itself reads. */
-export interface LocalRootConfig {
-  readonly name: string;
+export interface LocalRootConfig extends RootCommon {
   readonly provider: 'local';
   /** Absolute path of a 0600 file with 32 bytes as one base64 line. */
   readonly keyFile: string | undefined;
   /** Number of an inherited descriptor with the same content, instead of `keyFile`. */
   readonly keyDescriptor: number | undefined;
   readonly allowLocalRoot: boolean;
-  /** Resolved ids that records may still name. */
-  readonly formerly: readonly string[];
   /** Make `keyFile` (0600) when it is absent. Only `dekd dev` sets it. */
   readonly createKeyFile: boolean;
   /** Draw the root key at start and keep it nowhere. Only `dekd dev --ephemeral` sets it. */
   readonly ephemeral: boolean;
 }
 
-export type RootConfig = LocalRootConfig;
+/** How calls to a service are made. */
+export interface ServiceSettings {
+  /** Milliseconds for one call, waiting for a connection and retries included. */
+  readonly timeout: number;
+  /** Attempts after the first; 0 is exactly one request. */
+  readonly retries: number;
+  /** Connections at once. */
+  readonly connections: number;
+  /** Milliseconds that an unused connection is kept. */
+  readonly idleTimeout: number;
+}
 
-export interface KeystoreConfig {
+export interface AwsKmsSettings extends ServiceSettings {
+  /** Key id, key ARN, alias/NAME or alias ARN. */
+  readonly key: string;
+  /** Undefined leaves it to the SDK: AWS_REGION, then the profile. */
+  readonly region: string | undefined;
+  /** Instead of the Region's own endpoint. */
+  readonly endpoint: string | undefined;
+  readonly fips: boolean;
+}
+
+export interface AwsKmsRootConfig extends RootCommon {
+  readonly provider: 'aws-kms';
+  readonly aws: AwsKmsSettings;
+}
+
+/** How a Vault or OpenBao is logged in to. Files are read again at every login. */
+export type VaultAuth =
+  | {
+      readonly method: 'token';
+      /** Else VAULT_TOKEN. */
+      readonly tokenFile: string | undefined;
+    }
+  | {
+      readonly method: 'approle';
+      readonly mount: string;
+      /** One of the two. */
+      readonly roleId: string | undefined;
+      readonly roleIdFile: string | undefined;
+      /** Else `secretIdAws`, else VAULT_SECRET_ID. */
+      readonly secretIdFile: string | undefined;
+      /** The secret id is inside a response-wrapping token. */
+      readonly secretIdWrapped: boolean;
+      /** Name or ARN of the secret in AWS Secrets Manager that holds the secret id. */
+      readonly secretIdAws: string | undefined;
+    }
+  | {
+      readonly method: 'kubernetes' | 'jwt';
+      readonly mount: string;
+      readonly role: string;
+      readonly jwtFile: string;
+    };
+
+export interface VaultSettings extends ServiceSettings {
+  readonly address: string;
+  readonly namespace: string | undefined;
+  readonly caFile: string | undefined;
+  /** Name that the certificate must have, where it is not that of the address. */
+  readonly serverName: string | undefined;
+  readonly auth: VaultAuth;
+}
+
+export interface TransitSettings {
+  readonly mount: string;
+  readonly key: string;
+}
+
+export interface VaultTransitRootConfig extends RootCommon {
+  readonly provider: 'vault-transit';
+  readonly vault: VaultSettings;
+  readonly transit: TransitSettings;
+}
+
+export interface Pkcs11Settings {
+  /** Absolute path of the shared library. */
+  readonly module: string;
+  /** Exactly one of slot number and token label. */
+  readonly slot: number | undefined;
+  readonly token: string | undefined;
+  readonly pinFile: string;
+  /** CKA_LABEL of the AES-256 key, or CKA_ID in hex; exactly one. */
+  readonly key: string | undefined;
+  readonly keyId: string | undefined;
+  readonly mechanism: 'aes-gcm' | 'aes-kwp';
+  /** Instead of the number that PKCS#11 gives the mechanism. */
+  readonly mechanismNumber: number | undefined;
+  /** Sessions at once. */
+  readonly sessions: number;
+  /** Milliseconds for one call. */
+  readonly timeout: number;
+}
+
+export interface Pkcs11RootConfig extends RootCommon {
+  readonly provider: 'pkcs11';
+  readonly pkcs11: Pkcs11Settings;
+}
+
+/** A root whose library runs in a custodian. */
+export type ServiceRootConfig = AwsKmsRootConfig | VaultTransitRootConfig | Pkcs11RootConfig;
+
+export type RootConfig = LocalRootConfig | ServiceRootConfig;
+
+export interface PostgresSettings {
+  /** Without a password. Undefined leaves host, database and user to the libpq variables. */
+  readonly url: string | undefined;
+  /** Read again for each new connection. */
+  readonly passwordFile: string | undefined;
+  readonly schema: string;
+  readonly caFile: string | undefined;
+  /** `disable` only for a Unix socket or a loopback address. */
+  readonly tls: 'verify-full' | 'disable';
+  readonly connections: number;
+  /** Milliseconds for one operation. */
+  readonly timeout: number;
+  /** Whether the agent makes and upgrades the schema itself. */
+  readonly migrate: boolean;
+}
+
+export interface KvSettings {
+  /** Mount of a KV version 2 engine. */
+  readonly mount: string;
+  readonly prefix: string;
+}
+
+/** A keystore whose rows are in the agent's process or in a file. */
+export interface EmbeddedKeystoreConfig {
   readonly kind: 'memory' | 'sqlite' | 'bundle';
   /** Absolute path of the database or of the export; undefined for `memory`. */
   readonly path: string | undefined;
   readonly acceptLoss: boolean;
+}
+
+/** A keystore whose driver runs in a custodian. */
+export type ServiceKeystoreConfig =
+  | { readonly kind: 'postgres'; readonly postgres: PostgresSettings }
+  | { readonly kind: 'openbao-kv'; readonly vault: VaultSettings; readonly kv: KvSettings };
+
+export type KeystoreConfig = EmbeddedKeystoreConfig | ServiceKeystoreConfig;
+
+/** Which records a route is for: each field given must match. Texts are globs. */
+export interface RouteMatch {
+  readonly level: readonly (2 | 3 | 4)[] | undefined;
+  readonly tenant: string | undefined;
+  readonly service: string | undefined;
+  readonly key: string | undefined;
+  readonly region: string | undefined;
+}
+
+/** The first route that matches says where a record goes. */
+export interface Route extends RouteMatch {
+  /** Undefined: the default root; of no meaning to a record that hangs under another key. */
+  readonly root: string | undefined;
+  /** Name of a keystore; undefined: `default`. */
+  readonly keystore: string | undefined;
+  /** Keystores in which such records may still lie. */
+  readonly formerKeystores: readonly string[];
 }
 
 /** What holds for every key whose name matches; the first entry that matches counts. */
@@ -46,6 +205,8 @@ export interface KeyDefinition {
   /** Context names every call must carry. */
   readonly requiredContext: readonly string[];
   readonly rotation: RotationLimits;
+  /** The provider itself encrypts, and there is no data key. */
+  readonly direct: boolean;
 }
 
 /** What a rule can grant. `anyKey` is decrypting without naming the key; it adds to `decrypt`. */
@@ -100,7 +261,12 @@ export interface Config {
     readonly mode: number;
     readonly allowOwnUid: boolean;
   };
-  readonly admin: { readonly path: string };
+  readonly admin: {
+    readonly path: string;
+    /** TCP port of /livez and /readyz; undefined for none. */
+    readonly port: number | undefined;
+    readonly host: string;
+  };
   readonly limits: {
     /** Largest plaintext of one request, in bytes. */
     readonly maxPayload: number;
@@ -117,10 +283,32 @@ export interface Config {
   readonly roots: readonly RootConfig[];
   /** Name of the root that wraps new records. */
   readonly defaultRoot: string;
-  readonly keystore: KeystoreConfig;
+  /** By name; `default` is there unless every route names another. */
+  readonly keystores: ReadonlyMap<string, KeystoreConfig>;
+  /** Whether providers and networked keystores run in processes of their own. */
+  readonly custody: 'process' | 'inline';
+  readonly hierarchy: {
+    /** KEKs between root and data keys, outermost first: tenant (L2), service (L3). */
+    readonly levels: readonly ('tenant' | 'service')[];
+  };
+  readonly region: string | undefined;
+  /** Empty: everything goes to the default root and the keystore `default`. */
+  readonly routes: readonly Route[];
+  /** Milliseconds for which keys that are loaded serve while their root's provider does not answer. */
+  readonly coast: { readonly encrypt: number; readonly decrypt: number };
+  readonly revocation: {
+    /** Milliseconds in which a refusal by a channel that the agent can reach stops a key. */
+    readonly within: number;
+    /** Caps both coasts at `within`. */
+    readonly strict: boolean;
+  };
+  /** Keys that are loaded at start. */
+  readonly prewarm: readonly { readonly key: string; readonly partition: string }[];
   readonly keys: readonly KeyDefinition[];
   /** What holds for a key that no entry of `keys` names. */
   readonly rotation: RotationLimits;
+  /** Whether a key that no entry of `keys` names is direct. */
+  readonly direct: boolean;
   readonly policy: { readonly rules: readonly PolicyRule[] };
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent';

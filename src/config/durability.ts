@@ -2,16 +2,21 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 
+const MEMORY = new Set(['tmpfs', 'ramfs', 'hugetlbfs']);
+/** Where containerd puts what a `VOLUME` of the image names and the pod mounts nothing on. */
+const IMAGE_VOLUME = /\/io\.containerd\.[^/]+\/containers\/[^/]+\/volumes\//;
+
 /**
  * Why a file at `path` dies with the pod, or undefined when it seems not to. Reads the kernel's list of mounts, on which
- * an emptyDir shows by the kubelet's folder, one in memory by tmpfs, and the image by overlay.
+ * an emptyDir shows by the kubelet's folder, one in memory by its type, and the image as what is mounted on /, whatever its
+ * type: overlay with most runtimes, but also btrfs, zfs, or a sandbox's own.
  *
  * @param mounts content of /proc/self/mountinfo
  */
 export function lossWithPod(path: string, mounts: string = readMounts()): string | undefined {
-  const folder = existingFolder(path);
+  const existing = existingPart(path);
   let longest = '';
-  let found: { root: string; type: string } | undefined;
+  let found: { root: string; point: string; type: string } | undefined;
   for (const line of mounts.split('\n')) {
     // proc_pid_mountinfo(5): id, parent, device, root, mount point, options, optional fields, "-", type, source, options.
     const [left = '', right = ''] = line.split(' - ');
@@ -20,20 +25,26 @@ export function lossWithPod(path: string, mounts: string = readMounts()): string
     if (
       root !== undefined &&
       point !== undefined &&
-      `${folder}/`.startsWith(prefix) &&
+      `${existing}/`.startsWith(prefix) &&
       prefix.length >= longest.length
     ) {
       longest = prefix;
-      found = { root, type: right.split(' ')[0] ?? '' };
+      found = { root, point, type: right.split(' ')[0] ?? '' };
     }
   }
-  if (found?.root.includes('/kubernetes.io~empty-dir/')) {
+  if (found === undefined) {
+    return undefined;
+  }
+  const { root, point, type } = found;
+  if (root.includes('/kubernetes.io~empty-dir/')) {
     return 'it is on an emptyDir';
   }
-  if (found?.type === 'tmpfs') {
+  if (MEMORY.has(type)) {
     return 'it is on a file system in memory';
   }
-  return found?.type === 'overlay' ? 'it is in the container image, on no volume' : undefined;
+  return point === '/' || type === 'overlay' || IMAGE_VOLUME.test(root)
+    ? 'it is in the container image, on no volume'
+    : undefined;
 }
 
 function readMounts(): string {
@@ -49,13 +60,14 @@ function unescapeMount(field: string): string {
   return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
-function existingFolder(path: string): string {
-  for (let folder = dirname(path); ; folder = dirname(folder)) {
+/** The file itself, or the innermost folder of its path that is there. */
+function existingPart(path: string): string {
+  for (let part = path; ; part = dirname(part)) {
     try {
-      return realpathSync(folder);
+      return realpathSync(part);
     } catch {
-      if (folder === '/') {
-        return folder;
+      if (part === '/') {
+        return part;
       }
     }
   }

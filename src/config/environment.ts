@@ -1,5 +1,6 @@
 /** Variables that override the file: DEKD_ and the path of the key in capitals, `limits.maxPayload` → DEKD_LIMITS_MAX_PAYLOAD. */
 import { resolve } from 'node:path';
+import type { RootConfig } from './config.ts';
 import { type ConfigProblem, looksLikeKeyMaterial, nearestName } from './problems.ts';
 import type { TextKind } from './readers.ts';
 import { type SchemaNode, schemaTree } from './schema-walk.ts';
@@ -22,9 +23,6 @@ const SERVICE_LINK = /_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT(_\d+_(TCP|UDP|SC
 
 const KEY_MATERIAL_NAME = /(ROOT_?KEY|KEY_MATERIAL|KEY_BYTES|KEY_BASE64|SECRET)$/;
 
-/** Providers that the short variable ENCRYPTION_PROVIDER can name in this version. */
-const PROVIDERS = ['local'] as const;
-
 /** `limits.maxPayload` → DEKD_LIMITS_MAX_PAYLOAD. */
 export function variableName(path: readonly string[]): string {
   return [
@@ -40,7 +38,7 @@ export function variableName(path: readonly string[]): string {
 
 /** Every key that one variable can set: those with a single value, outside lists. `roots` are the names known so far. */
 export function settableKeys(
-  roots: readonly string[],
+  roots: Iterable<string>,
 ): { readonly path: readonly string[]; readonly node: SchemaNode }[] {
   const found: { path: readonly string[]; node: SchemaNode }[] = [];
   const visit = (keys: ReadonlyMap<string, SchemaNode>, prefix: readonly string[]): void => {
@@ -86,8 +84,8 @@ export function readEnvironment(
   warnings: string[],
 ): Override[] {
   const overrides = providerShortcut(env, roots, problems);
-  const allRoots = [...roots, ...overrides.map(({ path }) => path[1]!)];
-  const names = new Map(settableKeys(allRoots).map((key) => [variableName(key.path), key]));
+  const allRoots = [...roots, ...overrides.flatMap(({ path }) => (path[0] === 'roots' ? [path[1]!] : []))];
+  const names = new Map(settableKeys(new Set(allRoots)).map((key) => [variableName(key.path), key]));
   const socket = names.get('DEKD_SOCKET_PATH')!;
   names.set('DEKD_SOCKET', socket);
   if (env.DEKD_SOCKET && env.DEKD_SOCKET_PATH && env.DEKD_SOCKET !== env.DEKD_SOCKET_PATH) {
@@ -128,19 +126,73 @@ function unknownVariable(name: string, known: Iterable<string>, problems: Config
   }
 }
 
+interface ProviderShortcut {
+  readonly provider: RootConfig['provider'];
+  readonly direct?: true;
+}
+
+/** What ENCRYPTION_PROVIDER can say. A provider with two names makes one root: records name it. */
+const SHORTCUTS: Readonly<Record<string, ProviderShortcut>> = {
+  kms: { provider: 'aws-kms', direct: true },
+  'kms-encryption': { provider: 'aws-kms' },
+  'aws-kms': { provider: 'aws-kms' },
+  vault: { provider: 'vault-transit' },
+  'vault-transit': { provider: 'vault-transit' },
+  pkcs11: { provider: 'pkcs11' },
+  local: { provider: 'local' },
+};
+
+/** Variables that people have for these services already, and the key of the root that each sets. */
+const SERVICE_VARIABLES: Readonly<Record<RootConfig['provider'], Readonly<Record<string, string>>>> = {
+  local: {},
+  // Region, endpoint, profile and credentials are read by the SDK itself.
+  'aws-kms': { AWS_KMS_KEY_ID: 'aws.key', KMS_KEY_ID: 'aws.key' },
+  'vault-transit': {
+    VAULT_ADDR: 'vault.address',
+    VAULT_NAMESPACE: 'vault.namespace',
+    VAULT_CACERT: 'vault.caFile',
+    VAULT_TLS_SERVER_NAME: 'vault.serverName',
+    VAULT_ROLE_ID: 'vault.auth.roleId',
+    VAULT_TRANSIT_MOUNT: 'transit.mount',
+    VAULT_TRANSIT_KEY: 'transit.key',
+  },
+  pkcs11: {
+    PKCS11_MODULE: 'pkcs11.module',
+    PKCS11_TOKEN_LABEL: 'pkcs11.token',
+    PKCS11_KEY_LABEL: 'pkcs11.key',
+    PKCS11_PIN_FILE: 'pkcs11.pinFile',
+  },
+};
+
 /** ENCRYPTION_PROVIDER adds a root with that provider, named after it, when none is configured. */
 function providerShortcut(env: Environment, roots: readonly string[], problems: ConfigProblem[]): Override[] {
   const name = env.ENCRYPTION_PROVIDER;
   if (name === undefined || name === '') {
     return [];
   }
-  if (!PROVIDERS.some((known) => known === name)) {
-    const message = `unknown provider ${JSON.stringify(name.slice(0, 40))}; this version knows ${PROVIDERS.join(', ')}`;
+  const shortcut = Object.hasOwn(SHORTCUTS, name) ? SHORTCUTS[name] : undefined;
+  if (shortcut === undefined) {
+    const message = `unknown provider ${JSON.stringify(name.slice(0, 40))}; it is one of ${Object.keys(SHORTCUTS).join(', ')}`;
     problems.push({ path: 'roots', source: 'ENCRYPTION_PROVIDER', message });
     return [];
   }
   if (roots.length > 0) {
     return [];
   }
-  return [{ path: ['roots', name, 'provider'], value: name, source: 'ENCRYPTION_PROVIDER' }];
+  const { provider, direct } = shortcut;
+  const source = 'ENCRYPTION_PROVIDER';
+  const overrides: Override[] = [{ path: ['roots', provider, 'provider'], value: provider, source }];
+  if (direct === true) {
+    overrides.push({ path: ['direct'], value: true, source });
+  }
+  for (const [variable, key] of Object.entries(SERVICE_VARIABLES[provider])) {
+    const value = env[variable];
+    if (value !== undefined && value !== '') {
+      overrides.push({ path: ['roots', provider, ...key.split('.')], value, source: variable });
+    }
+  }
+  if (provider === 'vault-transit' && env.VAULT_ROLE_ID) {
+    overrides.push({ path: ['roots', provider, 'vault', 'auth', 'method'], value: 'approle', source: 'VAULT_ROLE_ID' });
+  }
+  return overrides;
 }

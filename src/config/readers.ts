@@ -193,3 +193,10 @@ export const creation: Reader<false | { readonly max: number }> = {
     return read === undefined ? undefined : { max: read };
   },
 };
+
+/** Five fields of numbers, lists, ranges and steps. Whether it is a time at all is for who reads the schedule. */
+export const cronExpression: Reader<string> = {
+  expected: 'five fields of cron such as "0 3 1 * *": minute, hour, day of month, month, day of week',
+  kind: 'text',
+  read: (raw) => (typeof raw === 'string' && /^[\d*,/-]+( [\d*,/-]+){4}$/.test(raw) ? raw : undefined),
+};

@@ -4,14 +4,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
 import { type BaseIssue, safeParse } from 'valibot';
 import { agentSocketPath } from '../protocol/socket-paths.ts';
-import { findings } from './checks.ts';
-import type { Config, KeyDefinition, PolicyRule, RotationLimits } from './config.ts';
+import { findings, isService } from './checks.ts';
+import type { Config, KeyDefinition, PolicyRule } from './config.ts';
 import { type Environment, type Override, readEnvironment, settableKeys, valueOfText } from './environment.ts';
+import { keystoresOf, misplacedKeystoreKeys } from './keystores.ts';
 import { adminSocketPath, surroundings } from './paths.ts';
 import { ConfigError, type ConfigProblem, nearestName, shownValue } from './problems.ts';
+import { misplacedRootKeys, rootOf } from './roots.ts';
 import { type FileConfig, fileSchema } from './schema.ts';
 import { keysBelow } from './schema-walk.ts';
 
@@ -59,8 +60,13 @@ export function configOf(source: RawSource, env: Environment, flags: Flags, dev:
     throw new ConfigError(problems);
   }
   const config = resolveConfig(parsed.output, env, dev, problems);
+  const misplaced = [...misplacedRootKeys(raw, config.roots), ...misplacedKeystoreKeys(raw, config.keystores)];
   problems.push(
-    ...findings(config, env).map(({ path, message }) => ({ path: dotted(path), source: whereSaid(path), message })),
+    ...[...misplaced, ...findings(config, env)].map(({ path, message }) => ({
+      path: dotted(path),
+      source: whereSaid(path),
+      message,
+    })),
   );
   if (problems.length > 0) {
     throw new ConfigError(problems);
@@ -161,19 +167,9 @@ function resolveConfig(
   problems: ConfigProblem[],
 ): Config {
   const socketPath = file.socket.path ?? agentSocketPath(surroundings(env), 'run');
-  const roots = Object.entries(file.roots).map(([name, root]) => ({
-    name,
-    provider: root.provider,
-    keyFile: root.keyFile,
-    keyDescriptor: root.keyDescriptor,
-    allowLocalRoot: root.allowLocalRoot,
-    formerly: root.formerly,
-    createKeyFile: root.keyFile !== undefined && root.keyFile === dev?.ownKeyFile,
-    ephemeral: dev !== undefined && root.keyFile === undefined && root.keyDescriptor === undefined,
-  }));
-  const { kind, acceptLoss } = file.keystore;
-  const defaultKeystorePath =
-    kind === 'sqlite' && file.state !== undefined ? join(file.state, 'keystore.sqlite') : undefined;
+  const roots = Object.entries(file.roots).map(([name, root]) => rootOf(name, root, dev));
+  const keystores = keystoresOf(file);
+  const networked = roots.some(isService) || [...keystores.values()].some(isService);
   return {
     dev: dev !== undefined,
     service: file.service,
@@ -188,18 +184,35 @@ function resolveConfig(
       mode: file.socket.mode,
       allowOwnUid: file.socket.allowOwnUid,
     },
-    admin: { path: file.admin.path ?? adminSocketPath(socketPath) },
+    admin: { path: file.admin.path ?? adminSocketPath(socketPath), port: file.admin.port, host: file.admin.host },
     limits: file.limits,
     roots,
     defaultRoot: file.defaultRoot ?? (roots.length === 1 ? roots[0]!.name : ''),
-    keystore: { kind, path: file.keystore.path ?? defaultKeystorePath, acceptLoss },
+    keystores,
+    custody: file.custody === 'auto' ? custodyFor(networked, file.engine) : file.custody,
+    hierarchy: file.hierarchy,
+    region: file.region,
+    routes: file.routes.map(({ level, tenant, service, key, region, root, ...rest }) => ({
+      ...rest,
+      level,
+      tenant,
+      service,
+      key,
+      region,
+      root,
+    })),
+    coast: file.coast,
+    revocation: file.revocation,
+    prewarm: file.prewarm.map(({ key, partition }) => ({ key, partition: partition ?? '' })),
     keys: file.keys.map((definition) => ({
       name: definition.name,
       keyContext: definition.keyContext,
       requiredContext: definition.requiredContext,
       rotation: rotationOf(definition.rotation, file.rotation),
+      direct: definition.direct ?? file.direct,
     })),
-    rotation: file.rotation,
+    rotation: rotationOf({}, file.rotation),
+    direct: file.direct,
     policy: {
       rules: dev
         ? [dev.rule]
@@ -217,11 +230,22 @@ function resolveConfig(
   };
 }
 
-function rotationOf(own: FileConfig['keys'][number]['rotation'], common: RotationLimits): KeyDefinition['rotation'] {
+/** The JavaScript engines keep keys on the heap anyway, and hand over nothing in native code. */
+function custodyFor(networked: boolean, engine: Config['engine']): Config['custody'] {
+  return networked && (engine === 'native' || engine === 'auto') ? 'process' : 'inline';
+}
+
+function rotationOf(
+  own: FileConfig['keys'][number]['rotation'],
+  common: FileConfig['rotation'],
+): KeyDefinition['rotation'] {
   return {
     age: own.age ?? common.age,
     messages: own.messages ?? common.messages,
     bytes: own.bytes ?? common.bytes,
+    schedule: own.schedule ?? common.schedule,
+    keep: own.keep ?? common.keep,
+    grace: own.grace ?? common.grace,
   };
 }
 

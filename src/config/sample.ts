@@ -32,11 +32,16 @@ function renderKey(name: string, node: SchemaNode, indent: string, examples: boo
   const comment = prose(commentOf(node, examples), indent);
   const below = `${indent}  `;
   const head = `${indent}${isOn(node) ? '' : '#'}${name}:`;
+  if (node.doc.like !== undefined) {
+    return [...comment, head, ...(node.shape === 'names' ? [`${below}#${node.doc.example}:`] : [])];
+  }
   switch (node.shape) {
     case 'leaf':
       return [...comment, `${head} ${shownYaml(node, examples)}`];
-    case 'section':
-      return [...comment, head, ...renderKeys(node.children, below, examples)];
+    case 'section': {
+      const inner = renderKeys(node.children, below, examples);
+      return [...comment, head, ...(node.doc.isForSome ? inner.map(switchedOff) : inner)];
+    }
     case 'names': {
       const inner = renderKeys(node.children, `${below}  `, true);
       return [...comment, head, `${below}#${node.doc.example}:`, ...inner.map(switchedOff)];
@@ -64,7 +69,11 @@ function switchedOff(line: string): string {
 }
 
 /** Whether a key stands in the sample with its default; a section does when one of its keys does. */
-function isOn({ shape, fallback, children }: SchemaNode): boolean {
+function isOn({ doc, shape, fallback, children }: SchemaNode): boolean {
+  // A section whose keys are shown elsewhere has none here to be on.
+  if (doc.like !== undefined || doc.isForSome) {
+    return false;
+  }
   return shape === 'leaf' ? fallback !== undefined : shape === 'section' && [...children.values()].some(isOn);
 }
 
@@ -78,6 +87,9 @@ function inlineYaml(value: unknown): string {
 
 function commentOf({ doc, required, shape, fallback }: SchemaNode, examples: boolean): string {
   const parts = [doc.meaning];
+  if (doc.like) {
+    parts.push(`${shape === 'names' ? 'Each has the' : 'It has the'} keys of ${doc.like}.`);
+  }
   if (shape === 'leaf') {
     parts.push(defaultSentence(doc.computed, required, fallback, examples && doc.example !== undefined));
   }
@@ -132,9 +144,13 @@ export function renderReference(): string {
     '',
     '- Sizes are written `64KiB`, `1MiB`; durations `500ms`, `10s`, `5m`, `1h`, `90d`.',
     '- A variable is `DEKD_` and the path of its key in capitals. `DEKD_SOCKET` is short for `DEKD_SOCKET_PATH`.',
-    '  `ENCRYPTION_PROVIDER=local` adds a root named `local` when the file has none; its file is then',
-    '  `DEKD_ROOTS_LOCAL_KEY_FILE`. A variable that is nearly the name of a key is an error; any other unknown one is',
-    '  reported and ignored.',
+    '  A variable that is nearly the name of a key is an error; any other unknown one is reported and ignored.',
+    '- `ENCRYPTION_PROVIDER` adds a root, named after its provider, when the file has none: `local`, `aws-kms` or',
+    '  `kms-encryption`, `kms` (`aws-kms` in direct mode), `vault` or `vault-transit`, `pkcs11`. It then takes the variables that',
+    '  people have for these: `AWS_KMS_KEY_ID` or `KMS_KEY_ID` (Region and credentials are for the SDK to find), `VAULT_ADDR`,',
+    '  `VAULT_NAMESPACE`, `VAULT_CACERT`, `VAULT_TLS_SERVER_NAME`, `VAULT_TOKEN`, `VAULT_ROLE_ID` with `VAULT_SECRET_ID`,',
+    '  `VAULT_TRANSIT_MOUNT`, `VAULT_TRANSIT_KEY`, `PKCS11_MODULE`, `PKCS11_TOKEN_LABEL`, `PKCS11_KEY_LABEL`, `PKCS11_PIN_FILE`.',
+    '  Each key of such a root can also be set as any other: `DEKD_ROOTS_LOCAL_KEY_FILE`.',
     '- Key material in a variable is refused: a variable is inherited by child processes and kept in manifests. Put it in a',
     '  file of mode 0600, or hand it over as a descriptor.',
     '- `dekd dev` takes no file: it may do everything, for its own user, and variables apply.',
@@ -145,7 +161,10 @@ export function renderReference(): string {
   const visit = (keys: ReadonlyMap<string, SchemaNode>, path: readonly string[], settable: boolean): void => {
     for (const [name, node] of keys) {
       const step = [...path, node.shape === 'list' ? `${name}[]` : name];
-      if (node.shape === 'leaf') {
+      if (node.doc.like !== undefined) {
+        const below = node.shape === 'names' ? `${step.join('.')}.NAME` : step.join('.');
+        lines.push(`| \`${below}.*\` | | as \`${node.doc.like}.*\` | ${node.doc.meaning} |`);
+      } else if (node.shape === 'leaf') {
         lines.push(referenceRow(step, node, settable));
       } else {
         visit(node.children, node.shape === 'names' ? [...step, 'NAME'] : step, settable && node.shape !== 'list');

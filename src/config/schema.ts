@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import {
   absolutePath,
   creation,
+  cronExpression,
   duration,
   flag,
   group,
@@ -30,6 +31,10 @@ export interface KeyDoc {
   readonly computed?: string;
   /** YAML to show for a key without a default. */
   readonly example?: string;
+  /** The section is for some of what its siblings choose; the sample then shows it switched off. */
+  readonly isForSome?: boolean;
+  /** Path of the section whose keys these are too; sample and page then show them there only. */
+  readonly like?: string;
 }
 
 /** What the loader and the sample read back from a schema. */
@@ -75,6 +80,16 @@ function section<const E extends v.ObjectEntries>(entries: E, doc: KeyDoc) {
 
 const glob = text('a name in which * stands for any run of characters');
 const id = integer(0, 0xfffffffe);
+const entryName = v.pipe(
+  v.string(),
+  v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected a name of lower-case letters, digits and -'),
+);
+const hierarchyLevels: Reader<readonly ('tenant' | 'service')[]> = {
+  expected: 'one of [tenant, service], [service], [tenant]',
+  kind: 'none',
+  read: (raw) =>
+    ([['tenant', 'service'], ['service'], ['tenant']] as const).find((levels) => levels.join() === String(raw)),
+};
 
 const rotationKeys = {
   age: key(orNever(duration('1m', '36500d')), '90d', {
@@ -90,17 +105,101 @@ const rotationKeys = {
     meaning: 'Plaintext sealed after which it is replaced.',
     example: '1TiB',
   }),
+  schedule: optionalKey(cronExpression, {
+    meaning:
+      'Times in UTC, as cron writes them (minute, hour, day of month, month, day of week): a sealing version made before the last of them is replaced.',
+    example: '"0 3 1 * *"',
+  }),
+  keep: key(orNever(integer(1, 1_000_000)), 'never', {
+    meaning:
+      'Versions that stopped sealing and still open. Older ones are disabled when grace is over; none is destroyed.',
+    danger: 'what is still encrypted under a version that is disabled does not open until it is enabled again.',
+    example: '5',
+  }),
+  grace: key(duration('0ms', '36500d'), '7d', {
+    meaning: 'Time for which a version opens after it stopped sealing, whatever keep says.',
+    example: '30d',
+  }),
+};
+
+const serviceKeys = {
+  timeout: key(duration('100ms', '1m'), '3s', {
+    meaning: 'Time for one call, waiting for a connection and retries included.',
+  }),
+  retries: key(integer(0, 10), 2, { meaning: 'Attempts after the first, within timeout; 0 is exactly one request.' }),
+  connections: key(integer(1, 256), 8, { meaning: 'Connections at once.' }),
+  idleTimeout: key(duration('1s', '10m'), '30s', { meaning: 'Time for which an unused connection is kept.' }),
+};
+
+/** A Vault or OpenBao server, and how to log in. */
+const vaultKeys = {
+  address: optionalKey(text('a URL', 512), {
+    meaning:
+      'URL of the server. http is for loopback addresses only. VAULT_ADDR sets it for ENCRYPTION_PROVIDER=vault.',
+    example: 'https://vault.example:8200',
+  }),
+  namespace: optionalKey(text('a namespace'), { meaning: 'Namespace of mount and login.', example: 'team-a' }),
+  caFile: optionalKey(absolutePath, {
+    meaning: 'Certificates (PEM) that sign the server, instead of those of the system.',
+    example: '/etc/dekd/vault-ca.pem',
+  }),
+  serverName: optionalKey(text('a host name'), {
+    meaning: 'Name that the certificate must have, where it is not that of the address.',
+    example: 'vault.internal',
+  }),
+  ...serviceKeys,
+  auth: section(
+    {
+      method: key(oneOf('token', 'approle', 'kubernetes', 'jwt'), 'token', {
+        meaning: 'How to log in. Files are read again at every login.',
+      }),
+      mount: optionalKey(text('a path'), {
+        meaning: 'Path of the auth method, where it is not its name.',
+        example: 'approle',
+      }),
+      tokenFile: optionalKey(absolutePath, {
+        meaning: 'For token: the file it is in, else the variable VAULT_TOKEN.',
+        example: '/var/run/secrets/vault-token',
+      }),
+      roleId: optionalKey(text('a role id'), { meaning: 'For approle, or roleIdFile.', example: '3f1c…' }),
+      roleIdFile: optionalKey(absolutePath, { meaning: 'File with the role id.', example: '/etc/dekd/role-id' }),
+      secretIdFile: optionalKey(absolutePath, {
+        meaning: 'For approle: the file with the secret id; else secretIdAws, else the variable VAULT_SECRET_ID.',
+        example: '/var/run/secrets/secret-id',
+      }),
+      secretIdWrapped: key(flag, false, {
+        meaning: 'The file or variable holds a response-wrapping token, which is unwrapped at the first login.',
+      }),
+      secretIdAws: optionalKey(text('a name or ARN'), {
+        meaning: 'Name or ARN of the secret in AWS Secrets Manager with the secret id, read at every login.',
+        example: 'dekd/secret-id',
+      }),
+      role: optionalKey(text('a role'), { meaning: 'For kubernetes and jwt.', example: 'dekd' }),
+      jwtFile: v.optional(
+        leaf(absolutePath, {
+          meaning: 'For kubernetes and jwt: the token to present.',
+          computed: '/var/run/secrets/kubernetes.io/serviceaccount/token',
+          example: '/var/run/secrets/tokens/vault',
+        }),
+      ),
+    },
+    { meaning: 'How to log in to it.' },
+  ),
 };
 
 const root = v.pipe(
   v.strictObject({
-    provider: requiredKey(oneOf('local'), {
-      meaning: 'What holds the root key: local, a key in a file that the agent reads itself.',
-      example: 'local',
+    provider: requiredKey(oneOf('local', 'aws-kms', 'vault-transit', 'pkcs11'), {
+      meaning:
+        'What holds the root key: aws-kms, vault-transit (Vault or OpenBao), pkcs11 (an HSM), or local, a key in a file that the agent reads itself.',
+      example: 'aws-kms',
+    }),
+    formerly: key(list(text('a key id', 2048)), [], {
+      meaning: 'Resolved ids of this root that stored records may still name. A record naming any other is refused.',
     }),
     keyFile: optionalKey(absolutePath, {
       meaning:
-        'File with the root key: 32 bytes as one base64 line, mode 0600, owned by the agent. `dekd keygen` makes one.',
+        'For local: file with the root key, 32 bytes as one base64 line, mode 0600, owned by the agent. `dekd keygen` makes one.',
       danger: 'who has this file and the keystore has every data key; who loses it loses every token.',
       example: '/etc/dekd/root.key',
     }),
@@ -113,8 +212,149 @@ const root = v.pipe(
       danger:
         'a local root protects nothing from who can read the node: it is for development and for hosts without a KMS.',
     }),
-    formerly: key(list(text('a key id')), [], {
-      meaning: 'Resolved ids of this root that stored records may still name. A record naming any other is refused.',
+    aws: section(
+      {
+        key: optionalKey(text('a key id, ARN or alias', 2048), {
+          meaning:
+            'Key id, key ARN, alias/NAME or alias ARN. Records keep the ARN it resolves to, so an alias may be moved.',
+          example: 'alias/dekd',
+        }),
+        region: v.optional(
+          leaf(text('a Region', 64), {
+            meaning: 'Region of the key.',
+            computed: 'AWS_REGION, else the profile',
+            example: 'eu-central-1',
+          }),
+        ),
+        endpoint: optionalKey(text('a URL', 512), {
+          meaning: "URL to call instead of the Region's own; not together with fips.",
+          example: 'https://vpce-0123.kms.eu-central-1.vpce.amazonaws.com',
+        }),
+        fips: key(flag, false, { meaning: 'Use the FIPS 140 endpoint of the Region.' }),
+        ...serviceKeys,
+      },
+      { meaning: 'For aws-kms. Credentials come from the standard chain of the AWS SDK.' },
+    ),
+    vault: section(vaultKeys, { meaning: 'For vault-transit: the server.' }),
+    transit: section(
+      {
+        mount: key(text('a path', 128), 'transit', { meaning: 'Mount of the Transit engine.' }),
+        key: optionalKey(text('a key name', 128), {
+          meaning: 'Name of the Transit key. It must exist: it is never made by the agent.',
+          example: 'dekd',
+        }),
+      },
+      { meaning: 'For vault-transit: the key.' },
+    ),
+    pkcs11: section(
+      {
+        module: optionalKey(absolutePath, {
+          meaning: 'Shared library of the device.',
+          example: '/usr/lib/softhsm/libsofthsm2.so',
+        }),
+        slot: optionalKey(integer(0, 0xffffffff), { meaning: 'Number of the slot, or token.', example: '0' }),
+        token: optionalKey(text('a label', 32), { meaning: 'Label of the token, or slot.', example: 'dekd' }),
+        pinFile: optionalKey(absolutePath, {
+          meaning: 'File with the PIN, mode 0600. A PIN that was refused is not tried again until the file changes.',
+          example: '/etc/dekd/pin',
+        }),
+        key: optionalKey(text('a label', 128), { meaning: 'CKA_LABEL of the AES-256 key, or keyId.', example: 'dekd' }),
+        keyId: optionalKey(text('a key id in hex', 128), {
+          meaning: 'CKA_ID of the key in hex, or key.',
+          example: '01',
+        }),
+        mechanism: key(oneOf('aes-gcm', 'aes-kwp'), 'aes-gcm', {
+          meaning: 'aes-gcm binds the key context; aes-kwp (RFC 5649) is for devices that wrap keys only.',
+        }),
+        mechanismNumber: optionalKey(integer(1, 0xffffffff), {
+          meaning: 'Number of the mechanism where the device does not use that of the standard.',
+          example: '8458',
+        }),
+        sessions: key(integer(1, 64), 4, { meaning: 'Sessions at once.' }),
+        timeout: key(duration('100ms', '1m'), '3s', { meaning: 'Time for one call.' }),
+      },
+      { meaning: 'For pkcs11. It needs the package pkcs11js.' },
+    ),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
+const keystoreKeys = {
+  kind: key(oneOf('memory', 'sqlite', 'bundle', 'postgres', 'openbao-kv'), 'sqlite', {
+    meaning:
+      'Where wrapped keys are kept: sqlite (a file), postgres, openbao-kv (KV version 2 of OpenBao or Vault), bundle (an export, read only), memory (nowhere).',
+    danger: 'with memory every token dies with the agent.',
+  }),
+  path: v.optional(
+    leaf(absolutePath, {
+      meaning: 'For sqlite and bundle: the database file, or the export.',
+      computed: 'for sqlite: keystore.sqlite in the state folder',
+      example: '/var/lib/dekd/keystore.sqlite',
+    }),
+  ),
+  acceptLoss: key(flag, false, {
+    meaning:
+      'Under Kubernetes, accepts a keystore that dies with the pod: memory, or sqlite on an emptyDir or the image.',
+    danger: 'with the pod, every token made by it becomes unreadable.',
+  }),
+  postgres: section(
+    {
+      url: v.optional(
+        leaf(text('a URL', 1024), {
+          meaning: 'postgres://USER@HOST:PORT/DATABASE without a password, or with ?host=/FOLDER for a Unix socket.',
+          computed: 'the variables of libpq (PGHOST, PGDATABASE, …)',
+          example: 'postgres://dekd@db.example/dekd',
+        }),
+      ),
+      passwordFile: optionalKey(absolutePath, {
+        meaning: 'File with the password, read for each new connection.',
+        example: '/var/run/secrets/db-password',
+      }),
+      schema: key(text('a name', 63), 'dekd', { meaning: 'Schema that the tables are in.' }),
+      caFile: optionalKey(absolutePath, {
+        meaning: 'Certificates (PEM) that sign the server, instead of those of the system.',
+        example: '/etc/dekd/db-ca.pem',
+      }),
+      tls: key(oneOf('verify-full', 'disable'), 'verify-full', {
+        meaning: 'disable is for Unix sockets and loopback addresses.',
+      }),
+      connections: key(integer(1, 64), 4, { meaning: 'Connections at once.' }),
+      timeout: key(duration('100ms', '1m'), '5s', { meaning: 'Time for one operation.' }),
+      migrate: key(flag, true, {
+        meaning: 'Make and upgrade the tables at start. With false the role needs no right to change the schema.',
+      }),
+    },
+    { meaning: 'For postgres. It needs the package pg.', isForSome: true },
+  ),
+  vault: section(vaultKeys, { meaning: 'For openbao-kv: the server.', like: 'roots.NAME.vault' }),
+  kv: section(
+    {
+      mount: key(text('a path', 128), 'secret', { meaning: 'Mount of the KV version 2 engine.' }),
+      prefix: key(text('a path', 128), 'dekd', { meaning: 'Path below the mount that is the keystore.' }),
+    },
+    { meaning: 'For openbao-kv: the place.', isForSome: true },
+  ),
+};
+
+const levels = (raw: unknown): 2 | 3 | 4 | undefined => ([2, 3, 4] as const).find((level) => level === raw);
+
+const route = v.pipe(
+  v.strictObject({
+    level: optionalKey(oneOrMany({ expected: 'a level: 2, 3 or 4', kind: 'none', read: levels }), {
+      meaning: 'Levels of key: 2 tenant, 3 service, 4 data.',
+      example: '[2, 3]',
+    }),
+    tenant: optionalKey(glob, { meaning: 'Partitions, * for any run of characters.', example: 'eu-*' }),
+    service: optionalKey(glob, { meaning: 'Names of services.', example: 'billing' }),
+    key: optionalKey(glob, { meaning: 'Names of keys.', example: 'customers*' }),
+    region: optionalKey(glob, { meaning: "The agent's own region.", example: 'eu-*' }),
+    root: optionalKey(text('a name', 63), {
+      meaning: 'Root for such records, where they hang under one.',
+      example: 'main',
+    }),
+    keystore: key(text('a name', 63), 'default', { meaning: 'Keystore for such records.', example: 'eu' }),
+    formerKeystores: key(list(text('a name', 63)), [], {
+      meaning: 'Keystores in which such records may still lie: read as well, and left when a record is next written.',
     }),
   }),
   v.metadata({ meaning: '' } as KeyMetadata),
@@ -139,12 +379,22 @@ const keyDefinition = v.pipe(
       meaning: 'Context names that every call with such a key must carry.',
       example: '[field]',
     }),
+    direct: v.optional(
+      leaf(flag, {
+        meaning: 'As the key direct below, for these keys.',
+        computed: 'as direct',
+        example: 'true',
+      }),
+    ),
     rotation: v.nullish(
       v.pipe(
         v.strictObject({
           age: v.optional(rotationKeys.age.wrapped),
           messages: v.optional(rotationKeys.messages.wrapped),
           bytes: v.optional(rotationKeys.bytes.wrapped),
+          schedule: rotationKeys.schedule,
+          keep: v.optional(rotationKeys.keep.wrapped),
+          grace: v.optional(rotationKeys.grace.wrapped),
         }),
         v.metadata({
           meaning: 'As the section rotation, for these keys; what is absent comes from there.',
@@ -269,8 +519,13 @@ export const fileSchema = v.strictObject({
           example: '/run/dekd/admin.sock',
         }),
       ),
+      port: optionalKey(integer(1, 65_535), {
+        meaning: 'TCP port that answers /livez and /readyz, for probes. Without it the agent listens on no network.',
+        example: '9465',
+      }),
+      host: key(text('an address', 64), '127.0.0.1', { meaning: 'Address of that port; 0.0.0.0 for a kubelet.' }),
     },
-    { meaning: 'The admin socket.' },
+    { meaning: 'The admin socket, and a port for probes.' },
   ),
   limits: section(
     {
@@ -293,10 +548,7 @@ export const fileSchema = v.strictObject({
   ),
   roots: v.optional(
     v.pipe(
-      v.record(
-        v.pipe(v.string(), v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected a name of lower-case letters, digits and -')),
-        root,
-      ),
+      v.record(entryName, root),
       v.metadata({
         meaning: 'Root keys by name: what wraps every other key. At least one is needed.',
         example: 'main',
@@ -308,27 +560,97 @@ export const fileSchema = v.strictObject({
     meaning: 'Name of the root that wraps new records; needed when there are several.',
     example: 'main',
   }),
-  keystore: section(
+  keystore: section(keystoreKeys, { meaning: 'Persistence of wrapped keys: the keystore called default.' }),
+  keystores: v.optional(
+    v.pipe(
+      v.record(entryName, v.pipe(v.strictObject(keystoreKeys), v.metadata({ meaning: '' } as KeyMetadata))),
+      v.metadata({
+        meaning: 'More keystores by name, for routes.',
+        example: 'eu',
+        like: 'keystore',
+      } as KeyMetadata),
+    ),
+    {},
+  ),
+  custody: key(oneOf('auto', 'process', 'inline'), 'auto', {
+    meaning:
+      'Where providers and networked keystores run: process, in processes of their own that are started when needed; inline, in the agent; auto, process where there is any.',
+    danger:
+      'inline loads their libraries into the agent, leaves unwrapped secrets on its heap and lets it open connections; it needs memory.allowInsecureMemory.',
+  }),
+  hierarchy: section(
     {
-      kind: key(oneOf('memory', 'sqlite', 'bundle'), 'sqlite', {
-        meaning: 'Where wrapped keys are kept: sqlite (a file), memory (nowhere), bundle (an export, read only).',
-        danger: 'with memory every token dies with the agent.',
-      }),
-      path: v.optional(
-        leaf(absolutePath, {
-          meaning: 'The database file, or the export of a bundle.',
-          computed: 'keystore.sqlite in the state folder',
-          example: '/var/lib/dekd/keystore.sqlite',
-        }),
-      ),
-      acceptLoss: key(flag, false, {
+      levels: key(hierarchyLevels, ['tenant', 'service'], {
         meaning:
-          'Under Kubernetes, accepts a keystore that dies with the pod: memory, or sqlite on an emptyDir or the image.',
-        danger: 'with the pod, every token made by it becomes unreadable.',
+          'Key-encryption keys between a root and the data keys, outermost first. tenant is one for each partition, service one for each service.',
+        danger: 'changing it moves nothing: new keys are made under the new order, old ones stay where they are.',
       }),
     },
-    { meaning: 'Persistence of wrapped keys.' },
+    { meaning: 'How deep keys hang.' },
   ),
+  region: optionalKey(text('a name', 64), { meaning: 'Where this agent is, for routes.', example: 'eu-central-1' }),
+  routes: v.optional(
+    v.pipe(
+      v.array(route),
+      v.metadata({
+        meaning:
+          'Which root and which keystore a record goes to: the first entry whose fields all match. With entries, a record that none matches is an error; without, everything goes to the default root and the keystore default. `dekd config explain` shows the way of one key.',
+      } as KeyMetadata),
+    ),
+    [],
+  ),
+  coast: section(
+    {
+      encrypt: key(duration('0ms', '30d'), '1h', {
+        meaning: 'Time for which loaded keys go on encrypting while the provider of their root does not answer.',
+      }),
+      decrypt: key(duration('0ms', '30d'), '24h', { meaning: 'The same for decrypting; then they are wiped.' }),
+    },
+    { meaning: 'Outages of a provider. Nothing extends a coast but an answer.' },
+  ),
+  revocation: section(
+    {
+      within: key(duration('1m', '1d'), '5m', {
+        meaning:
+          'Time in which a refusal that the agent can learn of stops a key: by the provider, the keystore or the admin socket.',
+        danger: 'each loaded key under a provider is proved again twice in this time: short means more calls.',
+      }),
+      strict: key(flag, false, {
+        meaning:
+          'Caps both coasts at within: a key that was disabled while the provider does not answer stops then at the latest.',
+      }),
+    },
+    { meaning: 'How soon a refusal counts.' },
+  ),
+  prewarm: v.optional(
+    v.pipe(
+      v.array(
+        v.pipe(
+          v.strictObject({
+            key: requiredKey(text('a key name', 128), { meaning: 'Name of the key.', example: 'customers' }),
+            partition: v.optional(
+              leaf(
+                { ...text('a partition', 128), read: (raw) => (raw === '' ? '' : text('a partition', 128).read(raw)) },
+                {
+                  meaning: 'Its partition.',
+                  computed: 'none',
+                  example: 'acme',
+                },
+              ),
+            ),
+          }),
+          v.metadata({ meaning: '' } as KeyMetadata),
+        ),
+      ),
+      v.metadata({ meaning: 'Keys that are loaded at start, so that the first call finds them warm.' } as KeyMetadata),
+    ),
+    [],
+  ),
+  direct: key(flag, false, {
+    meaning:
+      'Lets the provider itself encrypt each value of keys that no entry of keys names, with no data key: at most 4,064 bytes with AWS KMS.',
+    danger: 'every value costs a call to the provider, and its plaintext passes the heap of the custodian.',
+  }),
   rotation: section(rotationKeys, {
     meaning: 'When a key gets a new version; older ones go on opening what they sealed.',
   }),

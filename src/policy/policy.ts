@@ -8,7 +8,8 @@
 import type { Operation, PolicyRule, SocketName } from '../config/config.ts';
 import { ConfigError, type ConfigProblem } from '../config/problems.ts';
 import { DekdError } from '../errors.ts';
-import { compileGlob } from './glob.ts';
+import { compileGlob } from '../glob.ts';
+
 import { explainDenial } from './remedy.ts';
 
 /** What the kernel says of a connection, and the socket it came through. */

@@ -42,7 +42,13 @@ describe('a configuration file', () => {
     expect(config.limits).toMatchObject({ maxPayload: 1048576, headerTimeout: 10_000, drain: 5_000 });
     expect(config.socket).toEqual({ path: '/run/dekd/agent.sock', group: undefined, mode: 0o660, allowOwnUid: false });
     expect(config.admin.path).toBe('/run/dekd/admin.sock');
-    expect(config.keystore).toEqual({ kind: 'sqlite', path: '/var/lib/dekd/keystore.sqlite', acceptLoss: false });
+    expect(Object.fromEntries(config.keystores)).toEqual({
+      default: { kind: 'sqlite', path: '/var/lib/dekd/keystore.sqlite', acceptLoss: false },
+    });
+    expect(config.custody).toBe('inline');
+    expect(config.hierarchy.levels).toEqual(['tenant', 'service']);
+    expect(config.coast).toEqual({ encrypt: 3_600_000, decrypt: 86_400_000 });
+    expect(config.revocation).toEqual({ within: 300_000, strict: false });
     expect(config.defaultRoot).toBe('main');
     expect(config.policy.rules).toEqual([]);
     expect(config.dev).toBe(false);
@@ -207,8 +213,10 @@ describe('a configuration file', () => {
   it('refuses a keystore in memory under Kubernetes, unless its loss is accepted', () => {
     const env = { KUBERNETES_SERVICE_HOST: '10.0.0.1' };
     expect(problemsOf(() => load(`${BASE}\nkeystore: { kind: memory }`, { env }))[0]).toContain('dies with the pod');
-    expect(load(`${BASE}\nkeystore: { kind: memory, acceptLoss: true }`, { env }).keystore.kind).toBe('memory');
-    expect(load(`${BASE}\nkeystore: { kind: memory }`).keystore.path).toBeUndefined();
+    expect(load(`${BASE}\nkeystore: { kind: memory, acceptLoss: true }`, { env }).keystores.get('default')!.kind).toBe(
+      'memory',
+    );
+    expect(load(`${BASE}\nkeystore: { kind: memory }`).keystores.get('default')).toMatchObject({ path: undefined });
   });
 
   it('hands the keyring its entries in order, and the common rotation for every other key', () => {
@@ -225,7 +233,7 @@ keys:
       rotation: { maxAgeMs: 30 * 86_400_000, maxMessages: Number.POSITIVE_INFINITY, maxBytes: 2 ** 30 },
     });
     expect(definitions.rulesFor('z').rotation.maxAgeMs).toBe(Number.POSITIVE_INFINITY);
-    expect(definitions.rulesFor('other').rotation).toEqual({
+    expect(definitions.rulesFor('other').rotation).toMatchObject({
       maxAgeMs: 30 * 86_400_000,
       maxMessages: Number.POSITIVE_INFINITY,
       maxBytes: 2 ** 50,
@@ -282,8 +290,8 @@ describe('variables', () => {
       { name: 'local', provider: 'local', keyFile: '/k', allowLocalRoot: true },
     ]);
     expect(load(BASE, { env: { ENCRYPTION_PROVIDER: 'local' } }).roots.map(({ name }) => name)).toEqual(['main']);
-    expect(problemsOf(() => load(BASE, { env: { ENCRYPTION_PROVIDER: 'vault' } }))).toEqual([
-      'ENCRYPTION_PROVIDER: roots: unknown provider "vault"; this version knows local',
+    expect(problemsOf(() => load(BASE, { env: { ENCRYPTION_PROVIDER: 'hsm' } }))).toEqual([
+      'ENCRYPTION_PROVIDER: roots: unknown provider "hsm"; it is one of kms, kms-encryption, aws-kms, vault, vault-transit, pkcs11, local',
     ]);
   });
 
@@ -362,7 +370,7 @@ describe('the development configuration', () => {
       state,
       socket: { path: '/run/user/7/dekd/agent.sock', mode: 0o600, allowOwnUid: true },
       admin: { path: '/run/user/7/dekd/admin.sock' },
-      keystore: { kind: 'sqlite', path: `${state}/keystore.sqlite` },
+      keystores: new Map([['default', { kind: 'sqlite', path: `${state}/keystore.sqlite`, acceptLoss: false }]]),
       roots: [{ name: 'dev', keyFile: `${state}/root.key`, createKeyFile: true, ephemeral: false }],
     });
     expect(config.policy.rules).toMatchObject([
@@ -385,7 +393,7 @@ describe('the development configuration', () => {
     });
     expect(devConfig({ env: { ...env, DEKD_STATE: '/y' } }).config).toMatchObject({
       state: '/y',
-      keystore: { path: '/y/keystore.sqlite' },
+      keystores: new Map([['default', { kind: 'sqlite', path: '/y/keystore.sqlite', acceptLoss: false }]]),
       roots: [{ keyFile: '/y/root.key' }],
     });
   });
@@ -394,7 +402,7 @@ describe('the development configuration', () => {
     const { config } = devConfig({ ephemeral: true, env: { ...env, DEKD_STATE: '/y' } });
     expect(config).toMatchObject({
       state: undefined,
-      keystore: { kind: 'memory', path: undefined },
+      keystores: new Map([['default', { kind: 'memory', path: undefined, acceptLoss: false }]]),
       roots: [{ keyFile: undefined, createKeyFile: false, ephemeral: true }],
     });
   });

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import { parseConfig } from '../../src/config/load.ts';
 import { renderReference, renderSample } from '../../src/config/sample.ts';
 import { type SchemaNode, schemaTree } from '../../src/config/schema-walk.ts';
@@ -27,19 +27,41 @@ describe('the sample', () => {
     expect(parseConfig(sample, enough)).toEqual(parseConfig('', enough));
   });
 
-  it('is a whole configuration when everything is switched on', () => {
-    const all = switchedOn(sample)
-      .replace('allowLocalRoot: false', 'allowLocalRoot: true')
-      .replace(/^ *keyDescriptor:.*\n/m, '')
-      .replace('group: dekd', 'group: 0');
-    const { config } = parseConfig(all);
+  it.each([
+    ['local', ['keyFile', 'allowLocalRoot']],
+    ['aws-kms', ['aws']],
+    ['vault-transit', ['vault', 'transit']],
+    ['pkcs11', ['pkcs11']],
+  ] as const)('is a whole configuration when everything is switched on, for a root at %s', (provider, own) => {
+    const raw = parse(
+      switchedOn(sample).replace('allowLocalRoot: false', 'allowLocalRoot: true').replace('group: dekd', 'group: 0'),
+    );
+    // Providers, and keys of which one excludes another, are the reader's choice.
+    const { main } = raw.roots;
+    raw.roots.main = { provider, formerly: main.formerly, ...Object.fromEntries(own.map((key) => [key, main[key]])) };
+    delete main.pkcs11.token;
+    delete main.pkcs11.keyId;
+    delete raw.keystore.postgres;
+    delete raw.keystore.kv;
+    delete raw.keystore.vault;
+    if (provider === 'aws-kms') {
+      main.aws.endpoint = undefined;
+    }
+    raw.keystores = { eu: { kind: 'postgres', postgres: {} } };
+    const { config } = parseConfig(stringify(raw));
     expect(config.roots).toHaveLength(1);
+    expect(config.roots[0]).toMatchObject({ provider });
+    expect(config.keystores.size).toBe(2);
+    expect(config.routes[0]).toMatchObject({ level: [2, 3], keystore: 'eu' });
     expect(config.policy.rules[0]).toMatchObject({
       name: 'shop',
       callers: { uid: [1000], groups: [2000, 2001] },
       keys: ['customers', 'orders-*'],
     });
-    expect(config.keys[0]).toMatchObject({ name: 'customers*', rotation: { age: 30 * 86_400_000 } });
+    expect(config.keys[0]).toMatchObject({
+      name: 'customers*',
+      rotation: { age: 30 * 86_400_000, schedule: '0 3 1 * *' },
+    });
   });
 
   it('has every key of the schema, each with its meaning and danger', () => {

@@ -5,7 +5,7 @@ import type { Operation, PolicyRule } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problems.ts';
 import { DekdError } from '../../src/errors.ts';
-import { compileGlob } from '../../src/policy/glob.ts';
+import { compileGlob } from '../../src/glob.ts';
 import { compilePolicy, NOT_ALLOWED_TEXT, type Peer, type PolicyOptions } from '../../src/policy/policy.ts';
 
 const NATIVE: PolicyOptions = { native: true, ownUid: 500, dev: false, allowOwnUid: false };

@@ -2,6 +2,7 @@ import { type Agent, startAgent } from '../../agent/agent.ts';
 import { socketCandidates } from '../../client/socket-place.ts';
 import type { Config } from '../../config/config.ts';
 import { devConfig } from '../../config/dev.ts';
+import { DEFAULT_KEYSTORE } from '../../config/keystores.ts';
 import { refusedToStart } from '../exit.ts';
 import { foreignCode } from '../host-checks.ts';
 import { quote } from '../invocation.ts';
@@ -42,7 +43,7 @@ function readyDocument(config: Config, agent: Agent): unknown {
     socket: agent.socketPath,
     admin: agent.adminPath,
     state: config.state ?? null,
-    keystore: config.keystore.kind,
+    keystore: config.keystores.get(DEFAULT_KEYSTORE)!.kind,
     engine: agent.info.name,
     lockLevel: agent.info.lockLevel,
     pid: process.pid,
@@ -74,7 +75,7 @@ function stateText(config: Config): string {
   if (config.state === undefined) {
     return 'nothing is kept: tokens die with this agent';
   }
-  return config.keystore.kind === 'memory'
+  return config.keystores.get(DEFAULT_KEYSTORE)!.kind === 'memory'
     ? `${config.state} keeps the root key; keys are in memory, and tokens die with this agent`
     : `${config.state} keeps the root key and the keystore`;
 }

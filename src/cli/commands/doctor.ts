@@ -36,7 +36,13 @@ function configFindings(file: string | undefined): Finding[] {
     if (loaded.file === undefined) {
       return [...findings, ok('configuration', 'no file; dekd dev needs none')];
     }
-    return [...findings, ok('configuration', loaded.file), durabilityFinding(loaded.config.keystore)];
+    return [
+      ...findings,
+      ok('configuration', loaded.file),
+      ...[...loaded.config.keystores.values()].flatMap((keystore) =>
+        'path' in keystore ? [durabilityFinding(keystore)] : [],
+      ),
+    ];
   } catch (error) {
     if (file === undefined && !process.env.DEKD_CONFIG && !existsSync('/etc/dekd/config.yaml')) {
       return [ok('configuration', 'no file; dekd dev needs none')];

@@ -1,0 +1,240 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Config, Route } from '../../src/config/config.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import { ConfigError } from '../../src/config/problems.ts';
+import { routeOf } from '../../src/config/routing.ts';
+
+const STATE = 'state: /var/lib/dekd\n';
+
+function load(yaml: string, env: Record<string, string> = {}): Config {
+  return parseConfig(STATE + yaml, { env }).config;
+}
+
+/** What is wrong, in one text. */
+function problems(yaml: string, env: Record<string, string> = {}): string {
+  try {
+    load(yaml, env);
+    return '';
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    return (error as ConfigError).message;
+  }
+}
+
+const AWS = 'roots: { main: { provider: aws-kms, aws: { key: alias/dekd } } }\n';
+const VAULT =
+  "roots: { main: { provider: vault-transit, vault: { address: 'https://vault.example:8200' }, transit: { key: dekd } } }\n";
+
+describe('roots', () => {
+  it('are what their provider takes, with defaults', () => {
+    expect(load(AWS).roots[0]).toEqual({
+      name: 'main',
+      provider: 'aws-kms',
+      formerly: [],
+      aws: {
+        key: 'alias/dekd',
+        region: undefined,
+        endpoint: undefined,
+        fips: false,
+        timeout: 3_000,
+        retries: 2,
+        connections: 8,
+        idleTimeout: 30_000,
+      },
+    });
+    expect(load(VAULT).roots[0]).toMatchObject({
+      vault: { address: 'https://vault.example:8200', auth: { method: 'token', tokenFile: undefined } },
+      transit: { mount: 'transit', key: 'dekd' },
+    });
+  });
+
+  it.each([
+    ['provider: aws-kms', 'roots.main.aws.key: is missing'],
+    [
+      'provider: aws-kms, aws: { key: k, fips: true, endpoint: "https://kms.example" }',
+      'cannot be had together with an endpoint',
+    ],
+    ['provider: vault-transit, vault: { address: "https://v" }', 'roots.main.transit.key: is missing'],
+    ['provider: vault-transit, transit: { key: k }', 'roots.main.vault.address: is missing'],
+    [
+      'provider: vault-transit, vault: { address: "http://vault.example" }, transit: { key: k }',
+      'http is for loopback',
+    ],
+    ['provider: vault-transit, vault: { address: "https://u:p@v" }, transit: { key: k }', 'without credentials'],
+    [
+      'provider: vault-transit, vault: { address: "https://v", auth: { method: approle } }, transit: { key: k }',
+      'needs either roleId or roleIdFile',
+    ],
+    [
+      'provider: vault-transit, vault: { address: "https://v", auth: { method: kubernetes } }, transit: { key: k }',
+      'auth.role: is missing',
+    ],
+    ['provider: pkcs11', 'roots.main.pkcs11.module: is missing'],
+    ['provider: pkcs11, pkcs11: { module: /m, pinFile: /p, slot: 0, token: t, key: k }', 'needs either slot or token'],
+    ['provider: pkcs11, pkcs11: { module: /m, pinFile: /p, slot: 0 }', 'needs either key or keyId'],
+    ['provider: local, keyFile: /k', 'set allowLocalRoot: true'],
+    [
+      'provider: local, keyFile: /k, allowLocalRoot: true, aws: { key: k }',
+      'roots.main.aws: has no effect with provider local; remove it',
+    ],
+    [
+      'provider: aws-kms, aws: { key: k }, keyFile: /k',
+      'roots.main.keyFile: has no effect with provider aws-kms; remove it',
+    ],
+    ['provider: hsm', 'one of local, aws-kms, vault-transit, pkcs11'],
+    ['provider: aws-kms, aws: { key: k, regoin: x }', 'did you mean region?'],
+  ])('{ %s } is refused: %s', (root, problem) => {
+    expect(problems(`roots: { main: { ${root} } }`)).toContain(problem);
+  });
+
+  it.each([
+    ['kms', { AWS_KMS_KEY_ID: 'alias/a' }, { name: 'aws-kms', provider: 'aws-kms', aws: { key: 'alias/a' } }, true],
+    ['kms-encryption', { KMS_KEY_ID: 'k' }, { name: 'aws-kms', provider: 'aws-kms', aws: { key: 'k' } }, false],
+    ['aws-kms', { AWS_KMS_KEY_ID: 'k' }, { name: 'aws-kms', provider: 'aws-kms' }, false],
+    [
+      'vault',
+      { VAULT_ADDR: 'https://v:8200', VAULT_NAMESPACE: 'n', VAULT_TRANSIT_KEY: 'k', VAULT_ROLE_ID: 'r' },
+      {
+        name: 'vault-transit',
+        vault: { address: 'https://v:8200', namespace: 'n', auth: { method: 'approle', roleId: 'r' } },
+      },
+      false,
+    ],
+    [
+      'vault-transit',
+      { VAULT_ADDR: 'https://v', VAULT_TRANSIT_KEY: 'k', VAULT_CACERT: '/ca.pem' },
+      { transit: { key: 'k' }, vault: { caFile: '/ca.pem', auth: { method: 'token' } } },
+      false,
+    ],
+    [
+      'pkcs11',
+      { PKCS11_MODULE: '/m.so', PKCS11_TOKEN_LABEL: 't', PKCS11_KEY_LABEL: 'k', PKCS11_PIN_FILE: '/pin' },
+      { name: 'pkcs11', pkcs11: { module: '/m.so', token: 't', key: 'k', pinFile: '/pin' } },
+      false,
+    ],
+    [
+      'local',
+      { DEKD_ROOTS_LOCAL_KEY_FILE: '/k', DEKD_ROOTS_LOCAL_ALLOW_LOCAL_ROOT: 'true' },
+      { name: 'local', provider: 'local', keyFile: '/k' },
+      false,
+    ],
+  ])('ENCRYPTION_PROVIDER=%s makes one from the variables that people have', (provider, env, root, direct) => {
+    const config = load('', { ENCRYPTION_PROVIDER: provider, ...(env as Record<string, string>) });
+    expect(config.roots).toHaveLength(1);
+    expect(config.roots[0]).toMatchObject(root);
+    expect(config.direct).toBe(direct);
+  });
+});
+
+describe('custody', () => {
+  it('is a process of its own where anything but local, memory, bundle and sqlite is configured', () => {
+    const local = 'roots: { main: { provider: local, keyFile: /k, allowLocalRoot: true } }\n';
+    expect(load(local).custody).toBe('inline');
+    expect(load(AWS).custody).toBe('process');
+    expect(load(`${local}keystore: { kind: postgres }`).custody).toBe('process');
+    expect(load(`${local}keystores: { other: { kind: postgres } }`).custody).toBe('process');
+  });
+
+  it('inline with a service needs allowInsecureMemory, and process the native engine', () => {
+    expect(problems(`${AWS}custody: inline`)).toContain('set memory.allowInsecureMemory: true');
+    expect(load(`${AWS}custody: inline\nmemory: { allowInsecureMemory: true }`).custody).toBe('inline');
+    const insecure = 'memory: { allowInsecureMemory: true }\n';
+    expect(problems(`${AWS}${insecure}engine: node\ncustody: process`)).toContain('engine is node');
+    expect(load(`${AWS}${insecure}engine: node`).custody).toBe('inline');
+  });
+});
+
+describe('keystores', () => {
+  it.each([
+    ['{ kind: postgres, postgres: { url: "postgres://u:secret@db/x" } }', 'must not hold the password'],
+    ['{ kind: postgres, postgres: { url: "postgres://u@db/x?password=p" } }', 'must not hold the password'],
+    ['{ kind: postgres, postgres: { url: "postgres://u@db.example/x", tls: disable } }', 'disable is for Unix sockets'],
+    ['{ kind: postgres, postgres: { url: "mysql://db" } }', 'must be a URL such as postgres://'],
+    ['{ kind: openbao-kv }', 'keystore.vault.address: is missing'],
+    ['{ kind: openbao-kv, vault: { address: "http://bao.example" } }', 'http is for loopback'],
+    ['{ kind: postgres, path: /x }', 'keystore.path: has no effect with kind postgres; remove it'],
+    ['{ kind: memory, path: /x }', 'keystore.path: has no effect with kind memory; remove it'],
+    ['{ kind: bundle }', 'kind bundle needs a path'],
+  ])('%s is refused: %s', (keystore, problem) => {
+    const found = problems(`${AWS}keystore: ${keystore}`);
+    expect(found).toContain(problem);
+    expect(found).not.toContain('secret@');
+  });
+
+  it('each have a file of their own in the state folder', () => {
+    expect(load(`${AWS}keystores: { eu: { kind: sqlite } }`).keystores).toEqual(
+      new Map([
+        ['default', { kind: 'sqlite', path: '/var/lib/dekd/keystore.sqlite', acceptLoss: false }],
+        ['eu', { kind: 'sqlite', path: '/var/lib/dekd/keystore-eu.sqlite', acceptLoss: false }],
+      ]),
+    );
+  });
+
+  it('of a pod must each outlive it, unless their loss is accepted', () => {
+    const pod = { KUBERNETES_SERVICE_HOST: '10.0.0.1' };
+    const two = (accept: boolean) =>
+      `${AWS}keystore: { kind: postgres }\nkeystores: { scratch: { kind: memory, acceptLoss: ${accept} } }`;
+    expect(problems(two(false), pod)).toContain('keystores.scratch.kind: dies with the pod');
+    expect(load(two(true), pod).keystores.size).toBe(2);
+  });
+});
+
+describe('routes', () => {
+  it('name keystores and roots that there are', () => {
+    expect(problems(`${AWS}routes: [{ keystore: eu }]`)).toContain('no keystore "eu"; there are default');
+    expect(problems(`${AWS}routes: [{ formerKeystores: [old] }]`)).toContain('no keystore "old"');
+    expect(problems(`${AWS}routes: [{ root: other }]`)).toContain('no root "other"; the roots are main');
+  });
+
+  it('match as looking at every field of every route does', () => {
+    const name = fc.constantFrom('', 'a', 'ab', 'abc', 'b');
+    const pattern = fc.option(fc.constantFrom('*', 'a*', '*b', 'a', 'ab', 'b*c', ''), { nil: undefined });
+    const route = fc.record({
+      level: fc.option(fc.subarray([2, 3, 4] as const, { minLength: 1 }), { nil: undefined }),
+      tenant: pattern,
+      service: pattern,
+      key: pattern,
+      region: pattern,
+      root: fc.constant(undefined),
+      keystore: fc.constant(undefined),
+      formerKeystores: fc.constant([]),
+    });
+    const record = fc.record({
+      level: fc.constantFrom(2 as const, 3 as const, 4 as const),
+      tenant: name,
+      service: name,
+      key: name,
+      region: fc.option(name, { nil: undefined }),
+    });
+    const fits = (wanted: string | undefined, text: string): boolean =>
+      wanted === undefined || new RegExp(`^${wanted.replaceAll('*', '.*')}$`).test(text);
+    fc.assert(
+      fc.property(fc.array(route, { maxLength: 6 }), record, (routes, of) => {
+        let expected: Route | undefined;
+        for (const each of routes.toReversed()) {
+          const levels: readonly number[] | undefined = each.level;
+          if (
+            (levels === undefined || levels.includes(of.level)) &&
+            fits(each.tenant, of.tenant) &&
+            fits(each.service, of.service) &&
+            fits(each.key, of.key) &&
+            fits(each.region, of.region ?? '')
+          ) {
+            expected = each;
+          }
+        }
+        expect(routeOf(routes, of)).toBe(expected);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+});
+
+describe('the port for probes', () => {
+  it('is none unless it is configured, and listens on an address', () => {
+    expect(load(AWS).admin).toMatchObject({ port: undefined, host: '127.0.0.1' });
+    expect(load(`${AWS}admin: { port: 9465, host: 0.0.0.0 }`).admin).toMatchObject({ port: 9465, host: '0.0.0.0' });
+    expect(problems(`${AWS}admin: { port: 9465, host: everywhere }`)).toContain('must be an IP address');
+  });
+});
