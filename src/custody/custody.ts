@@ -1,34 +1,77 @@
 import type { KeyHandle } from '../crypto/engine.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type {
+  KeyContext,
   ProviderCapabilities,
   ProviderDescription,
   ProviderHealth,
   RootReference,
   WrappedSecret,
 } from '../providers/provider.ts';
+import type { BreakerState } from './breaker.ts';
 
-/** One configured root as the keyring sees it, whichever process its provider runs in. */
+/** How a root has answered, for health and metrics. */
+export interface RootStanding {
+  readonly breaker: BreakerState;
+  /** Milliseconds since the provider last answered, by success or by refusal; undefined before the first answer. */
+  readonly sinceAnswerMs: number | undefined;
+  /** Calls in all, those that failed, and those of the last hour. */
+  readonly calls: number;
+  readonly failures: number;
+  readonly callsLastHour: number;
+}
+
+/**
+ * One configured root as the keyring sees it, whichever process its provider runs in. Each call has a deadline, counts
+ * towards the breaker, and fails at once while that is open.
+ *
+ * Throws DekdError as `HandleProvider` says.
+ */
 export interface Root {
   readonly name: string;
+  /** Resolved when the agent started, and again when a reply names another key: an alias was moved. */
   readonly description: ProviderDescription;
   /** Resolved ids that records may still name although the configuration has moved on (`roots.X.formerly`). */
   readonly formerly: readonly string[];
   readonly capabilities: ProviderCapabilities;
-  wrap(secret: KeyHandle, context: Uint8Array): Promise<WrappedSecret>;
-  unwrap(wrapped: Uint8Array, reference: RootReference, context: Uint8Array): Promise<KeyHandle>;
+  /** Other resolved ids that this root has had, and that its records may name. */
+  earlierIds(): readonly string[];
+  /** Whether the provider is a service or a device, which may be silent or refuse; a local root is neither. */
+  readonly remote: boolean;
+  wrap(secret: KeyHandle, context: KeyContext): Promise<WrappedSecret>;
+  unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<KeyHandle>;
+  rewrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<WrappedSecret>;
+  encrypt(plaintext: Uint8Array, context: KeyContext): Promise<WrappedSecret>;
+  decrypt(ciphertext: Uint8Array, reference: RootReference, context: KeyContext): Promise<Uint8Array>;
   health(depth: 'cheap' | 'deep'): Promise<ProviderHealth>;
+  standing(): RootStanding;
+  /** Calls `listener` whenever the provider answers again after it did not. */
+  onReturn(listener: () => void): void;
+}
+
+/** A process with providers or keystores in it, for health. */
+export interface CustodianStanding {
+  readonly role: 'provider' | 'keystore';
+  /** 0 while there is none. */
+  readonly pid: number;
+  readonly started: number;
+  readonly crashes: number;
 }
 
 /**
- * Who holds providers and keystores. `inline` runs them in the agent (local root, embedded keystores); a process of
- * their own is the other implementation, and everything above this interface is the same code for both.
+ * Who holds providers and keystores. `inline` runs them in the agent, `process` in processes of their own; everything
+ * above this interface is the same code for both.
  */
 export interface Custody {
   /** Configured roots by name. */
   readonly roots: ReadonlyMap<string, Root>;
-  /** The root under which new records are made. */
+  /** The root under which new records are made, where no route says another. */
   readonly defaultRoot: Root;
   readonly keystore: Keystore;
+  /** Makes another root the default from the next wrap on. @throws INVALID_ARGUMENT naming the roots there are. */
+  setDefaultRoot(name: string): void;
+  /** Forgets what was cached of a root, or of all: clients, logins, sessions. The next call begins anew. */
+  clear(name: string | undefined): Promise<void>;
+  custodians(): readonly CustodianStanding[];
   close(): Promise<void>;
 }

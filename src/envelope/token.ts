@@ -11,7 +11,7 @@ export const TOKEN_FORMAT = 0xc1;
 export const SUITE_XAES_256_GCM = 0x01;
 /** Reserved: AES-256-GCM with leased message budgets. */
 export const SUITE_AES_256_GCM = 0x02;
-/** Reserved: direct, encrypted by the provider itself. */
+/** Direct: encrypted by the provider of a root itself (`direct-token.ts`). */
 export const SUITE_DIRECT = 0x10;
 
 export const TOKEN_KID_OFFSET = 2;
@@ -30,7 +30,11 @@ export const MIN_TOKEN_LENGTH = 58;
  * @returns its suite, always one this code can open.
  * @throws MALFORMED when it is no token or too short; UNSUPPORTED_VERSION for a suite that is not known.
  */
-export function readTokenHead(bytes: Uint8Array, offset: number, length: number): typeof SUITE_XAES_256_GCM {
+export function readTokenHead(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+): typeof SUITE_XAES_256_GCM | typeof SUITE_DIRECT {
   if (length === 0 || bytes[offset] !== TOKEN_FORMAT) {
     throw notAToken(bytes, offset, length);
   }
@@ -38,9 +42,10 @@ export function readTokenHead(bytes: Uint8Array, offset: number, length: number)
     throw tooShort(length);
   }
   const suite = bytes[offset + 1]!;
-  if (suite !== SUITE_XAES_256_GCM) {
+  if (suite !== SUITE_XAES_256_GCM && suite !== SUITE_DIRECT) {
     throw unknownSuite(suite);
   }
+  // What a provider makes is longer than a tag and a nonce, so the shortest token serves for both.
   if (length < MIN_TOKEN_LENGTH) {
     throw tooShort(length);
   }
@@ -58,7 +63,7 @@ function tooShort(length: number): DekdError {
 
 function unknownSuite(suite: number): DekdError {
   const hex = suite.toString(16).padStart(2, '0');
-  const reserved = suite === SUITE_AES_256_GCM || suite === SUITE_DIRECT ? ', which is reserved' : '';
+  const reserved = suite === SUITE_AES_256_GCM ? ', which is reserved' : '';
   return new DekdError('UNSUPPORTED_VERSION', `token suite ${hex}${reserved} is not supported`);
 }
 

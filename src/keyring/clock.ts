@@ -1,15 +1,18 @@
+import { uptime } from 'node:os';
+
 /** Where the keyring gets the time; a test gives its own. */
 export interface Clock {
   /** Wall clock, milliseconds since the epoch: read once at start. */
   wallMs(): number;
-  /** Milliseconds since some fixed moment; never set back. May stand still while the machine sleeps. */
+  /** Milliseconds since some fixed moment; never set back, and going on while the machine sleeps. */
   elapsedMs(): number;
 }
 
 /** The clock of the machine. */
 export const systemClock: Clock = {
   wallMs: () => Date.now(),
-  elapsedMs: () => performance.now(),
+  // CLOCK_BOOTTIME, which performance.now() is not.
+  elapsedMs: () => uptime() * 1000,
 };
 
 /**

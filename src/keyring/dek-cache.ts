@@ -1,4 +1,5 @@
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import type { Root } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
 import { Kek, keyDisabled, type LoadedKey, NO_SLOT } from './loaded-key.ts';
 import { WRAP_LABEL, wrapAad } from './record-binding.ts';
@@ -164,6 +165,37 @@ export class DekCache {
     this.#idleOf(kek).delete(kek);
     if (kek.parent instanceof Kek) {
       this.release(kek.parent);
+    }
+  }
+
+  /** `key` hangs under another KEK from now on. What it is, and its slot, stay. */
+  moveKey(key: LoadedKey, parent: Kek): void {
+    const before = key.parent;
+    key.parent = parent;
+    if (key.slot !== NO_SLOT) {
+      this.retain(parent);
+      if (before !== undefined) {
+        this.release(before);
+      }
+    }
+  }
+
+  /** `kek` hangs under another root or KEK from now on. What it is, and its slot, stay. */
+  moveKek(kek: Kek, parent: Root | Kek): void {
+    const before = kek.parent;
+    this.#idleOf(kek).delete(kek);
+    kek.parent = parent;
+    if (kek.slot === NO_SLOT) {
+      return;
+    }
+    if (kek.live === 0) {
+      this.#idleOf(kek).add(kek);
+    }
+    if (parent instanceof Kek) {
+      this.retain(parent);
+    }
+    if (before instanceof Kek) {
+      this.release(before);
     }
   }
 

@@ -1,23 +1,24 @@
-import type { Engine, KeyHandle, KeyUse } from '../crypto/engine.ts';
+import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import type { Custody, Root } from '../custody/custody.ts';
-import { encodeContext } from '../envelope/context.ts';
 import { DekdError } from '../errors.ts';
 import type { SteadyClock } from './clock.ts';
+import { withCurrentRow } from './current-row.ts';
 import type { DekCache } from './dek-cache.ts';
-import { Flights } from './flights.ts';
 import type { HighWater } from './high-water.ts';
-import { serviceKekName, tenantKekName } from './key-name.ts';
+import { KekVersions } from './kek-versions.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import { Kek, NO_SLOT } from './loaded-key.ts';
-import type { KeyParent, KeyRecord } from './record.ts';
+import type { Placement } from './placement.ts';
+import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
-import { ALGORITHM_OF, checkRecord, KEY_SIZE, RecordRefused, unwrapRecord, wrapRecord } from './record-check.ts';
-import { canOpen, canSeal, denies } from './states.ts';
+import { checkAuthentic, checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
+import { RootWatch, type WatchLimits } from './root-watch.ts';
+import { canOpen, denies } from './states.ts';
 import { Turns } from './turns.ts';
 
-const WRAP_USE: KeyUse = { algorithm: ALGORITHM_OF.wrap, purpose: 'wrap' };
-/** Attempts against other agents that write the same rows. */
-const MAX_ATTEMPTS = 8;
+/** How long a KEK that the provider refused to unwrap is not asked for again, and how many are remembered. */
+const REFUSED_MS = 5_000;
+const MAX_REFUSED = 1_024;
 /** Loads under a root at once. */
 const MAX_ROOT_LOADS = 16;
 
@@ -28,16 +29,18 @@ export interface HierarchyParts {
   readonly highWater: HighWater;
   readonly clock: SteadyClock;
   readonly log: KeyringLog;
+  readonly watch: WatchLimits;
   readonly service: string;
   readonly node: string;
-  /** Name of the root under which a partition has a tenant KEK of its own; undefined for none. */
-  readonly partitionRoot: (partition: string) => string | undefined;
+  readonly placement: Placement;
 }
 
 /** The loading of one KEK, and how many wait for it. */
 interface Load {
   waiters: number;
   kek: Promise<Kek> | undefined;
+  /** The KEK above, while its load is waited for. */
+  waitsFor: string | undefined;
 }
 
 /**
@@ -48,19 +51,46 @@ export class Hierarchy {
   readonly #parts: HierarchyParts;
   readonly #keks = new Map<string, Kek>();
   readonly #loads = new Map<string, Load>();
-  readonly #creating = new Flights<KeyRecord>();
   readonly #turns: Turns;
-  /** The KEK under which new data keys of a tenant ('' for none) are made, and the generation it was looked up in. */
-  readonly #sealing = new Map<string, { readonly kid: Uint8Array; readonly generation: number }>();
   /** Raised by the keyring at each refresh interval. */
   generation = 0;
   /** Told when a KEK may no longer open. */
   onDenied: (kek: Kek) => void = () => undefined;
+  /** Told when the keys below a KEK may open and no longer seal. */
+  onSealingEnd: (kek: Kek) => void = () => undefined;
+  /** Whether a key below a KEK was used in the last `ms` milliseconds. */
+  isUsed: (kek: Kek, ms: number) => boolean = () => true;
+  /** Which versions of KEKs there are, and how new ones are made. */
+  readonly versions: KekVersions;
+  /** The KEKs under providers, and how long ago each was proved. */
+  readonly watch: RootWatch;
+  /** Rows under roots that are not configured here, which was said already. */
+  readonly #outOfReach = new Set<string>();
+  /** KEKs that a provider refused to unwrap lately. */
+  readonly #refused = new Map<string, { readonly until: number; readonly error: unknown }>();
 
   constructor(parts: HierarchyParts) {
     this.#parts = parts;
     // Each load under a root has up to three slots that cannot be taken; they must never be most of the table.
     this.#turns = new Turns(Math.max(1, Math.min(MAX_ROOT_LOADS, Math.floor(parts.engine.stats().capacity / 8))));
+    this.versions = new KekVersions({
+      ...parts,
+      turns: this.#turns,
+      generation: () => this.generation,
+      withKek: (kid, work) => this.withKek(kid, work),
+    });
+    this.watch = new RootWatch({
+      limits: parts.watch,
+      elapsedMs: () => parts.clock.elapsedMs(),
+      log: parts.log,
+      prove: (kek) => this.#prove(kek),
+      isUsed: (kek, ms) => this.isUsed(kek, ms),
+      stopSealing: (kek) => this.onSealingEnd(kek),
+      stop: (kek) => this.#stop(kek),
+    });
+    for (const root of parts.custody.roots.values()) {
+      root.onReturn(() => this.watch.returned(root));
+    }
   }
 
   /**
@@ -81,9 +111,8 @@ export class Hierarchy {
   }
 
   /** Runs `work` with the KEK under which new data keys of `partition` are made; it is created when there is none. */
-  async withSealingKek<T>(partition: string, work: (kek: Kek, handle: KeyHandle) => T): Promise<T> {
-    const tenant = this.#parts.partitionRoot(partition) === undefined ? '' : partition;
-    return this.withKek(await this.#sealingKid(tenant), work);
+  async withSealingKek<T>(partition: string, key: string, work: (kek: Kek, handle: KeyHandle) => T): Promise<T> {
+    return this.withKek(await this.versions.sealingKid(partition, key), work);
   }
 
   /**
@@ -97,8 +126,7 @@ export class Hierarchy {
     }
     const { engine, cache } = this.#parts;
     const root = this.#root(parent.reference.root);
-    const context = encodeContext(record.keyContext);
-    const secret = await cache.roomAsync(() => root.unwrap(parent.wrappedSecret, parent.reference, context));
+    const secret = await cache.roomAsync(() => root.unwrap(parent.wrappedSecret, parent.reference, record.keyContext));
     try {
       return work(secret);
     } finally {
@@ -122,8 +150,52 @@ export class Hierarchy {
       await this.recheck(kek.parent);
     }
     const row = await this.#parts.custody.keystore.retrieve(kek.record.kid);
-    if (row !== undefined && denies(row.state, kek.record.state) && !canOpen(row.state)) {
+    if (row === undefined) {
+      return;
+    }
+    if (denies(row.state, kek.record.state) && !canOpen(row.state)) {
       this.deny(kek, row);
+    } else if (isNewer(row, kek.record)) {
+      await this.#follow(row).catch((error: unknown) => {
+        const { name, partition, version } = row;
+        this.#parts.log({ event: 'refresh-failed', level: 'warn', key: name, partition, version, kid: kek.id, error });
+      });
+    }
+  }
+
+  /** Compares the KEKs of `rows` with their rows now, and looks anew for those that wrap. */
+  async reread(rows: readonly KeyRecord[]): Promise<void> {
+    this.versions.forget();
+    for (const { kid } of rows) {
+      const kek = this.#keks.get(toHex(kid));
+      if (kek !== undefined) {
+        kek.checked = -1;
+        await this.recheck(kek);
+      }
+    }
+  }
+
+  /** Takes over a row of a KEK that is authentic, when the KEK is in the table. */
+  take(row: KeyRecord): void {
+    const kek = this.#keks.get(toHex(row.kid));
+    if (kek === undefined || kek.slot === NO_SLOT || !isNewer(row, kek.record)) {
+      return;
+    }
+    const { parent } = row;
+    const above =
+      parent.kind === 'root' ? this.#parts.custody.roots.get(parent.reference.root) : this.loaded(parent.kid);
+    if (above === undefined) {
+      return;
+    }
+    kek.record = row;
+    if (kek.parent === above) {
+      return;
+    }
+    this.#parts.cache.moveKek(kek, above);
+    if (above instanceof Kek || !above.remote) {
+      this.watch.forget(kek);
+    } else {
+      this.watch.proved(kek);
     }
   }
 
@@ -138,18 +210,29 @@ export class Hierarchy {
       reason: `the row says ${row.state}; every key below it is stopped`,
     });
     this.#stop(kek);
-    this.#sealing.clear();
+    this.versions.forget();
+  }
+
+  /** Takes every KEK, or those of one root, and all below, out of the table; each is loaded again when it is next needed. */
+  dropAll(root?: string): void {
+    for (const kek of [...this.#keks.values()]) {
+      const { parent } = kek;
+      if (!(parent instanceof Kek) && (root === undefined || parent.name === root)) {
+        this.#stop(kek);
+      }
+    }
   }
 
   /** Forgets which KEK seals, after rows were imported. */
   forgetSealing(): void {
-    this.#sealing.clear();
+    this.versions.forget();
   }
 
   /** Wipes every KEK. */
   async close(): Promise<void> {
+    this.watch.close();
     await Promise.allSettled([...this.#loads.values()].map(({ kek }) => kek));
-    await this.#creating.settle();
+    await this.versions.settle();
     for (const kek of this.#keks.values()) {
       this.#parts.cache.dropKek(kek);
     }
@@ -159,6 +242,7 @@ export class Hierarchy {
   /** Stops `kek` and everything below it. */
   #stop(kek: Kek): void {
     this.#keks.delete(kek.id);
+    this.watch.forget(kek);
     for (const child of [...this.#keks.values()]) {
       if (child.parent === kek) {
         this.#stop(child);
@@ -176,14 +260,41 @@ export class Hierarchy {
       this.#parts.cache.retain(known);
       return known;
     }
+    this.#checkRefused(id);
     let load = this.#loads.get(id);
     if (load === undefined) {
-      load = { waiters: 0, kek: undefined };
-      load.kek = this.#load(kid, load).finally(() => this.#loads.delete(id));
+      load = { waiters: 0, kek: undefined, waitsFor: undefined };
+      load.kek = this.#load(kid, load)
+        .catch((error: unknown) => {
+          this.#rememberRefusal(id, error);
+          throw error;
+        })
+        .finally(() => this.#loads.delete(id));
       this.#loads.set(id, load);
     }
     load.waiters++;
     return load.kek!;
+  }
+
+  /** What a provider refused a moment ago it refuses now, without being asked for every caller. */
+  #checkRefused(id: string): void {
+    const refusal = this.#refused.get(id);
+    if (refusal !== undefined) {
+      if (this.#parts.clock.elapsedMs() < refusal.until) {
+        throw refusal.error;
+      }
+      this.#refused.delete(id);
+    }
+  }
+
+  #rememberRefusal(id: string, error: unknown): void {
+    if (DekdError.is(error, 'KMS_DENIED')) {
+      this.#refused.set(id, { until: this.#parts.clock.elapsedMs() + REFUSED_MS, error });
+      const [oldest] = this.#refused.keys();
+      if (this.#refused.size > MAX_REFUSED) {
+        this.#refused.delete(oldest!);
+      }
+    }
   }
 
   async #load(kid: Uint8Array, load: Load): Promise<Kek> {
@@ -191,42 +302,33 @@ export class Hierarchy {
     if (record === undefined) {
       throw new RecordRefused(`its parent ${toHex(kid)} is not in the keystore`);
     }
-    return this.#loadRecord(record, load);
-  }
-
-  /** Checks and unwraps the row of a KEK. @throws what `withKek` does. */
-  async #loadRecord(record: KeyRecord, load: Load): Promise<Kek> {
-    const { log } = this.#parts;
-    const { parent } = record;
-    const id = toHex(record.kid);
     try {
-      if (record.level === 4 || record.purpose !== 'wrap') {
-        throw new RecordRefused('the parent that the row names is no key that wraps keys');
-      }
-      if (!canOpen(record.state)) {
-        throw new DekdError('KEY_DISABLED', `${record.name} version ${record.version} is ${record.state}`);
-      }
-      return parent.kind === 'key'
-        ? await this.#loadDerived(record, parent.kid, load)
-        : await this.#turns.run(() => this.#loadRooted(record, this.#root(parent.reference.root), load));
+      return await withCurrentRow(this.#parts.custody.keystore, record, (row) => this.#loadRecord(row, load));
     } catch (error) {
       if (error instanceof RecordRefused) {
-        log({
-          event: error.isRollback ? 'rollback-refused' : 'record-refused',
-          level: 'error',
-          key: record.name,
-          partition: record.partition,
-          version: record.version,
-          kid: id,
-          reason: error.reason,
-        });
+        this.#reportRefused(record, error);
       }
       throw error;
     }
   }
 
+  /** Checks and unwraps the row of a KEK. @throws what `withKek` does. */
+  async #loadRecord(record: KeyRecord, load: Load): Promise<Kek> {
+    const { parent } = record;
+    if (record.level === 4 || record.purpose !== 'wrap') {
+      throw new RecordRefused('the parent that the row names is no key that wraps keys');
+    }
+    if (!canOpen(record.state)) {
+      throw new DekdError('KEY_DISABLED', `${record.name} version ${record.version} is ${record.state}`);
+    }
+    return parent.kind === 'key'
+      ? this.#loadDerived(record, parent.kid, load)
+      : this.#turns.run(() => this.#loadRooted(record, this.#root(parent.reference.root), load));
+  }
+
   async #loadDerived(record: KeyRecord, parent: Uint8Array, load: Load): Promise<Kek> {
     const { engine, cache, highWater } = this.#parts;
+    this.#waitFor(toHex(parent), load);
     await this.withKek(parent, (kek, secret) => {
       if (kek.record.level >= record.level) {
         throw new RecordRefused('the parent that the row names is not above it');
@@ -242,6 +344,16 @@ export class Hierarchy {
         load,
       ),
     );
+  }
+
+  /** Rows may name each other as parents: loads that wait in a circle would wait for ever. @throws RecordRefused */
+  #waitFor(parent: string, load: Load): void {
+    for (let above = this.#loads.get(parent); above !== undefined; above = this.#loads.get(above.waitsFor ?? '')) {
+      if (above === load) {
+        throw new RecordRefused('the row hangs under itself');
+      }
+    }
+    load.waitsFor = parent;
   }
 
   /** Costs a call to the provider, so the handle is kept over the write of the high-water mark. */
@@ -272,10 +384,84 @@ export class Hierarchy {
     kek.record = record;
     kek.checked = this.generation;
     cache.admitKek(kek, handle);
+    if (!(parent instanceof Kek) && parent.remote) {
+      this.watch.proved(kek);
+    }
     for (; load.waiters > 0; load.waiters--) {
       cache.retain(kek);
     }
     return kek;
+  }
+
+  /**
+   * Unwraps the secret of a KEK again, as its row says now: the secret may have been moved to another root. A row that is
+   * refused, or that names a root which is not configured here, proves nothing; then the one that was loaded is proved.
+   */
+  async #prove(kek: Kek): Promise<void> {
+    const row = await this.#parts.custody.keystore.retrieve(kek.record.kid).catch(() => undefined);
+    if (row?.parent.kind === 'root' && isNewer(row, kek.record) && (await this.#follow(row))) {
+      return;
+    }
+    const { engine } = this.#parts;
+    const { record } = kek;
+    await this.withParentSecret(record, (secret) => checkAuthentic(engine, secret, record));
+  }
+
+  /**
+   * Takes over a newer row of a KEK: it may have been wrapped anew under another root or KEK. The key in the table is the same
+   * and stays. @returns false when the row is refused, or names a root that is not configured here; then the KEK goes on as it
+   * was. @throws what the parent's provider does.
+   */
+  async #follow(row: KeyRecord): Promise<boolean> {
+    const { engine, custody, highWater } = this.#parts;
+    const { parent } = row;
+    if (parent.kind === 'root' && !custody.roots.has(parent.reference.root)) {
+      this.#reportOutOfReach(row);
+      return false;
+    }
+    try {
+      await this.withParentSecret(row, (secret) => checkRecord(engine, secret, row, highWater));
+      await highWater.raise([row]);
+    } catch (error) {
+      if (error instanceof RecordRefused) {
+        this.#reportRefused(row, error);
+        return false;
+      }
+      throw error;
+    }
+    this.take(row);
+    return true;
+  }
+
+  /** Said once for each row: the row stays as it is for as long as the configuration does. */
+  #reportOutOfReach({ kid, seq, name, partition, version, parent }: KeyRecord): void {
+    const id = `${toHex(kid)} ${seq}`;
+    if (parent.kind === 'root' && !this.#outOfReach.has(id)) {
+      this.#outOfReach.add(id);
+      this.#parts.log({
+        event: 'moved-out-of-reach',
+        level: 'warn',
+        key: name,
+        partition,
+        version,
+        kid: toHex(kid),
+        reason:
+          `it is under root ${parent.reference.root} now, which is not configured here: it goes on while it is loaded, and ` +
+          'cannot be loaded again',
+      });
+    }
+  }
+
+  #reportRefused(row: KeyRecord, error: RecordRefused): void {
+    this.#parts.log({
+      event: error.isRollback ? 'rollback-refused' : 'record-refused',
+      level: 'error',
+      key: row.name,
+      partition: row.partition,
+      version: row.version,
+      kid: toHex(row.kid),
+      reason: error.reason,
+    });
   }
 
   #root(name: string): Root {
@@ -285,150 +471,9 @@ export class Hierarchy {
     }
     return root;
   }
-
-  async #sealingKid(tenant: string): Promise<Uint8Array> {
-    const known = this.#sealing.get(tenant);
-    if (known !== undefined && known.generation === this.generation) {
-      return known.kid;
-    }
-    const name = serviceKekName(this.#parts.service);
-    const { kid } = await this.#sealingVersion(name, tenant, 3, async () =>
-      tenant === ''
-        ? this.#parts.custody.defaultRoot
-        : this.#sealingVersion(tenantKekName(tenant), tenant, 2, async () => this.#rootOf(tenant)),
-    );
-    this.#sealing.set(tenant, { kid, generation: this.generation });
-    return kid;
-  }
-
-  #rootOf(tenant: string): Root {
-    const name = this.#parts.partitionRoot(tenant) ?? '';
-    const root = this.#parts.custody.roots.get(name);
-    if (root === undefined) {
-      throw new DekdError('INVALID_ARGUMENT', `root ${name} of partition ${tenant} is not configured`);
-    }
-    return root;
-  }
-
-  /** The row of the version of a KEK that wraps new keys; made when there is none at all. */
-  #sealingVersion(
-    name: string,
-    tenant: string,
-    level: 2 | 3,
-    parentOf: () => Promise<Root | KeyRecord>,
-  ): Promise<KeyRecord> {
-    return this.#creating.run(JSON.stringify([name, tenant]), async () => {
-      const { keystore } = this.#parts.custody;
-      for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        const rows = await keystore.versions(name, tenant, 'wrap');
-        const active = rows.findLast((row) => canSeal(row.state));
-        if (active !== undefined) {
-          return active;
-        }
-        if (rows.length > 0) {
-          throw new DekdError('KEY_DISABLED', `${name} is ${rows.at(-1)!.state}: no new key can be made under it`);
-        }
-        if (this.#parts.highWater.version(name, tenant, 'wrap') > 0) {
-          throw new RecordRefused(
-            `${name} was in this keystore and is gone: restore the keystore, or import an export of it`,
-            true,
-          );
-        }
-        const made = await this.#create(name, tenant, level, await parentOf());
-        if (made !== undefined) {
-          return made;
-        }
-      }
-      throw new DekdError('CONFLICT', `${name} is being written by others`);
-    });
-  }
-
-  /**
-   * Makes and stores the first version of a KEK; undefined when another agent was faster. Its key is wiped again and
-   * loaded from the row like any other, which proves that the row opens before a data key hangs under it.
-   */
-  async #create(name: string, tenant: string, level: 2 | 3, parent: Root | KeyRecord): Promise<KeyRecord | undefined> {
-    const { engine, cache, custody, highWater, log } = this.#parts;
-    const make = (wrap: (key: KeyHandle, draft: KeyRecord) => KeyRecord): KeyRecord => {
-      const key = cache.room(() => engine.generateKey(WRAP_USE));
-      try {
-        return wrap(key, this.#draft(name, tenant, level, engine.kid(key)));
-      } finally {
-        engine.destroyKey(key);
-      }
-    };
-    const record =
-      'kid' in parent
-        ? await this.withKek(parent.kid, (kek, secret) =>
-            make((key, draft) =>
-              wrapRecord(engine, secret, key, { ...draft, parent: { kind: 'key', kid: kek.record.kid } }),
-            ),
-          )
-        : await this.#turns.run(() => this.#makeUnderRoot(parent, tenant, level, make));
-    try {
-      await custody.keystore.store(record, { absent: true });
-    } catch (error) {
-      if (DekdError.is(error, 'CONFLICT')) {
-        return undefined;
-      }
-      throw error;
-    }
-    await highWater.raise([record]);
-    log({ event: 'key-created', level: 'info', key: name, partition: tenant, version: 1, kid: toHex(record.kid) });
-    return record;
-  }
-
-  async #makeUnderRoot(
-    root: Root,
-    tenant: string,
-    level: 2 | 3,
-    make: (wrap: (key: KeyHandle, draft: KeyRecord) => KeyRecord) => KeyRecord,
-  ): Promise<KeyRecord> {
-    const { engine, cache, service } = this.#parts;
-    const secret = cache.room(() => engine.generateKey(WRAP_USE));
-    try {
-      const context = encodeContext(kekContext(tenant, level === 3 ? service : ''));
-      const { wrapped, reference } = await root.wrap(secret, context);
-      const parent: KeyParent = { kind: 'root', reference, wrappedSecret: wrapped };
-      return make((key, draft) => wrapRecord(engine, secret, key, { ...draft, parent }));
-    } finally {
-      engine.destroyKey(secret);
-    }
-  }
-
-  #draft(name: string, tenant: string, level: 2 | 3, kid: Uint8Array): KeyRecord {
-    const now = this.#parts.clock.now();
-    const { service, node } = this.#parts;
-    return {
-      kid,
-      name,
-      partition: tenant,
-      level,
-      version: 1,
-      revision: 1,
-      algorithm: WRAP_USE.algorithm,
-      purpose: WRAP_USE.purpose,
-      size: KEY_SIZE,
-      state: 'active',
-      owner: { tenant, service: level === 3 ? service : '', node },
-      dates: { created: now, activated: now, deactivated: 0, destroyed: 0 },
-      parent: { kind: 'key', kid: new Uint8Array(0) },
-      wrapped: new Uint8Array(0),
-      keyContext: kekContext(tenant, level === 3 ? service : ''),
-      seq: 1n,
-      mac: new Uint8Array(0),
-    };
-  }
 }
 
-/** The key context of a KEK: what a KMS sees and audits when it wraps W. */
-function kekContext(tenant: string, service: string): Readonly<Record<string, string>> {
-  const context = Object.create(null) as Record<string, string>;
-  if (tenant !== '') {
-    context.tenant = tenant;
-  }
-  if (service !== '') {
-    context.service = service;
-  }
-  return Object.freeze(context);
+/** Whether `row` was written after `known`: a state, or another wrapping of the same key. */
+function isNewer(row: KeyRecord, known: KeyRecord): boolean {
+  return row.seq > known.seq || (row.seq === known.seq && row.revision > known.revision);
 }

@@ -1,4 +1,6 @@
 import { DekdError } from '../errors.ts';
+import { compileGlob } from '../glob.ts';
+import { Schedule } from './schedule.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -9,13 +11,26 @@ export interface RotationLimits {
   readonly maxMessages: number;
   /** Bytes of plaintext. */
   readonly maxBytes: number;
+  /** Cron expression of five fields, in UTC: a version made before the last time that it names is replaced. */
+  readonly schedule: string | undefined;
+  /** How many versions beside the sealing one still open; older ones are disabled once `graceMs` has passed. */
+  readonly keep: number;
+  /** How long a version opens after it stopped sealing, whatever `keep` says. */
+  readonly graceMs: number;
 }
 
 /**
  * XAES-256-GCM with random 24-byte nonces is safe for 2^80 messages a key (C2SP XAES-256-GCM), so these bound what one
  * lost key can open and not what the cipher bears. 2^50 bytes is a pebibyte.
  */
-export const DEFAULT_ROTATION: RotationLimits = { maxAgeMs: 90 * DAY_MS, maxMessages: 2 ** 32, maxBytes: 2 ** 50 };
+export const DEFAULT_ROTATION: RotationLimits = {
+  maxAgeMs: 90 * DAY_MS,
+  maxMessages: 2 ** 32,
+  maxBytes: 2 ** 50,
+  schedule: undefined,
+  keep: Number.POSITIVE_INFINITY,
+  graceMs: 7 * DAY_MS,
+};
 
 /** What configuration says of all keys whose name matches `pattern`. */
 export interface KeyDefinition {
@@ -26,6 +41,8 @@ export interface KeyDefinition {
   /** Context names that every call must carry. */
   readonly requiredContext?: readonly string[];
   readonly rotation?: Partial<RotationLimits>;
+  /** The provider of the root encrypts each value itself. */
+  readonly direct?: boolean;
 }
 
 /** What holds for one key. */
@@ -33,6 +50,8 @@ export interface KeyRules {
   readonly keyContext: Readonly<Record<string, string>>;
   readonly requiredContext: readonly string[];
   readonly rotation: RotationLimits;
+  readonly schedule: Schedule | undefined;
+  readonly direct: boolean;
 }
 
 interface Matcher {
@@ -44,13 +63,19 @@ interface Matcher {
 export class KeyDefinitions {
   readonly #matchers: readonly Matcher[];
   readonly #otherwise: KeyRules = rulesOf({ pattern: '*' });
+  /** Whether any key at all is direct. */
+  readonly anyDirect: boolean;
+  /** Whether versions of any key at all are disabled when they are old. */
+  readonly anyRetires: boolean;
 
   /** @throws INVALID_ARGUMENT on a limit or a key context that cannot be. */
   constructor(definitions: readonly KeyDefinition[]) {
     this.#matchers = definitions.map((definition) => ({
-      matches: matcherOf(definition.pattern),
+      matches: compileGlob(definition.pattern),
       rules: rulesOf(definition),
     }));
+    this.anyRetires = this.#matchers.some(({ rules }) => Number.isFinite(rules.rotation.keep));
+    this.anyDirect = definitions.some(({ direct }) => direct === true);
   }
 
   rulesFor(name: string): KeyRules {
@@ -70,7 +95,8 @@ function rulesOf(definition: KeyDefinition): KeyRules {
     }
   }
   const rotation = { ...DEFAULT_ROTATION, ...definition.rotation };
-  for (const [name, value] of Object.entries(rotation)) {
+  const { schedule, graceMs, ...limits } = rotation;
+  for (const [name, value] of Object.entries({ ...limits, graceMs: graceMs + 1 })) {
     if (!(value > 0)) {
       throw new DekdError('INVALID_ARGUMENT', `rotation.${name} of ${definition.pattern} must be above 0`);
     }
@@ -79,31 +105,7 @@ function rulesOf(definition: KeyDefinition): KeyRules {
     keyContext: Object.freeze(keyContext),
     requiredContext: Object.freeze([...(definition.requiredContext ?? [])]),
     rotation,
-  };
-}
-
-function matcherOf(pattern: string): (name: string) => boolean {
-  const parts = pattern.split('*');
-  if (parts.length === 1) {
-    return (name) => name === pattern;
-  }
-  const first = parts[0]!;
-  const last = parts.at(-1)!;
-  const middle = parts.slice(1, -1);
-  // No regular expression: a pattern with many stars must not cost more than its length.
-  return (name) => {
-    if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) {
-      return false;
-    }
-    let at = first.length;
-    const end = name.length - last.length;
-    for (const part of middle) {
-      const found = name.indexOf(part, at);
-      if (found < 0 || found + part.length > end) {
-        return false;
-      }
-      at = found + part.length;
-    }
-    return true;
+    schedule: schedule === undefined ? undefined : new Schedule(schedule),
+    direct: definition.direct === true,
   };
 }

@@ -56,7 +56,14 @@ export class KeyIndex {
     }
     let family = names.get(name);
     if (family === undefined) {
-      family = { name, partition, rules: this.#definitions.rulesFor(name), keys: new Map(), active: undefined };
+      family = {
+        name,
+        partition,
+        rules: this.#definitions.rulesFor(name),
+        keys: new Map(),
+        isPrewarmed: false,
+        active: undefined,
+      };
       names.set(name, family);
     }
     return family;

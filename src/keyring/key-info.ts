@@ -1,3 +1,4 @@
+import type { RootReference } from '../providers/provider.ts';
 import type { KeyInfo } from './keyring.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
@@ -16,7 +17,7 @@ export function keyInfo(record: KeyRecord, usage: Usage): KeyInfo {
     algorithm: record.algorithm,
     purpose: record.purpose,
     state: record.state,
-    parent: parent.kind === 'key' ? toHex(parent.kid) : `${parent.reference.root} (${parent.reference.resolvedId})`,
+    parent: parent.kind === 'key' ? toHex(parent.kid) : rootInWords(parent.reference),
     created: iso(dates.created) ?? '',
     activated: iso(dates.activated),
     deactivated: iso(dates.deactivated),
@@ -25,6 +26,10 @@ export function keyInfo(record: KeyRecord, usage: Usage): KeyInfo {
     bytes: usage.bytes.toString(),
     seq: record.seq.toString(),
   };
+}
+
+function rootInWords({ root, resolvedId, materialVersion }: RootReference): string {
+  return `${root} (${resolvedId}${materialVersion === '' ? '' : `, material ${materialVersion}`})`;
 }
 
 /** Rows are what the keystore says: a time out of range must not stop a listing. */

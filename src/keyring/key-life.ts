@@ -1,11 +1,15 @@
-import type { Purpose } from '../crypto/engine.ts';
+import type { KeyHandle, Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type { SteadyClock } from './clock.ts';
+import { isRollback } from './current-row.ts';
+import { countChildren } from './descendants.ts';
+import type { Hierarchy } from './hierarchy.ts';
 import type { HighWater } from './high-water.ts';
+import type { KekImport } from './kek-import.ts';
 import type { KeyIndex } from './key-index.ts';
 import { keyInfo } from './key-info.ts';
-import { checkKeyName, checkPartition } from './key-name.ts';
+import { checkKeyName, checkPartition, isKekName, type KekName, kekNameOf } from './key-name.ts';
 import { type KeyVersions, MAX_ATTEMPTS, USER_PURPOSES } from './key-versions.ts';
 import type { CreateRequest, KeyInfo } from './keyring.ts';
 import type { LiveKeys } from './live-keys.ts';
@@ -14,9 +18,14 @@ import { inState, RecordRefused } from './record-check.ts';
 import type { UsageLedger } from './rotation.ts';
 import { canBecome, checkTransition } from './states.ts';
 
+/** After this long every agent on the keystore has seen that a version stopped: refresh intervals are far shorter. */
+const REST_MS = 10 * 60_000;
+
 export interface KeyLifeParts {
   readonly keystore: Keystore;
   readonly versions: KeyVersions;
+  readonly kekImport: KekImport;
+  readonly hierarchy: Hierarchy;
   readonly live: LiveKeys;
   readonly index: KeyIndex;
   readonly ledger: UsageLedger;
@@ -47,10 +56,42 @@ export class KeyLife {
   }
 
   async rotate(request: CreateRequest): Promise<KeyInfo> {
-    checkRequest(request);
-    const made = await this.#refused(() => this.#parts.versions.rotate(request));
-    await this.#parts.live.reread(request);
+    checkRotation(request);
+    return this.#rotated(request, await this.#refused(() => this.#parts.versions.rotate(request)));
+  }
+
+  /**
+   * A new version at once; those that sealed at the time of the call become compromised in the same write. When another agent
+   * rotated first, they become so by a write of their own.
+   */
+  async rotateCompromised(request: CreateRequest): Promise<KeyInfo> {
+    checkRotation(request);
+    const sealed = (await this.#rows(request)).filter(({ state }) => state === 'active');
+    const made = await this.#refused(() => this.#parts.versions.rotate(request, { stop: 'compromised' }));
+    for (const { version } of sealed) {
+      await this.#changePurpose(request, version, (row) => (row.state === 'deactivated' ? 'compromised' : undefined));
+    }
+    return this.#rotated(request, made);
+  }
+
+  /** The key is the caller's. @throws as a rotation does; INVALID_ARGUMENT unless its kid is `expectKid` */
+  async importKek(kek: KekName, key: KeyHandle, expectKid: string | undefined): Promise<KeyInfo> {
+    const made = await this.#refused(() => this.#parts.kekImport.run(kek, key, expectKid));
+    return this.#rotated({ name: kek.name, partition: kek.tenant, purpose: 'wrap' }, made);
+  }
+
+  async #rotated(request: CreateRequest, made: KeyRecord): Promise<KeyInfo> {
+    await this.#reread(request);
     return this.#info(made);
+  }
+
+  /** What was written holds for this agent at once. */
+  async #reread(request: CreateRequest): Promise<void> {
+    if (request.purpose === 'wrap') {
+      await this.#parts.hierarchy.reread(await this.#rows(request));
+    } else {
+      await this.#parts.live.reread(request);
+    }
   }
 
   disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
@@ -89,15 +130,30 @@ export class KeyLife {
     });
   }
 
-  destroy(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
+  /** Of a KEK only a version that has rested, and has no keys under it any more. */
+  async destroy(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
+    if (isKekName(name)) {
+      await this.#checkDispensable(name, partition, version);
+    }
     return this.#change(name, partition, version, (row) => (row.state === 'destroyed' ? undefined : 'destroyed'));
   }
 
+  /** Destroys every version of a name that is not destroyed yet, a KEK too: its tree is destroyed from below. */
+  async shred(name: string, partition: string): Promise<readonly KeyInfo[]> {
+    let shredded = 0;
+    const infos = await this.#change(name, partition, undefined, (row) => {
+      if (row.state === 'destroyed') {
+        return undefined;
+      }
+      shredded++;
+      return 'destroyed';
+    });
+    return infos.slice(0, shredded);
+  }
+
   async describe(name: string, partition: string): Promise<readonly KeyInfo[]> {
-    checkKeyName(name);
-    checkPartition(partition);
     const infos: KeyInfo[] = [];
-    for (const purpose of USER_PURPOSES) {
+    for (const purpose of purposesOf(name, partition)) {
       const rows = await this.#parts.keystore.versions(name, partition, purpose);
       infos.push(...rows.map((row) => this.#info(row)));
     }
@@ -115,11 +171,9 @@ export class KeyLife {
 
   /** Takes `step` with the versions asked for, of every purpose. @throws KEY_NOT_FOUND when there are none. */
   async #change(name: string, partition: string, version: number | undefined, step: Step): Promise<readonly KeyInfo[]> {
-    checkKeyName(name);
-    checkPartition(partition);
     const changed: KeyInfo[] = [];
     let found = false;
-    for (const purpose of USER_PURPOSES) {
+    for (const purpose of purposesOf(name, partition)) {
       const request = { name, partition, purpose };
       const rows = await this.#changePurpose(request, version, step);
       found ||= rows.length > 0;
@@ -153,13 +207,14 @@ export class KeyLife {
       try {
         result.set(next.version, await this.#write(next, state));
       } catch (error) {
-        if (!DekdError.is(error, 'CONFLICT') || ++attempt === MAX_ATTEMPTS) {
-          throw error;
+        const isLost = DekdError.is(error, 'CONFLICT') || (isRollback(error) && (await this.#hasMoved(next)));
+        if (!isLost || ++attempt === MAX_ATTEMPTS) {
+          throw refused(error);
         }
       }
     }
     if (result.size > 0) {
-      await this.#parts.live.reread(request);
+      await this.#reread(request);
     }
     return [...result.values()].reverse();
   }
@@ -191,7 +246,45 @@ export class KeyLife {
       if (denial && (error instanceof RecordRefused || DekdError.is(error, 'KEY_DISABLED'))) {
         return { record: inState(row, state, this.#parts.clock.now()), isAuthentic: false };
       }
-      throw refused(error);
+      throw error;
+    }
+  }
+
+  /** Whether the row was written since it was read. */
+  async #hasMoved(row: KeyRecord): Promise<boolean> {
+    return (await this.#parts.keystore.retrieve(row.kid))?.seq !== row.seq;
+  }
+
+  /**
+   * @throws INVALID_ARGUMENT unless nothing can be lost with the version of a KEK: no key hangs under it, and none will, since
+   * every agent has seen by now that it wraps no more.
+   */
+  async #checkDispensable(name: string, partition: string, version: number | undefined): Promise<void> {
+    const { keystore, clock } = this.#parts;
+    if (version === undefined) {
+      throw new DekdError('INVALID_ARGUMENT', 'of a KEK one version at a time is destroyed: name it');
+    }
+    const rows = await this.#rows({ name, partition, purpose: 'wrap' });
+    const row = rows.find((each) => each.version === version);
+    if (row === undefined || row.state === 'destroyed') {
+      return;
+    }
+    const { deactivated } = row.dates;
+    if (row.state === 'active' || deactivated === 0) {
+      throw new DekdError('INVALID_ARGUMENT', `version ${version} of ${name} is ${row.state}: rotate ${name} first`);
+    }
+    if (clock.now() - deactivated < REST_MS) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `version ${version} of ${name} stopped wrapping less than ${REST_MS / 60_000} minutes ago: an agent may not know yet`,
+      );
+    }
+    const children = await countChildren(keystore, row.kid);
+    if (children > 0) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `${children} ${children === 1 ? 'key hangs' : 'keys hang'} under version ${version} of ${name}: dekd rewrap moves them`,
+      );
     }
   }
 
@@ -222,6 +315,26 @@ function refused(error: unknown): unknown {
   return error instanceof RecordRefused
     ? new DekdError('KEYSTORE_UNAVAILABLE', `the record is refused: ${error.reason}`, { reason: error.reason })
     : error;
+}
+
+/** Purposes that a key of this name can have. @throws INVALID_ARGUMENT when there can be none of that name */
+function purposesOf(name: string, partition: string): readonly Purpose[] {
+  if (isKekName(name)) {
+    kekNameOf(name, partition);
+    return ['wrap'];
+  }
+  checkKeyName(name);
+  checkPartition(partition);
+  return USER_PURPOSES;
+}
+
+/** KEKs are rotated like other keys; they are made, and destroyed, with what they are for. */
+function checkRotation(request: CreateRequest): void {
+  if (!isKekName(request.name)) {
+    checkRequest(request);
+  } else if (!purposesOf(request.name, request.partition).includes(request.purpose)) {
+    throw new DekdError('INVALID_ARGUMENT', `the purpose of ${request.name} is wrap`);
+  }
 }
 
 function checkRequest(request: CreateRequest): void {

@@ -36,3 +36,35 @@ export function tenantKekName(tenant: string): string {
 export function serviceKekName(service: string): string {
   return `.l3/${service}`;
 }
+
+/** A KEK by its name. */
+export interface KekName {
+  readonly name: string;
+  readonly level: 2 | 3;
+  /** Partition of its records; empty for the KEK of a service without tenants. */
+  readonly tenant: string;
+  /** Name of the root that its tree is to begin under; undefined for the one that new keys of the tenant go to. */
+  readonly root?: string;
+}
+
+/** Whether `name` is one that the agent gives to its own keys. */
+export function isKekName(name: string): boolean {
+  return name.startsWith('.');
+}
+
+/** The KEK that `name` and `partition` say. @throws INVALID_ARGUMENT when there can be none of that name. */
+export function kekNameOf(name: string, partition: string): KekName {
+  checkPartition(partition);
+  if (name === tenantKekName(partition) && partition !== '') {
+    return { name, level: 2, tenant: partition };
+  }
+  const prefix = serviceKekName('');
+  if (name.startsWith(prefix)) {
+    checkKeyName(name.slice(prefix.length));
+    return { name, level: 3, tenant: partition };
+  }
+  throw new DekdError(
+    'INVALID_ARGUMENT',
+    'names that begin with a dot are of KEKs: .l3/SERVICE, and with partition TENANT also .l2/TENANT',
+  );
+}

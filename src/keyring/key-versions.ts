@@ -2,10 +2,12 @@ import type { Engine, KeyHandle, KeyUse, Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type { SteadyClock } from './clock.ts';
+import { isRollback } from './current-row.ts';
 import type { DekCache } from './dek-cache.ts';
 import type { Hierarchy } from './hierarchy.ts';
 import type { HighWater } from './high-water.ts';
 import type { KeyDefinitions } from './key-definition.ts';
+import { kekNameOf } from './key-name.ts';
 import type { CreateRequest } from './keyring.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import type { KeyRecord, KeyState } from './record.ts';
@@ -16,6 +18,7 @@ import {
   inState,
   KEY_SIZE,
   RecordRefused,
+  sameBytes,
   unwrapRecord,
   withMac,
   wrapRecord,
@@ -37,8 +40,17 @@ export interface VersionParts {
   readonly node: string;
 }
 
+export interface RotateOptions {
+  /** The version that is due: when a newer one is active already, nothing is made. Else that of the time of the call. */
+  readonly due?: number;
+  /** What becomes of the versions that sealed, in the same write. */
+  readonly stop?: 'deactivated' | 'compromised';
+  /** The key of the new version of a KEK, which stays the caller's; undefined draws one. */
+  readonly key?: KeyHandle;
+}
+
 /**
- * Makes versions of data keys, safely with any number of agents on one keystore: that (name, partition, purpose,
+ * Makes versions of keys, safely with any number of agents on one keystore: that (name, partition, purpose,
  * version) is unique decides who makes a version, and compare-and-set decides who activates it. Nothing here seals: keys
  * are wrapped, stored and wiped, and loaded from their rows like any other.
  */
@@ -50,12 +62,12 @@ export class KeyVersions {
   }
 
   /** Version 1, active. @returns undefined when another agent was faster. */
-  async first(request: CreateRequest): Promise<KeyRecord | undefined> {
+  async first(request: CreateRequest, key?: KeyHandle): Promise<KeyRecord | undefined> {
     this.checkNotGone(request, []);
     try {
-      const record = await this.#make(request, 1, 'active');
+      const record = await this.#make(request, 1, 'active', key);
       await this.#parts.highWater.raise([record]);
-      this.#log('key-created', record);
+      this.#log(key === undefined ? 'key-created' : 'key-imported', record);
       return record;
     } catch (error) {
       if (DekdError.is(error, 'CONFLICT')) {
@@ -69,11 +81,12 @@ export class KeyVersions {
    * A version newer than those at the time of the call, active, and no other active beside it. Stored as pre-active
    * first, then activated in one write with the end of the old one: a crash between the two leaves a pre-active version
    * that the next rotation takes up.
+   * Of a KEK that is among those under the root that new records go to: one version is active under each root.
    * @throws KEY_NOT_FOUND, KEY_DISABLED, CONFLICT, KEYSTORE_UNAVAILABLE and what the hierarchy throws.
    */
-  async rotate(request: CreateRequest): Promise<KeyRecord> {
+  async rotate(request: CreateRequest, options: RotateOptions = {}): Promise<KeyRecord> {
     const { keystore, highWater } = this.#parts;
-    let before: number | undefined;
+    let before = options.due;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const rows = await keystore.versions(request.name, request.partition, request.purpose);
       this.checkNotGone(request, rows);
@@ -81,7 +94,7 @@ export class KeyVersions {
         throw new DekdError('KEY_NOT_FOUND', `no key ${request.name}`);
       }
       try {
-        const active = await this.#authentic(rows.filter((row) => row.state === 'active'));
+        const active = await this.#authentic(await this.#sealing(request, rows));
         const newest = active.at(-1);
         before ??= newest?.version ?? 0;
         if (newest !== undefined && newest.version > before) {
@@ -90,10 +103,10 @@ export class KeyVersions {
         if (newest === undefined && rows.some((row) => row.state === 'suspended')) {
           throw new DekdError('KEY_DISABLED', `key ${request.name} is disabled: enable it before it is rotated`);
         }
-        const next = await this.#next(request, rows);
-        const activated = await this.#activate(next, active);
+        const next = await this.#next(request, rows, options.key);
+        const activated = await this.#activate(next, active, options.stop ?? 'deactivated');
         await highWater.raise(activated);
-        this.#log('key-rotated', activated[0]!);
+        this.#log(options.key === undefined ? 'key-rotated' : 'key-imported', activated[0]!);
         return activated[0]!;
       } catch (error) {
         if (!DekdError.is(error, 'CONFLICT') && !(isRollback(error) && (await this.#haveMoved(request, rows)))) {
@@ -156,12 +169,22 @@ export class KeyVersions {
     return authentic;
   }
 
-  /** The pre-active version that a rotation left, if it is sound, else a new one. */
-  async #next(request: CreateRequest, rows: readonly KeyRecord[]): Promise<KeyRecord> {
+  /** Those of `rows` whose place a new version takes. */
+  async #sealing(request: CreateRequest, rows: readonly KeyRecord[]): Promise<readonly KeyRecord[]> {
+    const active = rows.filter((row) => row.state === 'active');
+    if (request.purpose !== 'wrap') {
+      return active;
+    }
+    const { versions } = this.#parts.hierarchy;
+    return versions.underRoot(active, versions.rootOf(request.partition, '').name);
+  }
+
+  /** The pre-active version that a rotation left, if it is sound and the one that is wanted, else a new one. */
+  async #next(request: CreateRequest, rows: readonly KeyRecord[], key: KeyHandle | undefined): Promise<KeyRecord> {
     const { engine, cache, hierarchy, highWater } = this.#parts;
     const highest = Math.max(rows.at(-1)!.version, highWater.version(request.name, request.partition, request.purpose));
     const left = rows.at(-1)!;
-    if (left.state === 'pre-active' && left.version === highest) {
+    if (left.state === 'pre-active' && left.version === highest && (await this.#isWanted(request, left, key))) {
       try {
         await hierarchy.withParentSecret(left, (secret) => {
           checkRecord(engine, secret, left, highWater);
@@ -174,25 +197,48 @@ export class KeyVersions {
         }
       }
     }
-    const record = await this.#make(request, highest + 1, 'pre-active');
+    const record = await this.#make(request, highest + 1, 'pre-active', key);
     await highWater.raise([record]);
     return record;
   }
 
-  async #activate(next: KeyRecord, active: readonly KeyRecord[]): Promise<KeyRecord[]> {
+  async #isWanted(request: CreateRequest, left: KeyRecord, key: KeyHandle | undefined): Promise<boolean> {
+    if (request.purpose !== 'wrap') {
+      return true;
+    }
+    const { engine, hierarchy } = this.#parts;
+    const { versions } = hierarchy;
+    const isHere = (await versions.rootNameOf(left)) === versions.rootOf(request.partition, '').name;
+    return isHere && (key === undefined || sameBytes(engine.kid(key), left.kid));
+  }
+
+  async #activate(
+    next: KeyRecord,
+    active: readonly KeyRecord[],
+    stop: 'deactivated' | 'compromised',
+  ): Promise<KeyRecord[]> {
     const changes = [{ record: await this.changed(next, 'active'), expect: { seq: next.seq } }];
     for (const row of active) {
-      changes.push({ record: await this.changed(row, 'deactivated'), expect: { seq: row.seq } });
+      changes.push({ record: await this.changed(row, stop), expect: { seq: row.seq } });
     }
     await this.#parts.keystore.updateMetadata(changes);
     return changes.map(({ record }) => record);
   }
 
   /** Makes and stores one version; its key is wiped again. @throws CONFLICT when the version exists. */
-  async #make(request: CreateRequest, version: number, state: 'active' | 'pre-active'): Promise<KeyRecord> {
+  async #make(
+    request: CreateRequest,
+    version: number,
+    state: 'active' | 'pre-active',
+    kekKey?: KeyHandle,
+  ): Promise<KeyRecord> {
     const { engine, cache, hierarchy, keystore } = this.#parts;
+    if (request.purpose === 'wrap') {
+      const draft = kekKey === undefined ? { version, state } : { version, state, key: kekKey };
+      return hierarchy.versions.make(kekNameOf(request.name, request.partition), draft);
+    }
     const use: KeyUse = { algorithm: ALGORITHM_OF[request.purpose], purpose: request.purpose };
-    const record = await hierarchy.withSealingKek(request.partition, (kek, secret) => {
+    const record = await hierarchy.withSealingKek(request.partition, request.name, (kek, secret) => {
       const key = cache.room(() => engine.generateKey(use));
       try {
         return this.#wrap(request, version, state, kek.record, secret, key);
@@ -236,14 +282,10 @@ export class KeyVersions {
     });
   }
 
-  #log(event: 'key-created' | 'key-rotated', record: KeyRecord): void {
+  #log(event: 'key-created' | 'key-rotated' | 'key-imported', record: KeyRecord): void {
     const { name, partition, version, kid } = record;
     this.#parts.log({ event, level: 'info', key: name, partition, version, kid: toHex(kid) });
   }
-}
-
-function isRollback(error: unknown): boolean {
-  return error instanceof RecordRefused && error.isRollback;
 }
 
 /** Purposes that a user's key can have; `wrap` keys are the agent's own. */

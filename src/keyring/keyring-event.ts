@@ -9,10 +9,20 @@ export interface KeyringEvent {
     | 'rollback-refused'
     | 'key-created'
     | 'key-rotated'
+    | 'key-imported'
+    | 'version-retired'
+    | 'retirement-failed'
+    | 'moved-out-of-reach'
     | 'rotation-failed'
     | 'refresh-failed'
     | 'lease-failed'
-    | 'rollback-undetected';
+    | 'rollback-undetected'
+    | 'root-denied'
+    | 'root-refused'
+    | 'coast-ended'
+    | 'frozen'
+    | 'thawed'
+    | 'prewarm-failed';
   readonly level: 'info' | 'warn' | 'error';
   readonly key?: string;
   readonly partition?: string;

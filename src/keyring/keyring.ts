@@ -1,5 +1,10 @@
 import type { KeyHandle, KeyTableStats, Purpose } from '../crypto/engine.ts';
+import type { DirectKey } from './direct-keys.ts';
+import type { Freeze } from './freezes.ts';
+import type { KekName } from './key-name.ts';
 import type { KeyRecord, KeyState } from './record.ts';
+import type { RewrapPage, RewrapRequest } from './rewrap.ts';
+import type { TenantDestruction } from './tenants.ts';
 
 /**
  * A data key that is loaded, as the operations use it. Identity is stable while the version is loaded; the handle is
@@ -63,6 +68,9 @@ export interface KeyringStats {
   readonly reloads: number;
   /** `detected` with a state folder, else `undetected`: nothing outside the keystore remembers. */
   readonly rollback: 'detected' | 'undetected';
+  /** KEKs under providers in the table, and milliseconds since the one proved longest ago was proved. */
+  readonly watched: number;
+  readonly oldestProofMs: number | undefined;
 }
 
 export interface ImportReport {
@@ -88,11 +96,28 @@ export interface Keyring {
   opening(bytes: Uint8Array, offset: number): DataKey | undefined;
   /** Looks the kid up in the keystore, rate-limited for unknown ones; undefined when there is none or its row is refused. */
   prepareOpening(kid: Uint8Array, share: Share): Promise<DataKey | undefined>;
+  /** The key to encrypt with when it is direct: the provider encrypts each value itself. @throws KEY_DISABLED */
+  directSealing(name: string, partition: string): DirectKey | undefined;
+  /** The direct key of this name that made the token with this reference. @throws KEY_DISABLED */
+  directOpening(reference: Uint8Array, name: string, partition: string): DirectKey | undefined;
   /** What is known of a key for `keyInfo`, every version. */
   describe(name: string, partition: string): Promise<readonly KeyInfo[]>;
 
   create(request: CreateRequest): Promise<KeyInfo>;
   rotate(request: CreateRequest): Promise<KeyInfo>;
+  /** `rotate`, and what sealed until now becomes compromised in the same write. */
+  rotateCompromised(request: CreateRequest): Promise<KeyInfo>;
+  /**
+   * Makes `key`, which was made elsewhere and stays the caller's, the next version of a KEK; the same key again changes nothing.
+   * @param expectKid lower hex; another key is refused
+   */
+  importKek(kek: KekName, key: KeyHandle, expectKid: string | undefined): Promise<KeyInfo>;
+  /** Wraps a page of records anew: under another root, or under the newest material of their own parent. */
+  rewrap(request: RewrapRequest): Promise<RewrapPage>;
+  /** Wipes every key below a root, or below all: each is unwrapped again when it is next used. */
+  wipe(root: string | undefined): void;
+  /** Disables versions that `rotation.keep` and `rotation.grace` have done with. Runs by itself too. @returns how many */
+  retire(): Promise<number>;
   /** `disable` suspends, `enable` makes a suspended version active again; no version means all of the name. */
   disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
   enable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
@@ -108,6 +133,18 @@ export interface Keyring {
   exportRecords(): AsyncIterable<KeyRecord>;
   /** Checks each record under its parent before it is stored; what is there already is left. */
   importRecords(records: Iterable<KeyRecord>, options: { acceptRollback: boolean }): Promise<ImportReport>;
+  /** Makes and loads the KEKs of a tenant. @throws INVALID_ARGUMENT where tenants have no tree of their own */
+  prepareTenant(tenant: string): Promise<readonly KeyInfo[]>;
+  /** Shreds keys of a tenant, as many as one call may; again until none is left. */
+  destroyTenant(tenant: string): Promise<TenantDestruction>;
+  /**
+   * Stops every use of the keys that match, at once, and until they are thawed; with neither name nor partition every key is
+   * wiped. @returns what is frozen now
+   */
+  freeze(freeze: Freeze): Promise<readonly Freeze[]>;
+  /** @throws INVALID_ARGUMENT when there is no such freeze */
+  thaw(freeze: Freeze): Promise<readonly Freeze[]>;
+  freezes(): readonly Freeze[];
   /** Context names that every call with a key of this name must carry, whether or not there is such a key. */
   requiredContext(name: string): readonly string[];
   stats(): KeyringStats;

@@ -1,8 +1,10 @@
 import type { Engine } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
+import { isRollback, withCurrentRow } from './current-row.ts';
 import type { DekCache } from './dek-cache.ts';
 import { Flights } from './flights.ts';
+import { type Freeze, type Freezes, matches, said } from './freezes.ts';
 import type { Hierarchy } from './hierarchy.ts';
 import type { HighWater } from './high-water.ts';
 import type { KeyIndex } from './key-index.ts';
@@ -35,6 +37,9 @@ export interface LiveKeyParts {
   readonly ledger: UsageLedger;
   readonly versions: KeyVersions;
   readonly misses: MissLimit;
+  readonly freezes: Freezes;
+  /** Milliseconds between two generations. */
+  readonly refreshMs: number;
   readonly log: KeyringLog;
 }
 
@@ -63,6 +68,8 @@ export class LiveKeys {
     // waits for them has used them.
     this.#turns = new Turns(Math.max(1, Math.min(MAX_LOADS, Math.floor(parts.engine.stats().capacity / 8))));
     parts.hierarchy.onDenied = (kek) => this.#stopBelow(kek);
+    parts.hierarchy.onSealingEnd = (kek) => this.#stopSealingBelow(kek);
+    parts.hierarchy.isUsed = (kek, ms) => this.#isUsedBelow(kek, ms);
   }
 
   // ── the hot path ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,6 +110,7 @@ export class LiveKeys {
   ): Promise<DataKey> {
     checkKeyName(name);
     checkPartition(partition);
+    this.#checkThawed(name, partition);
     const id = JSON.stringify([name, partition]);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#checkOpen();
@@ -141,6 +149,34 @@ export class LiveKeys {
     if (family !== undefined && request.purpose === 'seal') {
       await this.#refreshFamily(family);
     }
+  }
+
+  /** Stops every key that is frozen now. */
+  stopFrozen(): void {
+    const { index, freezes } = this.#parts;
+    for (const key of index.keys()) {
+      if (freezes.covers(key.name, key.partition)) {
+        this.#halt(key);
+      }
+    }
+  }
+
+  /** Forgets what was read of keys while they were frozen: their rows were not checked then. */
+  forgetFrozen(freeze: Freeze): void {
+    const { index, cache, ledger } = this.#parts;
+    for (const key of [...index.keys()]) {
+      if (matches(freeze, key.name, key.partition)) {
+        ledger.remember(key);
+        cache.discard(key);
+        index.remove(key);
+      }
+    }
+  }
+
+  /** Loads the sealing version of a key, which then stays loaded. @throws what `prepareSealing` throws */
+  async prewarm(name: string, partition: string): Promise<void> {
+    const { family } = (await this.prepareSealing(name, partition, '', undefined)) as LoadedKey;
+    family.isPrewarmed = true;
   }
 
   /** Forgets keys whose rows were replaced; they are loaded again when they are next used. */
@@ -194,16 +230,17 @@ export class LiveKeys {
       await this.#absorb(rows, share);
       let key = this.#activeOf(name, partition, rows);
       await this.#attach(key);
-      if (ledger.isDue(key) && (await this.#rotateDue(request))) {
+      if (ledger.isDue(key) && (await this.#rotateDue(request, key.version))) {
         key = this.#activeOf(name, partition, rows);
         await this.#attach(key);
       }
+      await this.#parts.hierarchy.watch.ensureSealing(key.parent!.anchor);
       await ledger.cover(key);
       key.sealable = key.usable && key.state === 'active';
       return key;
     } catch (error) {
       const warm = index.family(name, partition)?.active;
-      if (isOutage(error) && warm?.usable === true && (warm.slot !== NO_SLOT || warm.parent?.slot !== NO_SLOT)) {
+      if (isOutage(error) && warm?.usable === true && this.#isWarm(warm)) {
         this.#parts.log({ event: 'refresh-failed', level: 'warn', key: name, partition, error });
         warm.checked = this.#generation;
         warm.sealable = true;
@@ -211,6 +248,15 @@ export class LiveKeys {
       }
       throw this.#notUsable(error);
     }
+  }
+
+  /** Whether a key that cannot be read again may go on sealing: its handle can be had, and its root has not been silent for too long. */
+  #isWarm({ slot, parent }: LoadedKey): boolean {
+    return (
+      parent !== undefined &&
+      (slot !== NO_SLOT || parent.slot !== NO_SLOT) &&
+      this.#parts.hierarchy.watch.maySeal(parent.anchor)
+    );
   }
 
   async #makeFirst(name: string, partition: string): Promise<void> {
@@ -222,9 +268,9 @@ export class LiveKeys {
   }
 
   /** Whether the key was rotated. A key that is due goes on sealing while rotation fails. */
-  async #rotateDue(request: CreateRequest): Promise<boolean> {
+  async #rotateDue(request: CreateRequest, due: number): Promise<boolean> {
     try {
-      await this.#parts.versions.rotate(request);
+      await this.#parts.versions.rotate(request, { due });
       await this.reread(request);
       return true;
     } catch (error) {
@@ -248,11 +294,11 @@ export class LiveKeys {
         if (row === undefined || row.level !== 4 || row.purpose !== 'seal') {
           return undefined;
         }
-        key = index.find(kid, 0) ?? (await this.#load(row, share));
+        key = index.find(kid, 0) ?? (await this.#loadCurrent(row, share));
       } else if (this.#generation - key.checked > 1) {
         await this.#refreshFamily(key.family);
       }
-      if (canOpen(key.state)) {
+      if (canOpen(key.state) && !this.#parts.freezes.covers(key.name, key.partition)) {
         await this.#attach(key);
       }
       return key;
@@ -283,23 +329,27 @@ export class LiveKeys {
         if (known !== undefined) {
           await this.#apply(known, row);
         } else if (row.state === 'active' && !seals) {
-          await this.#load(row, share);
+          await this.#loadCurrent(row, share);
         }
         seals ||= row.state === 'active';
       } catch (error) {
         failures.push(error);
       }
     }
-    const failure = failures.find((error) => !seals || !(error instanceof RecordRefused));
+    const failure = failures.find((error) => !seals || !isOfOneRow(error));
     if (failure !== undefined) {
       throw failure;
     }
   }
 
+  #loadCurrent(row: KeyRecord, share: Share): Promise<LoadedKey> {
+    return withCurrentRow(this.#parts.keystore, row, (current) => this.#load(current, share));
+  }
+
   /** Checks a row that is not known, and loads its key when its state allows use. */
   async #load(row: KeyRecord, share: Share): Promise<LoadedKey> {
     const { engine, cache, index, hierarchy, highWater, ledger } = this.#parts;
-    if (!canOpen(row.state) || row.parent.kind !== 'key') {
+    if (!canOpen(row.state) || row.parent.kind !== 'key' || this.#parts.freezes.covers(row.name, row.partition)) {
       // Towards denial a row is believed whatever its MAC.
       const denied = new LoadedKey(row, index.ensureFamily(row.name, row.partition), undefined, share, cache, ledger);
       denied.checked = this.#generation;
@@ -334,7 +384,10 @@ export class LiveKeys {
   /** Brings a known key up to date with its row. Nothing that is not authentic is taken over but a denial. */
   async #apply(key: LoadedKey, row: KeyRecord): Promise<void> {
     const { engine, hierarchy, highWater, log } = this.#parts;
-    if (key.parent !== undefined) {
+    // Wrapped under another KEK since: what became of the one before is of no matter to it.
+    const { parent } = row;
+    const isMoved = parent.kind === 'key' && toHex(parent.kid) !== key.parent?.id && row.seq > key.record.seq;
+    if (key.parent !== undefined && !isMoved) {
       await hierarchy.recheck(key.parent);
     }
     if (row.seq === key.record.seq && row.state === key.state) {
@@ -351,12 +404,17 @@ export class LiveKeys {
         this.#setState(key, row.state);
       }
       await highWater.raise([row]);
-      key.record = row;
       if (row.parent.kind === 'key' && toHex(row.parent.kid) !== key.parent?.id) {
-        key.parent = hierarchy.loaded(row.parent.kid) ?? key.parent;
+        await hierarchy.withKek(row.parent.kid, (kek) => this.#parts.cache.moveKey(key, kek));
       }
+      key.record = row;
       this.#setState(key, row.state);
     } catch (error) {
+      const now = isRollback(error) ? await this.#parts.keystore.retrieve(row.kid) : undefined;
+      if (now !== undefined && now.seq > row.seq) {
+        // Written since it was read.
+        return this.#apply(key, now);
+      }
       if (isDenial) {
         if (!canOpen(row.state) || error instanceof RecordRefused) {
           this.#setState(key, row.state);
@@ -492,10 +550,41 @@ export class LiveKeys {
   #stopBelow(kek: Kek): void {
     for (const key of this.#parts.index.keys()) {
       if (key.parent === kek) {
-        key.usable = false;
-        key.sealable = false;
-        this.#parts.cache.drop(key);
+        this.#halt(key);
       }
+    }
+  }
+
+  #stopSealingBelow(kek: Kek): void {
+    for (const key of this.#parts.index.keys()) {
+      if (key.parent?.anchor === kek) {
+        key.sealable = false;
+      }
+    }
+  }
+
+  /** A key that is used has its row compared once a generation, so that says when it was used last. */
+  #isUsedBelow(kek: Kek, ms: number): boolean {
+    const since = this.#generation - Math.ceil(ms / this.#parts.refreshMs);
+    for (const key of this.#parts.index.keys()) {
+      if (key.parent?.anchor === kek && (key.family.isPrewarmed || key.checked >= since)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Out of use and out of the table, whatever its state; it is loaded again if it may be. */
+  #halt(key: LoadedKey): void {
+    key.usable = false;
+    key.sealable = false;
+    this.#parts.cache.drop(key);
+  }
+
+  /** @throws KEY_DISABLED */
+  #checkThawed(name: string, partition: string): void {
+    if (this.#parts.freezes.covers(name, partition)) {
+      throw new DekdError('KEY_DISABLED', `${said({ name, partition })} is frozen by the operator`);
     }
   }
 
@@ -525,6 +614,11 @@ export class LiveKeys {
       throw new DekdError('SHUTTING_DOWN', 'the keyring is closed');
     }
   }
+}
+
+/** What may be wrong with one row and not with those beside it: also that it was put there under a key of somebody else. */
+function isOfOneRow(error: unknown): boolean {
+  return error instanceof RecordRefused || DekdError.is(error, 'KMS_DENIED');
 }
 
 function isOutage(error: unknown): boolean {

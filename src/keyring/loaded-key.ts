@@ -18,6 +18,8 @@ export interface KeyFamily {
   readonly partition: string;
   readonly rules: KeyRules;
   readonly keys: Map<number, LoadedKey>;
+  /** Kept loaded although nobody uses it: it was asked for at start. */
+  isPrewarmed: boolean;
   /** The version that seals, when it is known. */
   active: LoadedKey | undefined;
 }
@@ -26,7 +28,8 @@ export interface KeyFamily {
 export class Kek {
   record: KeyRecord;
   readonly id: string;
-  readonly parent: Root | Kek;
+  /** Another root once the secret was moved there. */
+  parent: Root | Kek;
   slot: KeyHandle | typeof NO_SLOT = NO_SLOT;
   /** Loaded children; at 0 the slot may be taken. */
   live = 0;
@@ -37,6 +40,11 @@ export class Kek {
     this.record = record;
     this.id = toHex(record.kid);
     this.parent = parent;
+  }
+
+  /** The KEK above, or this one, that hangs directly under a root. */
+  get anchor(): Kek {
+    return this.parent instanceof Kek ? this.parent.anchor : this;
   }
 
   /** Directly under a root: loading it again costs a call to the provider. */

@@ -1,32 +1,45 @@
-import type { Engine } from '../crypto/engine.ts';
+import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import type { Custody } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
+import type { RootReference } from '../providers/provider.ts';
 import { type Clock, SteadyClock, systemClock } from './clock.ts';
 import { DekCache } from './dek-cache.ts';
+import { type DirectKey, DirectKeys } from './direct-keys.ts';
+import { type Freeze, Freezes, said } from './freezes.ts';
 import { Hierarchy } from './hierarchy.ts';
 import { HighWater } from './high-water.ts';
 import { holderOf } from './holder.ts';
+import { KekImport } from './kek-import.ts';
+import { KekMove } from './kek-move.ts';
 import { type KeyDefinition, KeyDefinitions } from './key-definition.ts';
 import { KeyIndex } from './key-index.ts';
 import { KeyLife } from './key-life.ts';
-import { checkKeyName, serviceKekName } from './key-name.ts';
+import { checkKeyName, type KekName, serviceKekName } from './key-name.ts';
 import { KeyVersions } from './key-versions.ts';
 import type { CreateRequest, DataKey, ImportReport, KeyInfo, Keyring, KeyringStats, Share } from './keyring.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import { LiveKeys } from './live-keys.ts';
 import { MissLimit, type MissLimits } from './miss-limit.ts';
+import { DEFAULT_PLACEMENT, type Placement } from './placement.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
 import { RecordImport } from './record-import.ts';
+import { Retirement } from './retirement.ts';
+import { Rewrap, type RewrapPage, type RewrapRequest } from './rewrap.ts';
+import { RootMove } from './root-move.ts';
+import { DEFAULT_WATCH, type WatchLimits } from './root-watch.ts';
 import { UsageLedger } from './rotation.ts';
+import { type TenantDestruction, Tenants } from './tenants.ts';
 
 const DEFAULT_REFRESH_MS = 30_000;
 /** Rows kept of keys that are not in the table: about 1 KiB each. */
 const DEFAULT_MAX_KNOWN = 16_384;
 /** Leases of other agents are read again every so many generations. */
 const LEASES_EVERY = 20;
+/** Old versions are looked for every so many generations: once an hour. */
+const RETIRE_EVERY = 120;
 const LIST_PAGE = 500;
 
 export interface KeyringOptions {
@@ -41,13 +54,17 @@ export interface KeyringOptions {
   readonly stateFolder?: string;
   /** The first whose pattern matches a name holds for it. */
   readonly definitions: readonly KeyDefinition[];
-  /** Root of a partition that has a tenant KEK of its own; undefined, or no function, for none. */
-  readonly partitionRoot?: (partition: string) => string | undefined;
+  /** Where new keys hang; below one service KEK under the default root unless given. */
+  readonly placement?: Placement;
   /** A change by another agent is seen within twice this; 30 s. */
   readonly refreshMs?: number;
   /** Data keys whose rows are kept in memory; 16,384. */
   readonly maxKnownKeys?: number;
   readonly missLimits?: MissLimits;
+  /** How long keys live without an answer of their root's provider. */
+  readonly watch?: WatchLimits;
+  /** Keys that are loaded at start, and stay so. */
+  readonly prewarm?: readonly { readonly key: string; readonly partition: string }[];
   readonly clock?: Clock;
   readonly log: KeyringLog;
 }
@@ -66,7 +83,8 @@ export async function createKeyring(options: KeyringOptions): Promise<Keyring> {
     log({ event: 'rollback-undetected', level: 'warn', reason: 'there is no state folder' });
   }
   const holder = await holderOf(durable ? options.stateFolder : undefined, toHex(options.engine.random(16)));
-  const keyring = new OpenKeyring(options, highWater, holder);
+  const freezes = await Freezes.open(options.stateFolder);
+  const keyring = new OpenKeyring(options, highWater, holder, freezes);
   try {
     await keyring.start();
   } catch (error) {
@@ -92,10 +110,17 @@ class OpenKeyring implements Keyring {
   readonly #live: LiveKeys;
   readonly #life: KeyLife;
   readonly #import: RecordImport;
+  readonly #rewrap: Rewrap;
+  readonly #retirement: Retirement;
+  #retiring: Promise<unknown> | undefined;
+  readonly #freezes: Freezes;
+  readonly #direct: DirectKeys;
+  readonly #tenants: Tenants;
+  readonly #prewarm: readonly { readonly key: string; readonly partition: string }[];
   #timer: NodeJS.Timeout | undefined;
   #generations = 0;
 
-  constructor(options: KeyringOptions, highWater: HighWater, holder: string) {
+  constructor(options: KeyringOptions, highWater: HighWater, holder: string, freezes: Freezes) {
     const { engine, custody, service, node, log } = options;
     const { keystore } = custody;
     const clock = new SteadyClock(options.clock ?? systemClock);
@@ -107,8 +132,21 @@ class OpenKeyring implements Keyring {
       ledger.remember(key);
       index.remove(key);
     });
-    const partitionRoot = options.partitionRoot ?? (() => undefined);
-    const hierarchy = new Hierarchy({ engine, custody, cache, highWater, clock, log, service, node, partitionRoot });
+    const placement = options.placement ?? DEFAULT_PLACEMENT;
+    const watch = options.watch ?? DEFAULT_WATCH;
+    const refreshMs = options.refreshMs ?? DEFAULT_REFRESH_MS;
+    const hierarchy = new Hierarchy({
+      engine,
+      custody,
+      cache,
+      highWater,
+      clock,
+      log,
+      watch,
+      service,
+      node,
+      placement,
+    });
     const misses = new MissLimit(() => clock.elapsedMs(), options.missLimits);
     const versions = new KeyVersions({
       engine,
@@ -132,21 +170,45 @@ class OpenKeyring implements Keyring {
       ledger,
       versions,
       misses,
+      freezes,
+      refreshMs,
       log,
     });
+    this.#freezes = freezes;
+    this.#direct = new DirectKeys({
+      custody,
+      definitions,
+      freezes,
+      rootOf: (key, partition) => {
+        const name = placement.rootOf({ level: partition === '' ? 3 : 2, tenant: partition, key });
+        return name === undefined ? custody.defaultRoot : custody.roots.get(name)!;
+      },
+    });
+    this.#prewarm = options.prewarm ?? [];
     this.#engine = engine;
     this.#custody = custody;
     this.#keystore = keystore;
     this.#log = log;
     this.#service = service;
-    this.#refreshMs = options.refreshMs ?? DEFAULT_REFRESH_MS;
+    this.#refreshMs = refreshMs;
     this.#highWater = highWater;
     this.#cache = cache;
     this.#index = index;
     this.#ledger = ledger;
     this.#hierarchy = hierarchy;
     this.#live = live;
-    this.#life = new KeyLife({ keystore, versions, live, index, ledger, highWater, clock });
+    const kekImport = new KekImport({ engine, custody, versions });
+    this.#life = new KeyLife({ keystore, versions, kekImport, hierarchy, live, index, ledger, highWater, clock });
+    this.#tenants = new Tenants({ keystore, hierarchy, life: this.#life, placement, service });
+    this.#rewrap = new Rewrap({
+      custody,
+      hierarchy,
+      highWater,
+      rootMove: new RootMove({ engine, cache, highWater, clock }),
+      kekMove: new KekMove({ engine, cache, highWater, keystore, hierarchy }),
+      capacity: engine.stats().capacity,
+    });
+    this.#retirement = new Retirement({ keystore, definitions, versions, live, highWater, clock, log });
     this.#import = new RecordImport({ engine, keystore, cache, hierarchy, highWater, live, misses });
   }
 
@@ -155,6 +217,42 @@ class OpenKeyring implements Keyring {
     await this.#ledger.refresh();
     this.#timer = setInterval(() => this.#nextGeneration(), this.#refreshMs);
     this.#timer.unref();
+    for (const { key, partition } of this.#prewarm) {
+      // Nothing waits for it: an agent whose root is slow serves what it has.
+      this.#live.prewarm(key, partition).catch((error: unknown) => {
+        this.#log({ event: 'prewarm-failed', level: 'warn', key, partition, error });
+      });
+    }
+  }
+
+  prepareTenant(tenant: string): Promise<readonly KeyInfo[]> {
+    return this.#tenants.prepare(tenant);
+  }
+
+  destroyTenant(tenant: string): Promise<TenantDestruction> {
+    return this.#tenants.destroy(tenant);
+  }
+
+  async freeze(freeze: Freeze): Promise<readonly Freeze[]> {
+    const kept = this.#freezes.add(freeze);
+    this.#live.stopFrozen();
+    if (freeze.name === '' && freeze.partition === '') {
+      this.#hierarchy.dropAll();
+    }
+    this.#log({ event: 'frozen', level: 'warn', key: freeze.name, partition: freeze.partition, reason: said(freeze) });
+    await kept;
+    return this.#freezes.all;
+  }
+
+  async thaw(freeze: Freeze): Promise<readonly Freeze[]> {
+    await this.#freezes.remove(freeze);
+    this.#live.forgetFrozen(freeze);
+    this.#log({ event: 'thawed', level: 'warn', key: freeze.name, partition: freeze.partition, reason: said(freeze) });
+    return this.#freezes.all;
+  }
+
+  freezes(): readonly Freeze[] {
+    return this.#freezes.all;
   }
 
   sealing(name: string, partition: string): DataKey | undefined {
@@ -173,6 +271,14 @@ class OpenKeyring implements Keyring {
     return this.#live.prepareOpening(kid, share);
   }
 
+  directSealing(name: string, partition: string): DirectKey | undefined {
+    return this.#direct.sealing(name, partition);
+  }
+
+  directOpening(reference: Uint8Array, name: string, partition: string): DirectKey | undefined {
+    return this.#direct.opening(reference, name, partition);
+  }
+
   describe(name: string, partition: string): Promise<readonly KeyInfo[]> {
     return this.#life.describe(name, partition);
   }
@@ -183,6 +289,26 @@ class OpenKeyring implements Keyring {
 
   rotate(request: CreateRequest): Promise<KeyInfo> {
     return this.#life.rotate(request);
+  }
+
+  rotateCompromised(request: CreateRequest): Promise<KeyInfo> {
+    return this.#life.rotateCompromised(request);
+  }
+
+  importKek(kek: KekName, key: KeyHandle, expectKid: string | undefined): Promise<KeyInfo> {
+    return this.#life.importKek(kek, key, expectKid);
+  }
+
+  rewrap(request: RewrapRequest): Promise<RewrapPage> {
+    return this.#rewrap.page(request);
+  }
+
+  wipe(root: string | undefined): void {
+    this.#hierarchy.dropAll(root);
+  }
+
+  retire(): Promise<number> {
+    return this.#retirement.run();
   }
 
   disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
@@ -234,11 +360,14 @@ class OpenKeyring implements Keyring {
       evictions: this.#cache.evictions,
       reloads: this.#cache.reloads,
       rollback: this.#highWater.detects ? 'detected' : 'undetected',
+      watched: this.#hierarchy.watch.size,
+      oldestProofMs: this.#hierarchy.watch.oldestProofMs,
     };
   }
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    await this.#retiring;
     this.#ledger.close();
     await this.#live.close();
     await this.#hierarchy.close();
@@ -252,37 +381,57 @@ class OpenKeyring implements Keyring {
         this.#log({ event: 'refresh-failed', level: 'warn', reason: 'usage leases', error });
       });
     }
+    if (this.#definitions.anyRetires && this.#generations % RETIRE_EVERY === 0) {
+      this.#retiring ??= this.#retirement
+        .run()
+        .catch((error: unknown) => this.#log({ event: 'retirement-failed', level: 'warn', error }))
+        .finally(() => {
+          this.#retiring = undefined;
+        });
+    }
   }
 
-  /** Opens the newest KEK of this service, so that a wrong root is said at start and not at the first request. */
+  /**
+   * Opens a KEK of this service, the newest that opens, so that a wrong root is said at start and not at the first request.
+   * One row that was put in beside the others keeps no agent from starting.
+   */
   async #proveRoot(): Promise<void> {
     const rows = await this.#keystore.versions(serviceKekName(this.#service), '', 'wrap');
-    const newest = rows.findLast((row) => row.state !== 'destroyed');
-    if (newest === undefined || newest.parent.kind !== 'root') {
-      return;
+    let refusal: DekdError | undefined;
+    for (const row of rows.toReversed()) {
+      if (row.state === 'destroyed' || row.parent.kind !== 'root') {
+        continue;
+      }
+      try {
+        await this.#hierarchy.withKek(row.kid, () => undefined);
+        return;
+      } catch (error) {
+        if (DekdError.is(error, 'KMS_UNAVAILABLE')) {
+          this.#log({ event: 'root-unavailable', level: 'warn', reason: error.reason ?? error.message });
+          return;
+        }
+        if (DekdError.is(error, 'KMS_DENIED') || DekdError.is(error, 'DECRYPTION_FAILED')) {
+          refusal ??= otherRoot(row.parent.reference, this.#custody, error);
+        } else if (!(error instanceof RecordRefused) && !DekdError.is(error, 'KEY_DISABLED')) {
+          throw error;
+        }
+        // A row that is refused was logged; what does not hang under it is still served.
+      }
     }
-    const { reference } = newest.parent;
-    try {
-      await this.#hierarchy.withKek(newest.kid, () => undefined);
-    } catch (error) {
-      if (error instanceof RecordRefused || DekdError.is(error, 'KEY_DISABLED')) {
-        // The row was logged; what does not hang under it is still served.
-        return;
-      }
-      if (DekdError.is(error, 'KMS_DENIED') || DekdError.is(error, 'DECRYPTION_FAILED')) {
-        const used = this.#custody.roots.get(reference.root)?.description.resolvedId ?? 'not configured';
-        throw new DekdError(
-          'KMS_DENIED',
-          `the keystore was made under another root key (${reference.resolvedId}; root ${reference.root} is ${used}): ` +
-            'use that root, or an empty keystore',
-          { cause: error },
-        );
-      }
-      if (DekdError.is(error, 'KMS_UNAVAILABLE')) {
-        this.#log({ event: 'root-unavailable', level: 'warn', reason: error.message });
-        return;
-      }
-      throw error;
+    if (refusal !== undefined) {
+      throw refusal;
     }
   }
+}
+
+function otherRoot({ root, resolvedId }: RootReference, custody: Custody, cause: DekdError): DekdError {
+  const used = custody.roots.get(root)?.description.resolvedId ?? 'not configured';
+  return new DekdError(
+    'KMS_DENIED',
+    used === resolvedId
+      ? `no key-encryption key of this keystore opens under root ${root}: ${cause.reason ?? cause.message}`
+      : `the keystore was made under another root key (${resolvedId}; root ${root} is ${used}): ` +
+          `use that root, or an empty keystore; an earlier key of the same root goes under roots.${root}.formerly`,
+    { cause },
+  );
 }

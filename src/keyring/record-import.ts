@@ -63,13 +63,16 @@ export class RecordImport {
       if (error instanceof RecordRefused) {
         return { reason: error.reason };
       }
+      if (record.state === 'destroyed' && DekdError.is(error, 'KEY_DISABLED')) {
+        return this.#takeTombstone(record);
+      }
       if (
         DekdError.is(error, 'CONFLICT') ||
         DekdError.is(error, 'KMS_DENIED') ||
         DekdError.is(error, 'DECRYPTION_FAILED') ||
         DekdError.is(error, 'KEY_DISABLED')
       ) {
-        return { reason: error.message };
+        return { reason: error.reason ?? error.message };
       }
       throw error;
     }
@@ -78,6 +81,9 @@ export class RecordImport {
   async #check(record: KeyRecord, acceptRollback: boolean): Promise<Outcome> {
     const { hierarchy, highWater, keystore } = this.#parts;
     const stored = await keystore.retrieve(record.kid);
+    if (stored !== undefined && record.state === 'destroyed' && isSame(stored, record)) {
+      return 'unchanged';
+    }
     const isStoredAuthentic = await hierarchy.withParentSecret(record, (secret) => {
       this.#checkUnder(secret, record);
       return stored !== undefined && this.#isAuthentic(secret, stored);
@@ -93,6 +99,16 @@ export class RecordImport {
     }
     await keystore.store(record, stored === undefined ? { absent: true } : { seq: stored.seq });
     await this.#raise(record, acceptRollback);
+    return 'imported';
+  }
+
+  /** Of a tree that is gone nothing can be checked any more; what denies is believed nevertheless. */
+  async #takeTombstone(record: KeyRecord): Promise<Outcome> {
+    const { keystore } = this.#parts;
+    if ((await keystore.retrieve(record.kid)) !== undefined) {
+      return { reason: 'the key that wraps it is destroyed, and the keystore has another row of it' };
+    }
+    await keystore.store(record, { absent: true });
     return 'imported';
   }
 
@@ -131,4 +147,14 @@ export class RecordImport {
 /** By level: a parent's is always the smaller. */
 function parentsFirst(records: Iterable<KeyRecord>): KeyRecord[] {
   return [...records].sort((a, b) => a.level - b.level || a.version - b.version);
+}
+
+function isSame(a: KeyRecord, b: KeyRecord): boolean {
+  return (
+    a.seq === b.seq &&
+    a.state === b.state &&
+    a.revision === b.revision &&
+    sameBytes(a.mac, b.mac) &&
+    sameBytes(a.wrapped, b.wrapped)
+  );
 }

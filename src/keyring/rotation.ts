@@ -76,10 +76,13 @@ export class UsageLedger {
 
   /** Whether a limit of the key's rules is reached. */
   isDue(key: LoadedKey): boolean {
-    const { rotation } = key.family.rules;
+    const { rotation, schedule } = key.family.rules;
+    const { activated } = key.record.dates;
     const others = this.#others.get(toHex(key.kid));
+    const now = this.#clock.now();
     return (
-      this.#clock.now() - key.record.dates.activated >= rotation.maxAgeMs ||
+      now - activated >= rotation.maxAgeMs ||
+      (schedule !== undefined && activated < schedule.last(now)) ||
       reached(key.messages, others?.messages, rotation.maxMessages) ||
       reached(key.bytes, others?.bytes, rotation.maxBytes)
     );

@@ -45,6 +45,13 @@ export function undoing(output: Output, write: () => void): void {
   }
 }
 
+/** Answers a request of one value with bytes that are there already, and wipes those. */
+export function writeValue(output: Output, id: number, value: Uint8Array): void {
+  const at = output.reserveValue(id, value.length);
+  output.buffer.set(value, at);
+  value.fill(0);
+}
+
 /** Shared bookkeeping of one pass over the items. */
 export abstract class Pass implements ItemVisitor {
   readonly env: OperationsEnvironment;
@@ -54,6 +61,8 @@ export abstract class Pass implements ItemVisitor {
   readonly keys: (DataKey | undefined)[] = [];
   readonly failures = new Map<number, DekdError>();
   readonly missing: Missing = new Map();
+  /** Values that are there already, because the provider of a root made them. */
+  readonly values = new Map<number, Uint8Array>();
   count = 0;
   /** Bytes of the values in the reply, with their heads. */
   bound = 0;
@@ -112,8 +121,9 @@ export abstract class Pass implements ItemVisitor {
       const name = key ?? request.key;
       const tenant = partition ?? request.partition;
       table[row + ROW.key] = this.decide(dataOffset, dataLength, contextOffset, contextLength, name, tenant);
-      table[row + ROW.status] = ROW_STATUS.ok;
-      this.bound += VALUE_HEAD + this.valueLength(dataLength);
+      const value = this.values.get(index);
+      table[row + ROW.status] = value === undefined ? ROW_STATUS.ok : ROW_STATUS.skip;
+      this.bound += VALUE_HEAD + (value?.length ?? this.valueLength(dataLength));
     } catch (error) {
       this.fail(index, DekdError.from(error));
     }
@@ -123,6 +133,30 @@ export abstract class Pass implements ItemVisitor {
     this.failures.set(index, error);
     this.table[index * ROW_WORDS + ROW.status] = ROW_STATUS.skip;
     this.bound += VALUE_HEAD;
+  }
+
+  /**
+   * For an item whose value somebody else makes: that is under way until the next pass, which finds it. Returns no handle.
+   * @throws what making it threw
+   */
+  protected made(loaded: Loaded, make: () => Promise<Uint8Array>): number {
+    const index = this.count - 1;
+    const id = `value ${index}`;
+    const value = loaded.value(id);
+    if (value === undefined) {
+      this.missing.set(id, make);
+    } else {
+      this.values.set(index, value);
+    }
+    return 0;
+  }
+
+  /** Puts the values that were made into their places. */
+  writeMade(output: Output): void {
+    for (const [index, value] of this.values) {
+      output.buffer.set(value, this.table[index * ROW_WORDS + ROW.outOffset]!);
+      value.fill(0);
+    }
   }
 
   /** @throws INVALID_ARGUMENT when the items together are over the limit */
@@ -141,8 +175,9 @@ export abstract class Pass implements ItemVisitor {
     const { table } = this;
     output.beginMany(this.request.id, this.bound);
     for (let index = 0, row = 0; index < this.count; index++, row += ROW_WORDS) {
-      const failed = table[row + ROW.status] === ROW_STATUS.skip;
-      table[row + ROW.outOffset] = output.manyValue(failed ? 0 : this.valueLength(table[row + ROW.dataLength]!));
+      const skipped = table[row + ROW.status] === ROW_STATUS.skip;
+      const length = skipped ? (this.values.get(index)?.length ?? 0) : this.valueLength(table[row + ROW.dataLength]!);
+      table[row + ROW.outOffset] = output.manyValue(length);
     }
   }
 

@@ -3,7 +3,8 @@ import { TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, undoing } from './batch.ts';
+import { runPasses, undoing, writeValue } from './batch.ts';
+import { isDirectToken, openDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { loadOpening } from './loading.ts';
 import { checkToken, OpenPass, openingHandle, openRows } from './opening.ts';
@@ -17,6 +18,10 @@ export function decryptValue(
 ): Outcome {
   const { frame, dataOffset } = request;
   checkToken(env, caller, 'decrypt', request);
+  if (isDirectToken(frame, dataOffset)) {
+    const kept = request.copy();
+    return openDirect(env, kept, kept).then((plaintext) => writeValue(output, kept.id, plaintext));
+  }
   const key = env.keyring.opening(frame, dataOffset + TOKEN_KID_OFFSET);
   if (key !== undefined) {
     open(env, caller, key, request, output);
@@ -36,6 +41,7 @@ export function decryptMany(env: OperationsEnvironment, caller: Caller, request:
     }
     pass.place(output);
     undoing(output, () => {
+      pass.writeMade(output);
       openRows(env, pass, kept.frame, output.buffer);
       pass.collect();
       pass.finish(output);

@@ -2,7 +2,8 @@
 import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { checkContext } from '../envelope/context.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { Pass, runPasses, staleRows, undoing } from './batch.ts';
+import { Pass, runPasses, staleRows, undoing, writeValue } from './batch.ts';
+import { sealDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { checkPayload, requireContext } from './limits.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
@@ -17,6 +18,11 @@ export function encryptValue(
   caller.authorize('encrypt', request.key, request.partition);
   checkPayload(request.dataLength, env.maxPayload);
   checkContext(request.frame, request.contextOffset, request.contextLength);
+  const direct = env.keyring.directSealing(request.key, request.partition);
+  if (direct !== undefined) {
+    const kept = request.copy();
+    return sealDirect(env, direct, kept).then((token) => writeValue(output, kept.id, token));
+  }
   const key = env.keyring.sealing(request.key, request.partition);
   if (key !== undefined) {
     seal(env, key, request, output);
@@ -36,6 +42,7 @@ export function encryptMany(env: OperationsEnvironment, caller: Caller, request:
     }
     pass.place(output);
     undoing(output, () => {
+      pass.writeMade(output);
       sealRows(env, pass, kept.frame, output.buffer);
       pass.countUse();
       pass.finish(output);
@@ -80,8 +87,8 @@ class EncryptPass extends Pass {
   }
 
   protected decide(
-    _dataOffset: number,
-    _dataLength: number,
+    dataOffset: number,
+    dataLength: number,
     contextOffset: number,
     contextLength: number,
     name: string,
@@ -90,6 +97,13 @@ class EncryptPass extends Pass {
     if (name !== this.#name || partition !== this.#partition) {
       this.#name = undefined;
       this.caller.authorize('encrypt', name, partition);
+      const direct = this.env.keyring.directSealing(name, partition);
+      if (direct !== undefined) {
+        const { frame } = this.request;
+        return this.made(this.#loaded, () =>
+          sealDirect(this.env, direct, { frame, contextOffset, contextLength, dataOffset, dataLength }),
+        );
+      }
       this.#key = this.env.keyring.sealing(name, partition) ?? this.#loaded.key(sealingId(name, partition));
       if (this.#key === undefined) {
         this.missing.set(sealingId(name, partition), () => loadSealing(this.env, this.caller, name, partition));

@@ -13,7 +13,12 @@ export function checkPayload(length: number, maxPayload: number): void {
 }
 
 /** @throws INVALID_ARGUMENT naming the first context field that the key requires and the call does not carry */
-export function requireContext(key: DataKey, bytes: Uint8Array, offset: number, length: number): void {
+export function requireContext(
+  key: Pick<DataKey, 'name' | 'requiredContext'>,
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+): void {
   for (const name of key.requiredContext) {
     if (!hasContextName(bytes, offset, length, name)) {
       throw new DekdError('INVALID_ARGUMENT', `key '${key.name}' requires the context field '${name}'`);

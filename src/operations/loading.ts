@@ -27,12 +27,12 @@ export function loadOpening(
   return env.keyring.prepareOpening(new Uint8Array(frame.subarray(start, start + 16)), caller.share);
 }
 
-/** Keys a pass needs and does not have: how to load each. */
-export type Missing = Map<string, () => Promise<DataKey | undefined>>;
+/** Keys, and values of direct items, that a pass needs and does not have: how to get each. */
+export type Missing = Map<string, () => Promise<DataKey | Uint8Array | undefined>>;
 
-/** What earlier passes of one batch loaded, or failed to: a failure fails the items of that key, not the batch. */
+/** What earlier passes of one batch got, or failed to: a failure fails the items concerned, not the batch. */
 export class Loaded {
-  readonly #outcomes = new Map<string, DataKey | DekdError | undefined>();
+  readonly #outcomes = new Map<string, DataKey | Uint8Array | DekdError | undefined>();
 
   has(id: string): boolean {
     return this.#outcomes.has(id);
@@ -40,6 +40,17 @@ export class Loaded {
 
   /** @throws what loading threw */
   key(id: string): DataKey | undefined {
+    const outcome = this.#outcome(id);
+    return outcome instanceof Uint8Array ? undefined : outcome;
+  }
+
+  /** @throws what making it threw */
+  value(id: string): Uint8Array | undefined {
+    const outcome = this.#outcome(id);
+    return outcome instanceof Uint8Array ? outcome : undefined;
+  }
+
+  #outcome(id: string): DataKey | Uint8Array | undefined {
     const outcome = this.#outcomes.get(id);
     if (outcome instanceof DekdError) {
       throw outcome;

@@ -1,10 +1,11 @@
 /** Which key may open a token, and the pass over a batch of them. */
 import { type KeyHandle, ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { checkContext } from '../envelope/context.ts';
-import { KID_LENGTH, readTokenHead, TOKEN_KID_OFFSET } from '../envelope/token.ts';
+import { KID_LENGTH, readTokenHead, SUITE_DIRECT, TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
 import { Pass, staleRows } from './batch.ts';
+import { openDirect, remakeDirect, type ValuePlace } from './direct.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import { checkPayload } from './limits.ts';
 import { type Loaded, loadOpening } from './loading.ts';
@@ -95,13 +96,18 @@ export class OpenPass extends Pass {
   protected decide(
     dataOffset: number,
     dataLength: number,
-    _contextOffset: number,
-    _contextLength: number,
+    contextOffset: number,
+    contextLength: number,
     name: string,
     partition: string,
   ): number {
     const { request } = this;
-    readTokenHead(request.frame, dataOffset, dataLength);
+    if (readTokenHead(request.frame, dataOffset, dataLength) === SUITE_DIRECT) {
+      return this.#direct(
+        { frame: request.frame, contextOffset, contextLength, dataOffset, dataLength },
+        { key: name, partition, anyKey: request.anyKey },
+      );
+    }
     const kidAt = dataOffset + TOKEN_KID_OFFSET;
     const sameBinding = name === this.#name && partition === this.#partition;
     if (!sameBinding || !this.#sameKid(kidAt)) {
@@ -136,6 +142,18 @@ export class OpenPass extends Pass {
       this.refusals.set(index, this.#refusal);
     }
     return this.#handle;
+  }
+
+  /** A direct token, whose plaintext the provider gives back; to move it is to make it anew. */
+  #direct(place: ValuePlace, binding: { key: string; partition: string; anyKey: boolean }): number {
+    if (!binding.anyKey) {
+      this.caller.authorize(this.operation, binding.key, binding.partition);
+    }
+    return this.made(this.#loaded, () =>
+      this.operation === 'decrypt'
+        ? openDirect(this.env, place, binding)
+        : remakeDirect(this.env, this.caller, place, binding),
+    );
   }
 
   #sameKid(at: number): boolean {

@@ -3,7 +3,8 @@ import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts'
 import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, undoing } from './batch.ts';
+import { runPasses, undoing, writeValue } from './batch.ts';
+import { isDirectToken, remakeDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { requireContext } from './limits.ts';
 import { type Loaded, loadOpening, loadSealing, type Missing, sealingId } from './loading.ts';
@@ -18,6 +19,10 @@ export function reencryptValue(
 ): Outcome {
   const { frame, dataOffset } = request;
   checkToken(env, caller, 'reencrypt', request);
+  if (isDirectToken(frame, dataOffset)) {
+    const kept = request.copy();
+    return remakeDirect(env, caller, kept, kept).then((token) => writeValue(output, kept.id, token));
+  }
   const opening = env.keyring.opening(frame, dataOffset + TOKEN_KID_OFFSET);
   const sealing = env.keyring.sealing(request.key, request.partition);
   if (opening !== undefined && sealing !== undefined) {
@@ -118,8 +123,12 @@ function resealRows(
 ): void {
   const { table } = pass;
   for (let index = 0, row = 0; index < pass.count; index++, row += ROW_WORDS) {
-    if (pass.failures.has(index)) {
-      output.manyValue(0);
+    const made = pass.values.get(index);
+    if (pass.failures.has(index) || made !== undefined) {
+      const at = output.manyValue(made?.length ?? 0);
+      if (made !== undefined) {
+        output.buffer.set(made, at);
+      }
       continue;
     }
     const key = pass.keys[index]!;

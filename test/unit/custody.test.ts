@@ -2,9 +2,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { NodeEngine } from '../../src/crypto/node.ts';
 import { InlineCustody } from '../../src/custody/inline.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
-import { Sandbox } from './keyring-fixture.ts';
+import { localRoot, Sandbox } from './keyring-fixture.ts';
 
-const EMPTY = new Uint8Array(0);
+const EMPTY = {};
 
 describe('InlineCustody', () => {
   let sandbox: Sandbox;
@@ -23,7 +23,7 @@ describe('InlineCustody', () => {
   function open(formerly: readonly string[] = [], warn: (warning: string) => void = () => undefined) {
     return InlineCustody.open({
       engine,
-      roots: [{ name: 'local', kind: 'local', keyFile: sandbox.path('root.key'), allowLocalRoot: true, formerly }],
+      roots: [localRoot('local', sandbox.path('root.key'), formerly)],
       keystore: new MemoryKeystore(),
       warn,
     });
@@ -56,10 +56,7 @@ describe('InlineCustody', () => {
   });
 
   it('keeps no root key when one of its roots does not open', async () => {
-    const roots = [
-      { name: 'a', kind: 'local' as const, keyFile: sandbox.path('root.key'), allowLocalRoot: true },
-      { name: 'b', kind: 'local' as const, keyFile: sandbox.path('missing.key'), allowLocalRoot: true },
-    ];
+    const roots = [localRoot('a', sandbox.path('root.key')), localRoot('b', sandbox.path('missing.key'))];
     const keystore = new MemoryKeystore();
     const opening = InlineCustody.open({ engine, roots, keystore, warn: () => undefined });
     await expect(opening).rejects.toThrow(/missing.key does not exist/);
@@ -67,9 +64,11 @@ describe('InlineCustody', () => {
   });
 
   it('refuses a default root that is not configured, and a root that is configured twice', async () => {
-    const root = { name: 'a', kind: 'local' as const, keyFile: sandbox.path('root.key'), allowLocalRoot: true };
+    const root = localRoot('a', sandbox.path('root.key'));
     const rest = { engine, keystore: new MemoryKeystore(), warn: () => undefined };
-    await expect(InlineCustody.open({ ...rest, roots: [root], defaultRoot: 'b' })).rejects.toThrow(/"b" is not/);
+    await expect(InlineCustody.open({ ...rest, roots: [root], defaultRoot: 'b' })).rejects.toThrow(
+      /no root "b"; the roots are a/,
+    );
     await expect(InlineCustody.open({ ...rest, roots: [root, root] })).rejects.toThrow(/configured twice/);
   });
 });

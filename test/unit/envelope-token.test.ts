@@ -43,7 +43,7 @@ describe('readTokenHead', () => {
 
   it('says UNSUPPORTED_VERSION for every other suite, whatever the length', () => {
     for (let suite = 0; suite < 256; suite++) {
-      if (suite !== 0x01) {
+      if (suite !== 0x01 && suite !== 0x10) {
         const token = tokenOf(80);
         token[1] = suite;
         expect(refusal(() => readTokenHead(token, 0, 80)).code).toBe('UNSUPPORTED_VERSION');
@@ -51,8 +51,16 @@ describe('readTokenHead', () => {
       }
     }
     const reserved = tokenOf(80);
-    reserved[1] = 0x10;
-    expect(refusal(() => readTokenHead(reserved, 0, 80)).message).toContain('suite 10, which is reserved');
+    reserved[1] = 0x02;
+    expect(refusal(() => readTokenHead(reserved, 0, 80)).message).toContain('suite 02, which is reserved');
+  });
+
+  it('tells a direct token from one of a data key', () => {
+    const token = tokenOf(80);
+    expect(readTokenHead(token, 0, 80)).toBe(0x01);
+    token[1] = 0x10;
+    expect(readTokenHead(token, 0, 80)).toBe(0x10);
+    expect(refusal(() => readTokenHead(token, 0, 40)).code).toBe('MALFORMED');
   });
 
   it('says MALFORMED for every length under 58, even when more bytes follow', () => {

@@ -28,7 +28,10 @@ describe('Keyring backup', () => {
   it('opens everything in an empty keystore after export and import, whatever the order of the records', async () => {
     sandbox.writeRoot('tenants.key');
     const options = {
-      partitionRoot: (partition: string) => (partition === '' ? undefined : 'tenants.key'),
+      placement: {
+        levels: ['tenant', 'service'] as const,
+        rootOf: ({ tenant }: { tenant: string }) => (tenant === '' ? undefined : 'tenants.key'),
+      },
       extraRoots: ['tenants.key'],
     };
     const world = await sandbox.world(options);

@@ -81,7 +81,7 @@ describe('Keyring over a full key table', () => {
     sandbox.writeRoot('tenants.key');
     const world = await sandbox.world({
       capacity: 24,
-      partitionRoot: () => 'tenants.key',
+      placement: { levels: ['tenant', 'service'], rootOf: () => 'tenants.key' },
       extraRoots: ['tenants.key'],
     });
     const tokens: Uint8Array[] = [];

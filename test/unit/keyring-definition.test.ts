@@ -29,7 +29,12 @@ describe('KeyDefinitions', () => {
   it('give the defaults for what they leave out, and for names that none matches', () => {
     const definitions = new KeyDefinitions([{ pattern: 'a', rotation: { maxMessages: 5 } }]);
     expect(definitions.rulesFor('a').rotation).toEqual({ ...DEFAULT_ROTATION, maxMessages: 5 });
-    expect(definitions.rulesFor('b')).toEqual({ keyContext: {}, requiredContext: [], rotation: DEFAULT_ROTATION });
+    expect(definitions.rulesFor('b')).toEqual({
+      keyContext: {},
+      requiredContext: [],
+      rotation: DEFAULT_ROTATION,
+      direct: false,
+    });
   });
 
   it('refuse a limit that is none and a key context that would not show in the binding', () => {

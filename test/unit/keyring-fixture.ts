@@ -2,14 +2,18 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { LocalRootConfig } from '../../src/config/config.ts';
 import { TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
+import type { Custody } from '../../src/custody/custody.ts';
 import { InlineCustody } from '../../src/custody/inline.ts';
 import type { DataKey, Keyring } from '../../src/keyring/keyring.ts';
 import type { KeyringEvent } from '../../src/keyring/keyring-event.ts';
 import { createKeyring, type KeyringOptions } from '../../src/keyring/open-keyring.ts';
 import type { Keystore } from '../../src/keystores/keystore.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
+import type { Provider } from '../../src/providers/provider.ts';
+import { fakeCustody } from '../support/fake-custody.ts';
 
 export interface WorldOptions extends Partial<Omit<KeyringOptions, 'engine' | 'custody' | 'log'>> {
   readonly keystore?: Keystore;
@@ -17,12 +21,14 @@ export interface WorldOptions extends Partial<Omit<KeyringOptions, 'engine' | 'c
   readonly keyFile?: string;
   readonly formerly?: readonly string[];
   readonly extraRoots?: readonly string[];
+  /** Instead of local roots; the first is the default. */
+  readonly providers?: readonly Provider[];
 }
 
 /** One agent's keys: engine, root, keystore and keyring, as they are put together at start. */
 export interface World {
   readonly engine: NodeEngine;
-  readonly custody: InlineCustody;
+  readonly custody: Custody;
   readonly keyring: Keyring;
   readonly keystore: Keystore;
   readonly events: KeyringEvent[];
@@ -61,24 +67,34 @@ export class Sandbox {
   }
 
   async world(options: WorldOptions = {}): Promise<World> {
-    const { keystore = new MemoryKeystore(), capacity, keyFile, formerly, extraRoots = [], ...rest } = options;
+    const {
+      keystore = new MemoryKeystore(),
+      capacity,
+      keyFile,
+      formerly,
+      extraRoots = [],
+      providers,
+      ...rest
+    } = options;
     const engine = new NodeEngine(capacity === undefined ? {} : { capacity });
     const events: KeyringEvent[] = [];
-    const custody = await InlineCustody.open({
-      engine,
-      roots: [
-        {
-          name: 'local',
-          kind: 'local',
-          keyFile: keyFile ?? this.path('root.key'),
-          allowLocalRoot: true,
-          ...(formerly === undefined ? {} : { formerly }),
-        },
-        ...extraRoots.map((name) => ({ name, kind: 'local' as const, keyFile: this.path(name), allowLocalRoot: true })),
-      ],
-      keystore,
-      warn: () => undefined,
-    });
+    const custody =
+      providers === undefined
+        ? await InlineCustody.open({
+            engine,
+            roots: [
+              localRoot('local', keyFile ?? this.path('root.key'), formerly),
+              ...extraRoots.map((name) => localRoot(name, this.path(name))),
+            ],
+            keystore,
+            warn: () => undefined,
+          })
+        : await fakeCustody({
+            engine,
+            providers,
+            keystore,
+            ...(rest.clock === undefined ? {} : { elapsedMs: () => rest.clock!.elapsedMs() }),
+          });
     let keyring: Keyring;
     try {
       keyring = await createKeyring({
@@ -153,4 +169,18 @@ export class FakeClock {
   elapsedMs(): number {
     return this.elapsed;
   }
+}
+
+/** The configuration of a root in a file. */
+export function localRoot(name: string, keyFile: string, formerly: readonly string[] = []): LocalRootConfig {
+  return {
+    name,
+    provider: 'local',
+    formerly,
+    keyFile,
+    keyDescriptor: undefined,
+    allowLocalRoot: true,
+    createKeyFile: false,
+    ephemeral: false,
+  };
 }

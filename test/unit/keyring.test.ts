@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DekdError } from '../../src/errors.ts';
+import type { Placement } from '../../src/keyring/placement.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeClock, Sandbox } from './keyring-fixture.ts';
 
@@ -99,11 +100,14 @@ describe('Keyring', () => {
     expect(key?.parent).toEqual({ kind: 'key', kid: kek?.kid });
   });
 
-  it('puts a tenant KEK under the root of a partition that has one, and no other partition below it', async () => {
+  it('puts a tenant KEK under the root that its placement says, and no other partition below it', async () => {
     sandbox.writeRoot('tenants.key');
     const keystore = new MemoryKeystore();
-    const partitionRoot = (partition: string) => (partition.startsWith('t') ? 'tenants.key' : undefined);
-    const options = { keystore, partitionRoot, extraRoots: ['tenants.key'] };
+    const placement: Placement = {
+      levels: ['tenant', 'service'],
+      rootOf: ({ tenant }) => (tenant.startsWith('t') ? 'tenants.key' : undefined),
+    };
+    const options = { keystore, placement, extraRoots: ['tenants.key'] };
     const world = await sandbox.world(options);
     const token = await world.sealed('a', 'x', 't1');
     await world.sealed('a', 'x', 't2');
@@ -125,7 +129,7 @@ describe('Keyring', () => {
     };
     expect(path('a', 't1')).toEqual(['a@t1', '.l3/default@t1', '.l2/t1@t1', 'tenants.key']);
     expect(path('a', 't2')).toEqual(['a@t2', '.l3/default@t2', '.l2/t2@t2', 'tenants.key']);
-    expect(path('a', 'other')).toEqual(['a@other', '.l3/default@', 'local']);
+    expect(path('a', 'other')).toEqual(['a@other', '.l3/default@other', '.l2/other@other', 'local']);
     expect(await (await sandbox.world(options)).open(token)).toBe('x');
   });
 

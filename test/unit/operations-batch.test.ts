@@ -36,7 +36,7 @@ function environment(): OperationsEnvironment {
   };
   return {
     engine: { seal: fail, open: fail, sealMany: fail, openMany: fail } as unknown as Engine,
-    keyring: { sealing: () => KEY, opening: () => KEY } as unknown as Keyring,
+    keyring: { directSealing: () => undefined, sealing: () => KEY, opening: () => KEY } as unknown as Keyring,
     maxPayload: 1024,
     decoy: 0 as never,
     volume: { bytesSealed: 0, bytesOpened: 0 },

@@ -1,0 +1,130 @@
+import type { RootConfig } from '../config/config.ts';
+import { DekdError } from '../errors.ts';
+import type { HandleProvider } from '../providers/provider.ts';
+import type { Root } from './custody.ts';
+import { GuardedRoot } from './guarded-root.ts';
+import { ReplaceableProvider } from './replaceable-provider.ts';
+import { TrustedIds } from './trusted-ids.ts';
+
+export interface RootSetOptions {
+  readonly roots: readonly RootConfig[];
+  readonly defaultRoot?: string;
+  readonly stateFolder?: string | undefined;
+  readonly warn: (warning: string) => void;
+  /** Makes the provider of one root; it is closed by the set. @throws DekdError */
+  readonly open: (root: RootConfig) => Promise<HandleProvider>;
+}
+
+/** The configured roots, each guarded, and which is the default. */
+export class RootSet {
+  readonly byName: ReadonlyMap<string, GuardedRoot>;
+  readonly #providers: ReadonlyMap<string, ReplaceableProvider>;
+  #defaultRoot: GuardedRoot;
+
+  private constructor(
+    byName: ReadonlyMap<string, GuardedRoot>,
+    providers: ReadonlyMap<string, ReplaceableProvider>,
+    defaultRoot: GuardedRoot,
+  ) {
+    this.byName = byName;
+    this.#providers = providers;
+    this.#defaultRoot = defaultRoot;
+  }
+
+  /** Reaches every root, all at once. On failure those opened so far are closed. */
+  static async open(options: RootSetOptions): Promise<RootSet> {
+    const { roots, warn, open } = options;
+    const trusted = await TrustedIds.open(options.stateFolder);
+    const providers = new Map<string, ReplaceableProvider>();
+    const guarded: GuardedRoot[] = [];
+    try {
+      for (const root of roots) {
+        if (providers.has(root.name)) {
+          throw new DekdError('INVALID_ARGUMENT', `root ${root.name} is configured twice`);
+        }
+        providers.set(root.name, await ReplaceableProvider.open(() => open(root)));
+      }
+      const opening = roots.map((root) =>
+        GuardedRoot.open({
+          provider: providers.get(root.name)!,
+          remote: root.provider !== 'local',
+          timeoutMs: timeoutOf(root),
+          formerly: root.formerly,
+          trusted,
+          notice: warn,
+        }),
+      );
+      for (const result of await Promise.allSettled(opening)) {
+        if (result.status === 'rejected') {
+          throw result.reason;
+        }
+        guarded.push(result.value);
+      }
+      for (const root of guarded) {
+        for (const warning of root.description.warnings) {
+          warn(`root ${root.name}: ${warning}`);
+        }
+      }
+      const byName = new Map(guarded.map((root) => [root.name, root]));
+      return new RootSet(byName, providers, rootNamed(byName, options.defaultRoot ?? roots[0]?.name ?? ''));
+    } catch (error) {
+      for (const root of guarded) {
+        root.close();
+      }
+      await Promise.allSettled([...providers.values()].map((provider) => provider.close()));
+      throw error;
+    }
+  }
+
+  get defaultRoot(): Root {
+    return this.#defaultRoot;
+  }
+
+  /** @throws INVALID_ARGUMENT naming the roots there are. */
+  setDefault(name: string): void {
+    this.#defaultRoot = rootNamed(this.byName, name);
+  }
+
+  /**
+   * Makes the provider of one root, or of all, anew: calls in progress finish with the old one. A local root has nothing
+   * that could be out of date.
+   */
+  async reopen(name: string | undefined): Promise<void> {
+    const roots = name === undefined ? [...this.byName.values()] : [rootNamed(this.byName, name)];
+    for (const root of roots) {
+      if (root.remote) {
+        await this.#providers.get(root.name)!.replace();
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const root of this.byName.values()) {
+      root.close();
+    }
+    await Promise.all([...this.#providers.values()].map((provider) => provider.close()));
+  }
+}
+
+function rootNamed(roots: ReadonlyMap<string, GuardedRoot>, name: string): GuardedRoot {
+  const root = roots.get(name);
+  if (root === undefined) {
+    const known = [...roots.keys()].join(', ');
+    throw new DekdError('INVALID_ARGUMENT', `no root ${JSON.stringify(name)}; the roots are ${known}`);
+  }
+  return root;
+}
+
+/** The slowest retry of a local call is no call at all, so a local root has no deadline. */
+function timeoutOf(root: RootConfig): number {
+  switch (root.provider) {
+    case 'local':
+      return 0;
+    case 'aws-kms':
+      return root.aws.timeout;
+    case 'vault-transit':
+      return root.vault.timeout;
+    case 'pkcs11':
+      return root.pkcs11.timeout;
+  }
+}

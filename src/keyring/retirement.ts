@@ -1,0 +1,107 @@
+import { DekdError } from '../errors.ts';
+import type { Keystore } from '../keystores/keystore.ts';
+import type { SteadyClock } from './clock.ts';
+import type { HighWater } from './high-water.ts';
+import type { KeyDefinitions, RotationLimits } from './key-definition.ts';
+import type { KeyVersions } from './key-versions.ts';
+import type { CreateRequest } from './keyring.ts';
+import type { KeyringLog } from './keyring-event.ts';
+import type { LiveKeys } from './live-keys.ts';
+import type { KeyRecord } from './record.ts';
+import { toHex } from './record-binding.ts';
+import { RecordRefused } from './record-check.ts';
+import { canOpen } from './states.ts';
+
+const PAGE = 500;
+
+export interface RetirementParts {
+  readonly keystore: Keystore;
+  readonly definitions: KeyDefinitions;
+  readonly versions: KeyVersions;
+  readonly live: LiveKeys;
+  readonly highWater: HighWater;
+  readonly clock: SteadyClock;
+  readonly log: KeyringLog;
+}
+
+/**
+ * Disables versions that stopped sealing long ago, where `rotation.keep` says so. Nothing is destroyed: enabling a version
+ * brings it back. Every agent may do this at any time; each change is one compare-and-set, and one that is lost is left to
+ * who won it.
+ */
+export class Retirement {
+  readonly #parts: RetirementParts;
+
+  constructor(parts: RetirementParts) {
+    this.#parts = parts;
+  }
+
+  /** One pass over the keystore. @returns how many versions it disabled. @throws KEYSTORE_UNAVAILABLE and more. */
+  async run(): Promise<number> {
+    const { keystore, definitions } = this.#parts;
+    const seen = new Set<string>();
+    let retired = 0;
+    let cursor: string | undefined;
+    do {
+      const page = await keystore.list({ level: 4, state: 'deactivated' }, cursor, PAGE);
+      for (const { name, partition, purpose } of page.records) {
+        const family = JSON.stringify([name, partition, purpose]);
+        if (Number.isFinite(definitions.rulesFor(name).rotation.keep) && !seen.has(family)) {
+          seen.add(family);
+          retired += await this.#retire({ name, partition, purpose });
+        }
+      }
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+    return retired;
+  }
+
+  async #retire(request: CreateRequest): Promise<number> {
+    const { keystore, definitions, clock, live } = this.#parts;
+    const rows = await keystore.versions(request.name, request.partition, request.purpose);
+    let retired = 0;
+    for (const row of outdated(rows, definitions.rulesFor(request.name).rotation, clock.now())) {
+      if (await this.#suspend(row)) {
+        retired++;
+      }
+    }
+    if (retired > 0) {
+      await live.reread(request);
+    }
+    return retired;
+  }
+
+  async #suspend(row: KeyRecord): Promise<boolean> {
+    const { keystore, versions, highWater, log } = this.#parts;
+    const { name: key, partition, version, kid } = row;
+    try {
+      const record = await versions.changed(row, 'suspended');
+      await keystore.updateMetadata([{ record, expect: { seq: row.seq } }]);
+      await highWater.raise([record]);
+    } catch (error) {
+      // What cannot be changed is not stopped either; the next pass comes to it again.
+      if (DekdError.is(error, 'CONFLICT') || error instanceof RecordRefused || DekdError.is(error, 'KEY_DISABLED')) {
+        return false;
+      }
+      throw error;
+    }
+    log({ event: 'version-retired', level: 'info', key, partition, version, kid: toHex(kid) });
+    return true;
+  }
+}
+
+/**
+ * Those of `rows`, the versions of one key, that are to be disabled: deactivated for longer than `graceMs`, and not among the
+ * newest `keep` that still open. As long as no newer version seals, none: what was sealed last must open.
+ */
+export function outdated(rows: readonly KeyRecord[], { keep, graceMs }: RotationLimits, now: number): KeyRecord[] {
+  const sealing = rows.findLast(({ state }) => state === 'active');
+  if (sealing === undefined) {
+    return [];
+  }
+  return rows
+    .filter((row) => canOpen(row.state) && row.state !== 'active' && row.version < sealing.version)
+    .toReversed()
+    .slice(keep)
+    .filter(({ state, dates }) => state === 'deactivated' && now - dates.deactivated >= graceMs);
+}
