@@ -1,4 +1,5 @@
 /** The package as people get it: packed here, installed in an empty folder, used from there. */
+import { spawn } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -13,6 +14,8 @@ import {
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runYaml } from '../support/agent.ts';
+import { KmsServer } from '../support/kms-server/kms-server.ts';
 import {
   copySources,
   machineNode,
@@ -148,6 +151,8 @@ describe('the tarball', () => {
         'dist/client/index.js',
         'dist/client/index.d.ts',
         'dist/cli/main.js',
+        'dist/custody/custodian.js',
+        'dist/providers/pkcs11/thread.js',
         `prebuilds/linux-${process.arch}.node`,
         'proto/dekd.proto',
         'LICENSE',
@@ -195,6 +200,38 @@ describe('the package in an empty folder, with no compiler about', () => {
     });
     expect(agent.ready.engine).toBe('native');
     expect(await script(process.execPath, ROUND_TRIP, [socket])).toEqual(WORKED);
+  });
+
+  it('runs an agent whose root is in a KMS, with the library in a process of its own', async (context) => {
+    context.skip(missing !== '', missing);
+    const kms = await KmsServer.start();
+    const config = join(work, 'config.yaml');
+    const roots = `{ aws: { provider: aws-kms, aws: { key: "${kms.createKey().arn}", endpoint: "${kms.endpoint}" } } }`;
+    writeFileSync(
+      config,
+      runYaml()
+        .replace(/^roots: .*$/m, `roots: ${roots}`)
+        .replaceAll('FOLDER', work),
+    );
+    const child = spawn(command, ['run', '--config', config], { cwd: app, env: { ...env, ...kms.environment() } });
+    try {
+      let said = '';
+      for await (const text of child.stdout.setEncoding('utf8')) {
+        said += text;
+        if (said.includes('agent ready')) {
+          break;
+        }
+      }
+      expect(said).toContain('"engine":"native"');
+      expect(await script(process.execPath, ROUND_TRIP, [join(work, 's/agent.sock')])).toEqual(WORKED);
+      const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ');
+      expect(readFileSync(`/proc/${children[0]}/cmdline`, 'utf8')).toContain(
+        join(installed, 'dist/custody/custodian.js'),
+      );
+    } finally {
+      child.kill('SIGKILL');
+      await kms.stop();
+    }
   });
 
   it('has a client that works on a Node too old for the agent', async (context) => {

@@ -1,0 +1,106 @@
+/** Where providers and keystores run: what the configuration, the engine and the back ends decide. */
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { openCustody } from '../../src/agent/back-ends.ts';
+import type { Config } from '../../src/config/config.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import type { Engine } from '../../src/crypto/engine.ts';
+import { NativeEngine } from '../../src/crypto/native.ts';
+import { NodeEngine } from '../../src/crypto/node.ts';
+import type { Custody } from '../../src/custody/custody.ts';
+import { runYaml } from '../support/agent.ts';
+import { UNABLE } from '../support/custodian/acting-custody.ts';
+import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
+
+let kms: KmsServer;
+let warnings: string[];
+
+beforeEach(async ({ skip }) => {
+  if (UNABLE !== undefined) {
+    skip(UNABLE);
+  }
+  kms = await KmsServer.start();
+  const leave = kms.enter();
+  warnings = [];
+  onTestFinished(async () => {
+    leave();
+    await kms.stop();
+  });
+});
+
+function configOf(changes: Partial<Config> = {}): Config {
+  const roots = `{ aws: { provider: aws-kms, aws: { key: "${kms.createKey().arn}", endpoint: "${kms.endpoint}" } } }`;
+  const yaml = runYaml('keystore: { kind: memory }').replace(/^roots: .*$/m, `roots: ${roots}`);
+  const { config } = parseConfig(yaml.replaceAll('FOLDER', temporaryFolder()), { env: {} });
+  return { ...config, state: undefined, ...changes };
+}
+
+async function open(config: Config, engine: Engine): Promise<Custody> {
+  onTestFinished(() => engine.close());
+  const custody = await openCustody(config, engine, (warning) => warnings.push(warning));
+  onTestFinished(() => custody.close());
+  return custody;
+}
+
+const SECURE = { level: 'locked', allowInsecureMemory: false, slots: 1_024 } as const;
+const INSECURE = { level: 'heap', allowInsecureMemory: true, slots: 1_024 } as const;
+
+describe('custody of a root in a KMS', () => {
+  it('is a process of its own with the native engine', async () => {
+    const custody = await open(configOf({ engine: 'auto', memory: SECURE }), new NativeEngine());
+    expect(custody.custodians()).toEqual([expect.objectContaining({ role: 'provider', started: 1 })]);
+    expect(warnings).toEqual([]);
+  });
+
+  it('is the agent itself when the configuration says inline', async () => {
+    const custody = await open(configOf({ custody: 'inline', memory: INSECURE }), new NativeEngine());
+    expect(custody.custodians()).toEqual([]);
+    expect(custody.defaultRoot.description.kind).toBe('aws-kms');
+  });
+
+  it('is the agent itself, with a warning, when auto fell back and insecure memory is allowed', async () => {
+    const custody = await open(configOf({ engine: 'auto', memory: INSECURE }), new NodeEngine());
+    expect(custody.custodians()).toEqual([]);
+    expect(warnings).toEqual([
+      'providers and keystores run in the agent: the node engine hands no keys to a process of their own',
+    ]);
+  });
+
+  it.for([
+    ['auto fell back and insecure memory is not allowed', 'auto', SECURE],
+    ['another engine was asked for', 'node', INSECURE],
+  ] as const)('is refused with the remedy when %s', async ([, engine, memory]) => {
+    const node = new NodeEngine();
+    onTestFinished(() => node.close());
+    await expect(openCustody(configOf({ engine, memory }), node, () => undefined)).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringMatching(/build the addon .*, or set custody: inline/),
+    });
+    expect(node.stats().used).toBe(0);
+  });
+
+  it('leaves no process and no key behind when the root cannot be opened', async () => {
+    const engine = new NativeEngine();
+    onTestFinished(() => engine.close());
+    kms.fail(Number.POSITIVE_INFINITY, 'denied');
+    const used = engine.stats().used;
+    await expect(openCustody(configOf({ memory: SECURE }), engine, () => undefined)).rejects.toMatchObject({
+      code: 'KMS_DENIED',
+    });
+    expect(engine.stats().used).toBe(used);
+  });
+
+  it('puts records where the route says, when there are several keystores', async () => {
+    const memory = { kind: 'memory', path: undefined, acceptLoss: true } as const;
+    const keystores = new Map([
+      ['default', memory],
+      ['other', memory],
+    ]);
+    const engine = new NativeEngine();
+    onTestFinished(() => engine.close());
+    const route = () => ({ keystore: 'other', former: [] });
+    const custody = await openCustody(configOf({ memory: SECURE, keystores }), engine, () => undefined, route);
+    onTestFinished(() => custody.close());
+    expect(custody.keystore.kind).toBe('routed (default: memory, other: memory)');
+  });
+});
