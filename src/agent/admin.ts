@@ -3,10 +3,14 @@
 import type { Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyInfo, Keyring } from '../keyring/keyring.ts';
+import type { Keystore } from '../keystores/keystore.ts';
 import type { AdminFields } from '../protocol/messages.ts';
 import type { Incidents } from '../telemetry/incidents.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Backup } from './backup.ts';
+import { bringHome } from './homing.ts';
+import type { ImportKek } from './kek-file.ts';
+import type { Roots } from './roots.ts';
 import type { SelfScan } from './self-scan.ts';
 
 const PURPOSES: ReadonlySet<string> = new Set<Purpose>(['seal', 'wrap', 'message', 'mac', 'index']);
@@ -15,10 +19,25 @@ const LIST_LIMIT = 1_000;
 export interface AdminOptions {
   readonly keyring: Keyring;
   readonly backup: Backup;
+  readonly keystore: Keystore;
   readonly incidents: Incidents;
   readonly selfScan: SelfScan;
+  readonly roots: Roots;
+  readonly importKek: ImportKek;
   readonly log: Log;
   readonly status: () => Promise<unknown>;
+}
+
+interface TenantFields {
+  readonly action?: string | null;
+  readonly tenant?: string | null;
+}
+
+interface FreezeFields {
+  readonly name?: string | null;
+  readonly partition?: string | null;
+  readonly thaw?: boolean | null;
+  readonly list?: boolean | null;
 }
 
 interface KeyCommand {
@@ -60,7 +79,10 @@ export class Admin {
       return this.#changed('created', [await keyring.create(keyOf(command.create))]);
     }
     if (command.rotate) {
-      return this.#changed('rotated', [await keyring.rotate(keyOf(command.rotate))]);
+      const key = keyOf(command.rotate);
+      return this.#changed('rotated', [
+        await (command.rotate.emergency ? keyring.rotateCompromised(key) : keyring.rotate(key)),
+      ]);
     }
     if (command.disable) {
       const { name, partition, version } = versionOf(command.disable);
@@ -87,6 +109,28 @@ export class Admin {
     if (command.import) {
       return backup.restore(command.import.records ?? new Uint8Array(0), command.import.acceptRollback === true);
     }
+    if (command.keystores) {
+      const { action, cursor, limit } = command.keystores;
+      if (action !== 'move') {
+        throw new DekdError('INVALID_ARGUMENT', `action ${JSON.stringify(action)} is not move`);
+      }
+      return bringHome(this.#options.keystore, cursor || undefined, limit ?? undefined);
+    }
+    if (command.tenant) {
+      return this.#tenant(command.tenant);
+    }
+    if (command.roots) {
+      return this.#options.roots.run(command.roots);
+    }
+    if (command.rewrap) {
+      return this.#options.roots.rewrap(command.rewrap);
+    }
+    if (command.importKek) {
+      return this.#changed('imported', [await this.#options.importKek(command.importKek)]);
+    }
+    if (command.freeze) {
+      return this.#freeze(command.freeze);
+    }
     if (command.prove) {
       return selfScan.run(command.prove.step ?? '');
     }
@@ -102,6 +146,34 @@ export class Admin {
       );
     }
     return { ...found, time: new Date(found.time).toISOString() };
+  }
+
+  async #tenant({ action, tenant }: TenantFields): Promise<unknown> {
+    const { keyring, log } = this.#options;
+    const name = tenant ?? '';
+    switch (action) {
+      case 'prepare':
+        return { keys: await keyring.prepareTenant(name) };
+      case 'destroy': {
+        const done = await keyring.destroyTenant(name);
+        log.warn('tenant destroyed', {
+          partition: name,
+          reason: `${done.destroyed} versions, ${done.left} names left`,
+        });
+        return done;
+      }
+      default:
+        throw new DekdError('INVALID_ARGUMENT', `action ${JSON.stringify(action)} is none of prepare, destroy`);
+    }
+  }
+
+  async #freeze(command: FreezeFields): Promise<{ frozen: readonly unknown[] }> {
+    const { keyring } = this.#options;
+    const freeze = { name: command.name ?? '', partition: command.partition ?? '' };
+    if (command.list) {
+      return { frozen: keyring.freezes() };
+    }
+    return { frozen: await (command.thaw ? keyring.thaw(freeze) : keyring.freeze(freeze)) };
   }
 
   #changed(what: string, keys: readonly KeyInfo[]): { keys: readonly KeyInfo[] } {
@@ -120,7 +192,7 @@ function nameOf(command: KeyCommand): string {
 }
 
 function keyOf(command: KeyCommand): { name: string; partition: string; purpose: Purpose } {
-  const purpose = command.purpose || 'seal';
+  const purpose = command.purpose || (command.name?.startsWith('.') ? 'wrap' : 'seal');
   if (!PURPOSES.has(purpose)) {
     throw new DekdError('INVALID_ARGUMENT', `purpose '${purpose}' is none of ${[...PURPOSES].join(', ')}`);
   }

@@ -8,6 +8,7 @@ import { loadEngine } from '../crypto/load.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyringEvent } from '../keyring/keyring-event.ts';
 import { createKeyring } from '../keyring/open-keyring.ts';
+import type { WatchLimits } from '../keyring/root-watch.ts';
 import { compilePolicy } from '../policy/policy.ts';
 import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
 import { Counters } from '../telemetry/counters.ts';
@@ -19,7 +20,11 @@ import { Backup } from './backup.ts';
 import { PROTOCOL } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Health } from './health.ts';
+import { kekImporter } from './kek-file.ts';
+import { keystoreRoutes, placementOf } from './placement.ts';
+import { Readiness } from './readiness.ts';
 import { Reporter } from './reporter.ts';
+import { Roots } from './roots.ts';
 import { SelfScan } from './self-scan.ts';
 import { Server } from './server.ts';
 import { holdState } from './state-folder.ts';
@@ -65,8 +70,12 @@ export async function assembleAgent({ config, log, replace = false }: AssemblyOp
 
 async function assemble(config: Config, log: Log, replace: boolean, undo: (() => unknown)[]): Promise<AssembledAgent> {
   const warnings: string[] = [];
+  let isStarting = true;
   const warn = (warning: string): void => {
-    warnings.push(warning);
+    // What happens later is for the log: health shows what a person had to hear at start.
+    if (isStarting) {
+      warnings.push(warning);
+    }
     log.warn('warning', { warning });
   };
 
@@ -88,6 +97,9 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     warn(`the ${engine.info.name} engine keeps keys in the JavaScript heap`);
   }
 
+  const probes = await openProbes(config, replace, warn);
+  undo.push(() => probes?.close());
+
   const state = holdState(config.state, (fd) => host?.lockFile(fd), replace);
   undo.push(() => state.release());
 
@@ -98,7 +110,7 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     allowOwnUid: config.socket.allowOwnUid,
   });
 
-  const custody = await openCustody(config, engine, warn);
+  const custody = await openCustody(config, engine, warn, keystoreRoutes(config));
   undo.push(() => custody.close());
   const keyring = await createKeyring({
     engine,
@@ -106,9 +118,10 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     service: config.service,
     node: config.node,
     definitions: keyringDefinitions(config),
-    // Every tenant has a KEK of its own under the root, so that one can be cut off without the others.
-    partitionRoot: (partition) => (partition === '' ? undefined : custody.defaultRoot.name),
+    placement: placementOf(config),
     ...(config.state === undefined ? {} : { stateFolder: config.state }),
+    watch: watchLimits(config),
+    prewarm: config.prewarm,
     log: (event) => logKeyring(log, event),
   });
   undo.push(() => keyring.close());
@@ -123,8 +136,11 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
   const admin = new Admin({
     keyring,
     backup: new Backup(custody.keystore, keyring),
+    keystore: custody.keystore,
     incidents,
     selfScan: new SelfScan(engine),
+    roots: new Roots({ custody, keyring, log }),
+    importKek: kekImporter(engine, keyring, config.service),
     log,
     status: () => health.status(),
   });
@@ -156,6 +172,8 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     replace,
   });
   await server.open();
+  isStarting = false;
+  probes?.serving(new Readiness({ custody, keyring }));
   log.info('agent ready', {
     socket: config.socket.path,
     engine: engine.info.name,
@@ -178,16 +196,36 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     warnings,
     close() {
       closing ??= (async () => {
+        probes?.stopping();
         await server.drain(config.limits.drain);
         await keyring.close();
         await custody.close();
         state.release();
         engine.close();
+        await probes?.close();
         log.info('agent stopped', { pid: process.pid });
         log.flush();
       })();
       return closing;
     },
+  };
+}
+
+/** Loaded only where there is a port: no other agent needs Node's HTTP. */
+async function openProbes({ admin }: Config, replace: boolean, warn: (warning: string) => void) {
+  if (admin.port === undefined) {
+    return undefined;
+  }
+  const { Probes } = await import('./probes.ts');
+  return Probes.open({ host: admin.host, port: admin.port, replace, warn });
+}
+
+function watchLimits({ coast, revocation }: Config): WatchLimits {
+  return {
+    coastEncryptMs: coast.encrypt,
+    coastDecryptMs: coast.decrypt,
+    withinMs: revocation.within,
+    strict: revocation.strict,
   };
 }
 

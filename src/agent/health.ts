@@ -6,6 +6,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { PROTOCOL } from './connection.ts';
+import { isServing } from './readiness.ts';
 import { VERSION } from './version.ts';
 
 export interface HealthOptions {
@@ -43,12 +44,18 @@ export class Health {
         provider: root.description.kind,
         resolvedId: root.description.resolvedId,
         default: root === custody.defaultRoot,
+        materialVersion: root.description.materialVersion,
+        ...root.standing(),
         ...(await root.health('cheap')),
       })),
     );
     const keys = keyring.stats();
     return {
-      ready: keystore.ok && roots.some((root) => root.default && root.ok),
+      ready: isServing({
+        keystoreOk: keystore.ok,
+        rootOk: roots.some((root) => root.default && root.ok),
+        loadedKeys: keys.loaded,
+      }),
       agent: `dekd/${VERSION}`,
       pid: process.pid,
       node: process.version,
@@ -68,6 +75,9 @@ export class Health {
       keys: { known: keys.known, loaded: keys.loaded, evictions: keys.evictions, reloads: keys.reloads },
       keystore: { kind: custody.keystore.kind, ...custody.keystore.capabilities(), ...keystore },
       roots,
+      custodians: custody.custodians(),
+      watched: { keks: keys.watched, oldestProofMs: keys.oldestProofMs ?? null },
+      frozen: keyring.freezes(),
       sockets: { data: config.socket.path, admin: config.admin.path },
       state: config.state ?? null,
       limits: config.limits,

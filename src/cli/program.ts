@@ -210,10 +210,50 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     'Read a configuration and say everything that is wrong with it.',
     async (line, _options, [file]) => (await import('./commands/config.ts')).check(line, file),
   );
+  leaf(
+    config,
+    'explain <key> [partition]',
+    'Show what a configuration means for one key: its settings, what it hangs under, and where it lies.',
+    async (line, options, [key, partition]) =>
+      (await import('./commands/config.ts')).explain(line, options, key!, partition ?? ''),
+  ).option('--config <file>', 'configuration (default: DEKD_CONFIG, then /etc/dekd/config.yaml)');
   leaf(config, 'sample', 'Print the commented sample: every key, default, unit, meaning, danger.', async (line) =>
     (await import('./commands/config.ts')).sample(line),
   );
 
+  const keystores = addCommon(program.command('keystores').description('Where records lie (admin socket).'));
+  leaf(
+    keystores,
+    'move',
+    'Move every record to the keystore that its route names, so that former keystores can be given up.',
+    async (line) => (await import('./commands/keystores.ts')).move(line),
+  );
+
+  const tenants = addCommon(program.command('tenants').description('Tenants as a whole (admin socket).'));
+  leaf(
+    tenants,
+    'prepare <tenant>',
+    'Make and load the key-encryption keys of a tenant before its first call.',
+    async (line, _options, [tenant]) => (await import('./commands/tenants.ts')).prepare(line, tenant!),
+  );
+  leaf(
+    tenants,
+    'destroy <tenant>',
+    'Destroy every key of a tenant for good: nothing encrypted for it ever opens again.',
+    async (line, options, [tenant]) => (await import('./commands/tenants.ts')).destroy(line, options, tenant!),
+  ).option('--yes', 'do not ask');
+
+  describeRoots(addCommon(program.command('roots').description('Root keys (admin socket).')), leaf, self);
+  leaf(
+    program,
+    'rewrap [key]',
+    'Wrap records anew under the newest version of what is above them; no token changes.',
+    async (line, options, [key]) => (await import('./commands/rewrap.ts')).rewrap(line, options, key),
+  )
+    .option('--partition <name>', 'only this partition')
+    .option('--dry-run', 'only count')
+    .option('--verify', 'only open each record, and count those that are not under the newest version')
+    .addOption(rateOption());
   describeKeys(
     addCommon(program.command('keys').description('Named keys and their versions (admin socket).')),
     leaf,
@@ -228,6 +268,52 @@ type Leaf = (
   summary: string,
   run: (line: CommandLine, options: Options, operands: readonly (string | undefined)[]) => Promise<unknown>,
 ) => Command;
+
+function describeRoots(roots: Command, leaf: Leaf, self: string): void {
+  const load = () => import('./commands/roots.ts');
+  leaf(roots, 'list', 'Every root, and how its provider answers.', async (line) => (await load()).list(line));
+  leaf(
+    roots,
+    'default <name>',
+    'Make another root the default: new keys go under it.',
+    async (line, _options, [name]) => (await load()).setDefault(line, name!),
+  );
+  leaf(
+    roots,
+    'clear [name]',
+    'Forget clients, logins and sessions of a root, or of all, and wipe the keys below.',
+    async (line, _options, [name]) => (await load()).clear(line, name),
+  );
+  leaf(roots, 'migrate', 'Move every record from one root to another while agents serve.', async (line, options) =>
+    (await load()).migrate(line, options),
+  )
+    .requiredOption('--from <root>', 'root that records leave; must still be configured')
+    .requiredOption('--to <root>', 'root that they go to')
+    .option('--dry-run', 'only count')
+    .option('--verify', 'only open each record under where it is, and count those that are not moved')
+    .addOption(rateOption())
+    .addHelpText(
+      'after',
+      examples(
+        [
+          ['roots migrate --from main --to aws --dry-run', ''],
+          ['roots default aws', 'new keys go there first, so that the migration comes to an end'],
+          ['roots migrate --from main --to aws --rate 200', 'again after an interruption: it goes on where it stopped'],
+        ],
+        self,
+      ),
+    );
+}
+
+function rateOption(): Option {
+  return new Option('--rate <n>', 'records a second at most').argParser((text) => {
+    const rate = Number(text);
+    if (!(rate > 0)) {
+      throw new InvalidArgumentError('a rate is a number above 0.');
+    }
+    return rate;
+  });
+}
 
 function describeKeys(keys: Command, leaf: Leaf, self: string): void {
   const load = () => import('./commands/keys.ts');
@@ -248,7 +334,25 @@ function describeKeys(keys: Command, leaf: Leaf, self: string): void {
       .choices(['seal', 'wrap', 'message', 'mac', 'index'])
       .default('seal');
   change('create', 'Make a key.').addOption(purpose());
-  change('rotate', 'Make a new version; it encrypts from now on, the older ones still decrypt.').addOption(purpose());
+  change('rotate', 'Make a new version; it encrypts from now on, the older ones still decrypt.')
+    .addOption(purpose())
+    .option('--emergency', 'mark the version that encrypted until now as compromised, in the same write')
+    .addHelpText(
+      'after',
+      `
+KEKs have names too: .l3/SERVICE, and .l2/TENANT with --partition TENANT. rewrap moves the keys below to the new version.
+`,
+    );
+  leaf(
+    keys,
+    'import-kek',
+    'Make a key that you bring the next version of a KEK: new keys are wrapped with it.',
+    async (line, options) => (await load()).importKek(line, options),
+  )
+    .requiredOption('--file <file>', 'file of the form that keygen writes, 0600, which the agent reads')
+    .option('--tenant <name>', 'the KEK of this tenant (default: of the service)')
+    .option('--service', "with --tenant: the tenant's service KEK")
+    .option('--expect-kid <hex>', 'refuse any other key than the one with this kid');
   change('disable', 'Stop every use of a key, or of one version, until it is enabled.').addOption(versionOption());
   change('enable', 'Make a disabled key or version usable again.').addOption(versionOption());
   leaf(
@@ -260,6 +364,17 @@ function describeKeys(keys: Command, leaf: Leaf, self: string): void {
     .option('--partition <name>', 'partition of the key')
     .addOption(versionOption())
     .option('--yes', 'do not ask');
+  const freeze = (verb: 'freeze' | 'thaw', summary: string): Command =>
+    leaf(keys, `${verb} [name]`, summary, async (line, options, [name]) =>
+      (await load()).freeze(line, verb, options, name),
+    )
+      .option('--partition <name>', 'only keys of this partition; without a name all of them')
+      .addOption(new Option('--all', 'every key of this agent').conflicts('partition'));
+  freeze(
+    'freeze',
+    'Stop every use of keys in this agent at once, whatever the keystore says, until they are thawed.',
+  ).option('--list', 'only show what is frozen');
+  freeze('thaw', 'End a freeze; it is named as it was when it began.');
   leaf(keys, 'export', 'Write every record, wrapped, no plaintext.', async (line, options) =>
     (await load()).exportKeys(line, options),
   )

@@ -14,7 +14,18 @@ const folder = process.argv[2]!;
 const engine = new NodeEngine();
 const custody = await InlineCustody.open({
   engine,
-  roots: [{ name: 'local', kind: 'local', keyFile: join(folder, 'root.key'), allowLocalRoot: true }],
+  roots: [
+    {
+      name: 'local',
+      provider: 'local',
+      formerly: [],
+      keyFile: join(folder, 'root.key'),
+      keyDescriptor: undefined,
+      allowLocalRoot: true,
+      createKeyFile: false,
+      ephemeral: false,
+    },
+  ],
   keystore: await SqliteKeystore.open({ path: join(folder, 'keys.db') }),
   warn: () => undefined,
 });

@@ -12,7 +12,21 @@ export async function check(line: CommandLine, file: string | undefined): Promis
       warn(`warning: ${text}`);
     }
   }
-  printResult(line, { ok: true, file: loaded.file, warnings: loaded.warnings }, `${name}: ok`);
+  const { roots, defaultRoot, keystores, custody, routes } = loaded.config;
+  const parts = {
+    roots: roots.map((root) => ({ name: root.name, provider: root.provider, default: root.name === defaultRoot })),
+    keystores: [...keystores].map(([keystore, { kind }]) => ({ name: keystore, kind })),
+    routes: routes.length,
+    custody,
+  };
+  const text = [
+    `${name}: ok`,
+    `  roots      ${parts.roots.map((root) => `${root.name} (${root.provider}${root.default && roots.length > 1 ? ', the default' : ''})`).join(', ')}`,
+    `  keystores  ${parts.keystores.map((keystore) => `${keystore.name} (${keystore.kind})`).join(', ')}`,
+    `  routes     ${routes.length === 0 ? 'none: everything takes the default root and keystore' : routes.length}`,
+    `  custody    ${custody}`,
+  ];
+  printResult(line, { ok: true, file: loaded.file, warnings: loaded.warnings, ...parts }, text.join('\n'));
 }
 
 export async function sample(line: CommandLine): Promise<void> {
@@ -29,31 +43,52 @@ export async function explain(
 ): Promise<void> {
   const { config } = loadConfig({ file: options.config as string | undefined });
   const way = wayOf(config, key, partition);
-  printResult(line, way, told(way));
+  printResult(line, documentOf(way), told(way));
 }
 
-function told({ key, partition, entry, definition, directRoot, steps }: KeyWay): string {
-  const { keyContext, requiredContext, rotation } = definition;
+/** For scripts: what there is not is null, and a limit that is off is `never`, as in the file. */
+function documentOf({ entry, definition, root, steps, ...way }: KeyWay): unknown {
+  const rotation = Object.entries(definition.rotation).map(([name, limit]) => [
+    name,
+    limit === Number.POSITIVE_INFINITY ? 'never' : (limit ?? null),
+  ]);
+  return {
+    ...way,
+    entry: entry ?? null,
+    definition: { ...definition, rotation: Object.fromEntries(rotation) },
+    root: { ...root, route: root.route ?? null },
+    steps: steps.map((step) => ({ ...step, route: step.route ?? null })),
+  };
+}
+
+function told({ key, partition, entry, definition, root, steps }: KeyWay): string {
+  const { keyContext, requiredContext, rotation, direct } = definition;
   const limits = Object.entries(rotation).filter(([, limit]) => limit !== undefined && limit !== Infinity);
-  const lines = [
+  const settings = [
     `key ${key}${partition === '' ? '' : ` of partition ${partition}`}: ${entry === undefined ? 'the common settings hold' : `keys[${entry}] holds`}`,
     `  key context       ${Object.keys(keyContext).length === 0 ? '-' : JSON.stringify(keyContext)}`,
     `  required context  ${requiredContext.join(', ') || '-'}`,
     `  rotation          ${limits.map(([name, limit]) => `${name} ${spelled(name, limit)}`).join(', ') || '-'}`,
+    ...(direct ? [`  direct            root ${root.name} encrypts each value; there is no data key`] : []),
   ];
-  if (directRoot !== undefined) {
-    lines.push(`  direct            each value is encrypted by root ${directRoot}; there is no data key`);
-    return lines.join('\n');
-  }
-  const rows = steps.map((step) => [
-    `L${step.level}`,
-    step.name,
-    step.partition || '-',
-    step.root === undefined ? 'the key above' : `root ${step.root}`,
-    [step.keystore, ...step.formerKeystores.map((name) => `(${name})`)].join(' '),
-    step.route === undefined ? '-' : `routes[${step.route}]`,
-  ]);
-  return `${lines.join('\n')}\n\n${table([['LEVEL', 'NAME', 'PARTITION', 'UNDER', 'KEYSTORE', 'ROUTE'], ...rows])}`;
+  const rows = [
+    ['L1', root.name, '-', root.provider, '-', '-', routeName(root.route)],
+    ...steps.map(({ level, name, under, keystore, formerKeystores, route, ...step }) => [
+      `L${level}`,
+      name,
+      step.partition || '-',
+      under,
+      keystore,
+      formerKeystores.join(', ') || '-',
+      routeName(route),
+    ]),
+  ];
+  const heading = ['LEVEL', 'NAME', 'PARTITION', 'UNDER', 'KEYSTORE', 'READ ALSO', 'ROUTE'];
+  return `${settings.join('\n')}\n\n${table([heading, ...rows])}`;
+}
+
+function routeName(index: number | undefined): string {
+  return index === undefined ? '-' : `routes[${index}]`;
 }
 
 const DURATIONS = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { DekdError } from '../../errors.ts';
 import type { KeyInfo } from '../../keyring/keyring.ts';
 import { parseExport, writeExport } from '../../keystores/export-document.ts';
@@ -57,6 +58,28 @@ export async function change(
   name: string,
 ): Promise<void> {
   const { keys } = keyPage(await administer(line, { [verb]: keyCommand(options, name) }));
+  printResult(line, { keys }, keyTable(keys) + afterwards(line, options, name));
+}
+
+/** What is left to do after an emergency. */
+function afterwards(line: CommandLine, options: Options, name: string): string {
+  if (options.emergency !== true) {
+    return '';
+  }
+  return name.startsWith('.')
+    ? `\n\nkeys below it still hang under the version that is compromised: ${line.self} rewrap moves them, and whoever has ` +
+        'that version and the old rows has those keys: rotate them as well'
+    : `\n\ntokens of the version that is compromised still decrypt: re-encrypt them, then ${line.self} keys destroy ${name} --version N`;
+}
+
+export async function importKek(line: CommandLine, options: Options): Promise<void> {
+  const command = {
+    file: resolve(text(options, 'file')),
+    tenant: text(options, 'tenant'),
+    service: options.service === true,
+    expectKid: text(options, 'expectKid'),
+  };
+  const { keys } = keyPage(await administer(line, { importKek: command }));
   printResult(line, { keys }, keyTable(keys));
 }
 
@@ -69,6 +92,30 @@ export async function destroy(line: CommandLine, options: Options, name: string)
   }
   const { keys } = keyPage(await administer(line, { destroy: keyCommand(options, name) }));
   printResult(line, { keys }, keyTable(keys));
+}
+
+export async function freeze(
+  line: CommandLine,
+  verb: 'freeze' | 'thaw',
+  options: Options,
+  name: string | undefined,
+): Promise<void> {
+  const partition = text(options, 'partition');
+  if (name === undefined && partition === '' && options.all !== true && options.list !== true) {
+    throw new CommandError(EXIT.usage, 'USAGE', 'which keys is not said', `name a key, a --partition, or --all`);
+  }
+  const command = { name: name ?? '', partition, thaw: verb === 'thaw', list: options.list === true };
+  const { frozen } = (await administer(line, { freeze: command })) as { frozen: readonly Frozen[] };
+  printResult(
+    line,
+    { frozen },
+    frozen.length === 0
+      ? 'nothing is frozen'
+      : table([
+          ['FROZEN KEY', 'PARTITION'],
+          ...frozen.map((each) => [each.name || 'every key', each.partition || 'any']),
+        ]),
+  );
 }
 
 export async function exportKeys(line: CommandLine, options: Options): Promise<void> {
@@ -148,6 +195,11 @@ function levelOf(record: unknown): number {
   return typeof level === 'number' ? level : 0;
 }
 
+interface Frozen {
+  readonly name: string;
+  readonly partition: string;
+}
+
 interface KeyPage {
   readonly keys: readonly KeyInfo[];
   readonly cursor?: string | null;
@@ -167,7 +219,9 @@ function keyCommand(options: Options, name: string) {
     name,
     partition: text(options, 'partition'),
     version: (options.version as number | undefined) ?? 0,
-    purpose: text(options, 'purpose'),
+    // A KEK has one purpose, which its name says.
+    purpose: name.startsWith('.') ? '' : text(options, 'purpose'),
+    emergency: options.emergency === true,
   };
 }
 

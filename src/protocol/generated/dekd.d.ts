@@ -1253,8 +1253,26 @@ export namespace dekd {
             /** Admin prove. */
             prove?: (dekd.v1.ProveCommand.$Properties|null);
 
+            /** Admin roots. */
+            roots?: (dekd.v1.RootsCommand.$Properties|null);
+
+            /** Admin rewrap. */
+            rewrap?: (dekd.v1.RewrapCommand.$Properties|null);
+
+            /** Admin tenant. */
+            tenant?: (dekd.v1.TenantCommand.$Properties|null);
+
+            /** Admin freeze. */
+            freeze?: (dekd.v1.FreezeCommand.$Properties|null);
+
+            /** Admin importKek. */
+            importKek?: (dekd.v1.ImportKekCommand.$Properties|null);
+
+            /** Admin keystores. */
+            keystores?: (dekd.v1.KeystoresCommand.$Properties|null);
+
             /** Admin command. */
-            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove");
+            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores");
 
             /**
              * Encodes the specified Admin message. Does not implicitly {@link dekd.v1.Admin.verify|verify} messages.
@@ -1319,8 +1337,26 @@ export namespace dekd {
                 /** Admin prove */
                 prove?: (dekd.v1.ProveCommand.$Properties|null);
 
+                /** Admin roots */
+                roots?: (dekd.v1.RootsCommand.$Properties|null);
+
+                /** Admin rewrap */
+                rewrap?: (dekd.v1.RewrapCommand.$Properties|null);
+
+                /** Admin tenant */
+                tenant?: (dekd.v1.TenantCommand.$Properties|null);
+
+                /** Admin freeze */
+                freeze?: (dekd.v1.FreezeCommand.$Properties|null);
+
+                /** Admin importKek */
+                importKek?: (dekd.v1.ImportKekCommand.$Properties|null);
+
+                /** Admin keystores */
+                keystores?: (dekd.v1.KeystoresCommand.$Properties|null);
+
                 /** Admin command */
-                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove");
+                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -1341,10 +1377,466 @@ export namespace dekd {
               "import"?: dekd.v1.ImportCommand.$Shape|null;
               show?: dekd.v1.KeyCommand.$Shape|null;
               prove?: dekd.v1.ProveCommand.$Shape|null;
+              roots?: dekd.v1.RootsCommand.$Shape|null;
+              rewrap?: dekd.v1.RewrapCommand.$Shape|null;
+              tenant?: dekd.v1.TenantCommand.$Shape|null;
+              freeze?: dekd.v1.FreezeCommand.$Shape|null;
+              importKek?: dekd.v1.ImportKekCommand.$Shape|null;
+              keystores?: dekd.v1.KeystoresCommand.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape })
+              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "roots"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots: dekd.v1.RootsCommand.$Shape; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "rewrap"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap: dekd.v1.RewrapCommand.$Shape; tenant?: null; freeze?: null; importKek?: null; keystores?: null }|{ command?: "tenant"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant: dekd.v1.TenantCommand.$Shape; freeze?: null; importKek?: null; keystores?: null }|{ command?: "freeze"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze: dekd.v1.FreezeCommand.$Shape; importKek?: null; keystores?: null }|{ command?: "importKek"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek: dekd.v1.ImportKekCommand.$Shape; keystores?: null }|{ command?: "keystores"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores: dekd.v1.KeystoresCommand.$Shape })
             );
+        }
+
+        /**
+         * Properties of a RootsCommand.
+         * @deprecated Use dekd.v1.RootsCommand.$Properties instead.
+         */
+        interface IRootsCommand extends dekd.v1.RootsCommand.$Properties {
+        }
+
+        /** Represents a RootsCommand. */
+        class RootsCommand {
+
+            /**
+             * Constructs a new RootsCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.RootsCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** RootsCommand action. */
+            action: string;
+
+            /** RootsCommand name. */
+            name: string;
+
+            /**
+             * Encodes the specified RootsCommand message. Does not implicitly {@link dekd.v1.RootsCommand.verify|verify} messages.
+             * @param message RootsCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.RootsCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a RootsCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.RootsCommand & dekd.v1.RootsCommand.$Shape} RootsCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.RootsCommand & dekd.v1.RootsCommand.$Shape;
+        }
+
+        namespace RootsCommand {
+
+            /** Properties of a RootsCommand. */
+            interface $Properties {
+
+                /** RootsCommand action */
+                action?: (string|null);
+
+                /** RootsCommand name */
+                name?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a RootsCommand. */
+            type $Shape = dekd.v1.RootsCommand.$Properties;
+        }
+
+        /**
+         * Properties of a RewrapCommand.
+         * @deprecated Use dekd.v1.RewrapCommand.$Properties instead.
+         */
+        interface IRewrapCommand extends dekd.v1.RewrapCommand.$Properties {
+        }
+
+        /** Represents a RewrapCommand. */
+        class RewrapCommand {
+
+            /**
+             * Constructs a new RewrapCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.RewrapCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** RewrapCommand from. */
+            from: string;
+
+            /** RewrapCommand to. */
+            to: string;
+
+            /** RewrapCommand name. */
+            name: string;
+
+            /** RewrapCommand partition. */
+            partition: string;
+
+            /** RewrapCommand cursor. */
+            cursor: string;
+
+            /** RewrapCommand limit. */
+            limit: number;
+
+            /** RewrapCommand dryRun. */
+            dryRun: boolean;
+
+            /** RewrapCommand verify. */
+            verify: boolean;
+
+            /**
+             * Encodes the specified RewrapCommand message. Does not implicitly {@link dekd.v1.RewrapCommand.verify|verify} messages.
+             * @param message RewrapCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.RewrapCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a RewrapCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.RewrapCommand & dekd.v1.RewrapCommand.$Shape} RewrapCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.RewrapCommand & dekd.v1.RewrapCommand.$Shape;
+        }
+
+        namespace RewrapCommand {
+
+            /** Properties of a RewrapCommand. */
+            interface $Properties {
+
+                /** RewrapCommand from */
+                from?: (string|null);
+
+                /** RewrapCommand to */
+                to?: (string|null);
+
+                /** RewrapCommand name */
+                name?: (string|null);
+
+                /** RewrapCommand partition */
+                partition?: (string|null);
+
+                /** RewrapCommand cursor */
+                cursor?: (string|null);
+
+                /** RewrapCommand limit */
+                limit?: (number|null);
+
+                /** RewrapCommand dryRun */
+                dryRun?: (boolean|null);
+
+                /** RewrapCommand verify */
+                verify?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a RewrapCommand. */
+            type $Shape = dekd.v1.RewrapCommand.$Properties;
+        }
+
+        /**
+         * Properties of a TenantCommand.
+         * @deprecated Use dekd.v1.TenantCommand.$Properties instead.
+         */
+        interface ITenantCommand extends dekd.v1.TenantCommand.$Properties {
+        }
+
+        /** Represents a TenantCommand. */
+        class TenantCommand {
+
+            /**
+             * Constructs a new TenantCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.TenantCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** TenantCommand action. */
+            action: string;
+
+            /** TenantCommand tenant. */
+            tenant: string;
+
+            /** TenantCommand cursor. */
+            cursor: string;
+
+            /**
+             * Encodes the specified TenantCommand message. Does not implicitly {@link dekd.v1.TenantCommand.verify|verify} messages.
+             * @param message TenantCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.TenantCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a TenantCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.TenantCommand & dekd.v1.TenantCommand.$Shape} TenantCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.TenantCommand & dekd.v1.TenantCommand.$Shape;
+        }
+
+        namespace TenantCommand {
+
+            /** Properties of a TenantCommand. */
+            interface $Properties {
+
+                /** TenantCommand action */
+                action?: (string|null);
+
+                /** TenantCommand tenant */
+                tenant?: (string|null);
+
+                /** TenantCommand cursor */
+                cursor?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a TenantCommand. */
+            type $Shape = dekd.v1.TenantCommand.$Properties;
+        }
+
+        /**
+         * Properties of a FreezeCommand.
+         * @deprecated Use dekd.v1.FreezeCommand.$Properties instead.
+         */
+        interface IFreezeCommand extends dekd.v1.FreezeCommand.$Properties {
+        }
+
+        /** Represents a FreezeCommand. */
+        class FreezeCommand {
+
+            /**
+             * Constructs a new FreezeCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.FreezeCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FreezeCommand name. */
+            name: string;
+
+            /** FreezeCommand partition. */
+            partition: string;
+
+            /** FreezeCommand thaw. */
+            thaw: boolean;
+
+            /** FreezeCommand list. */
+            list: boolean;
+
+            /**
+             * Encodes the specified FreezeCommand message. Does not implicitly {@link dekd.v1.FreezeCommand.verify|verify} messages.
+             * @param message FreezeCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.FreezeCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FreezeCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.FreezeCommand & dekd.v1.FreezeCommand.$Shape} FreezeCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.FreezeCommand & dekd.v1.FreezeCommand.$Shape;
+        }
+
+        namespace FreezeCommand {
+
+            /** Properties of a FreezeCommand. */
+            interface $Properties {
+
+                /** FreezeCommand name */
+                name?: (string|null);
+
+                /** FreezeCommand partition */
+                partition?: (string|null);
+
+                /** FreezeCommand thaw */
+                thaw?: (boolean|null);
+
+                /** FreezeCommand list */
+                list?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FreezeCommand. */
+            type $Shape = dekd.v1.FreezeCommand.$Properties;
+        }
+
+        /**
+         * Properties of a KeystoresCommand.
+         * @deprecated Use dekd.v1.KeystoresCommand.$Properties instead.
+         */
+        interface IKeystoresCommand extends dekd.v1.KeystoresCommand.$Properties {
+        }
+
+        /** Represents a KeystoresCommand. */
+        class KeystoresCommand {
+
+            /**
+             * Constructs a new KeystoresCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.KeystoresCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** KeystoresCommand action. */
+            action: string;
+
+            /** KeystoresCommand cursor. */
+            cursor: string;
+
+            /** KeystoresCommand limit. */
+            limit: number;
+
+            /**
+             * Encodes the specified KeystoresCommand message. Does not implicitly {@link dekd.v1.KeystoresCommand.verify|verify} messages.
+             * @param message KeystoresCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.KeystoresCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a KeystoresCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.KeystoresCommand & dekd.v1.KeystoresCommand.$Shape} KeystoresCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.KeystoresCommand & dekd.v1.KeystoresCommand.$Shape;
+        }
+
+        namespace KeystoresCommand {
+
+            /** Properties of a KeystoresCommand. */
+            interface $Properties {
+
+                /** KeystoresCommand action */
+                action?: (string|null);
+
+                /** KeystoresCommand cursor */
+                cursor?: (string|null);
+
+                /** KeystoresCommand limit */
+                limit?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a KeystoresCommand. */
+            type $Shape = dekd.v1.KeystoresCommand.$Properties;
+        }
+
+        /**
+         * Properties of an ImportKekCommand.
+         * @deprecated Use dekd.v1.ImportKekCommand.$Properties instead.
+         */
+        interface IImportKekCommand extends dekd.v1.ImportKekCommand.$Properties {
+        }
+
+        /** Represents an ImportKekCommand. */
+        class ImportKekCommand {
+
+            /**
+             * Constructs a new ImportKekCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ImportKekCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ImportKekCommand file. */
+            file: string;
+
+            /** ImportKekCommand tenant. */
+            tenant: string;
+
+            /** ImportKekCommand service. */
+            service: boolean;
+
+            /** ImportKekCommand expectKid. */
+            expectKid: string;
+
+            /**
+             * Encodes the specified ImportKekCommand message. Does not implicitly {@link dekd.v1.ImportKekCommand.verify|verify} messages.
+             * @param message ImportKekCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ImportKekCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an ImportKekCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ImportKekCommand & dekd.v1.ImportKekCommand.$Shape} ImportKekCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ImportKekCommand & dekd.v1.ImportKekCommand.$Shape;
+        }
+
+        namespace ImportKekCommand {
+
+            /** Properties of an ImportKekCommand. */
+            interface $Properties {
+
+                /** ImportKekCommand file */
+                file?: (string|null);
+
+                /** ImportKekCommand tenant */
+                tenant?: (string|null);
+
+                /** ImportKekCommand service */
+                service?: (boolean|null);
+
+                /** ImportKekCommand expectKid */
+                expectKid?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an ImportKekCommand. */
+            type $Shape = dekd.v1.ImportKekCommand.$Properties;
         }
 
         /**
@@ -1561,6 +2053,9 @@ export namespace dekd {
             /** KeyCommand purpose. */
             purpose: string;
 
+            /** KeyCommand emergency. */
+            emergency: boolean;
+
             /**
              * Encodes the specified KeyCommand message. Does not implicitly {@link dekd.v1.KeyCommand.verify|verify} messages.
              * @param message KeyCommand message or plain object to encode
@@ -1596,6 +2091,9 @@ export namespace dekd {
 
                 /** KeyCommand purpose */
                 purpose?: (string|null);
+
+                /** KeyCommand emergency */
+                emergency?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
