@@ -1,4 +1,5 @@
 /** An agent as a process: its log, its signals, its exit code. */
+import { constants } from 'node:os';
 import type { Config } from '../config/config.ts';
 import { createLog } from '../telemetry/log.ts';
 import { type AssembledAgent, assembleAgent } from './assembly.ts';
@@ -30,13 +31,13 @@ export async function startAgent({ config, warnings = [], replace = false }: Age
   for (const warning of warnings) {
     log.warn('warning', { warning });
   }
-  const agent = await assembleAgent({ config, log, replace });
+  let agent: AssembledAgent | undefined;
   const stopped = Promise.withResolvers<number>();
   let stopping = false;
   const stop = (signal: string): void => {
     stopping = true;
     log.info('stopping', { signal });
-    agent.close().then(
+    agent!.close().then(
       () => stopped.resolve(0),
       (error: unknown) => {
         log.error('stopping failed', { reason: String(error) });
@@ -45,6 +46,13 @@ export async function startAgent({ config, warnings = [], replace = false }: Age
     );
   };
   const onSignal = (signal: NodeJS.Signals): void => {
+    if (agent === undefined) {
+      // Nobody has been served. Process 1 of a container has no default action: unheard, the signal would be lost, and the
+      // container be killed when its time is over.
+      log.info('stopping', { signal });
+      log.flush();
+      process.exit(128 + constants.signals[signal]);
+    }
     if (stopping) {
       log.flush();
       process.exit(1);
@@ -56,6 +64,7 @@ export async function startAgent({ config, warnings = [], replace = false }: Age
   process.on('SIGHUP', () =>
     log.warn('warning', { warning: 'the configuration is read at start only; SIGHUP does nothing', signal: 'SIGHUP' }),
   );
+  agent = await assembleAgent({ config, log, replace });
   return {
     info: agent.engine,
     socketPath: agent.socketPath,

@@ -39,6 +39,9 @@ const OWN_VARIABLES = new Set(['DEKD_NATIVE_PATH']);
 /** Code of others before ours, and files with the secrets of TLS. */
 const REFUSED = new Set(['LD_PRELOAD', 'LD_AUDIT', 'SSLKEYLOGFILE']);
 
+/** Where a uid has neither HOME nor a line in /etc/passwd, as in containers, libraries that look for a home would throw. */
+const NO_HOME = '/nonexistent';
+
 /** Environment for a custodian: what the libraries of the services read, and nothing that puts other code into it. */
 export function custodianEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(
@@ -64,7 +67,7 @@ export function spawnCustodian(
   const keyPipe = keyEnds === undefined ? [] : [keyEnds.fromAgent, keyEnds.toAgent];
   const child = spawn(process.execPath, [...FLAGS_OF[role], entry, role], {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...keyPipe],
-    env: custodianEnvironment(process.env),
+    env: { HOME: NO_HOME, ...custodianEnvironment(process.env) },
     // Some folder that does not go away, and in which no library finds settings.
     cwd: '/',
   });

@@ -179,10 +179,7 @@ class OpenKeyring implements Keyring {
       custody,
       definitions,
       freezes,
-      rootOf: (key, partition) => {
-        const name = placement.rootOf({ level: partition === '' ? 3 : 2, tenant: partition, key });
-        return name === undefined ? custody.defaultRoot : custody.roots.get(name)!;
-      },
+      rootOf: (key, partition) => hierarchy.versions.rootOf(partition, key),
     });
     this.#prewarm = options.prewarm ?? [];
     this.#engine = engine;

@@ -39,6 +39,8 @@ export interface ListPage {
  */
 export interface Keystore {
   readonly kind: string;
+  /** Which store this is, of those kinds that can tell: another one in its place is refused, also an empty one. */
+  readonly identity?: string | undefined;
   /** Inserts (`absent`) or replaces (`seq` equals the stored one) a record. Resolves once durable. */
   store(record: KeyRecord, expect: Expectation): Promise<void>;
   retrieve(kid: Uint8Array): Promise<KeyRecord | undefined>;
@@ -59,6 +61,8 @@ export interface Keystore {
    */
   leases(): Promise<readonly UsageLease[]>;
   storeLease(lease: UsageLease): Promise<void>;
+  /** Of several keystores as one: copies a record to where its route says. @returns whether it lay elsewhere */
+  bringHome?(record: KeyRecord): Promise<boolean>;
   health(): Promise<KeystoreHealth>;
   capabilities(): KeystoreCapabilities;
   close(): Promise<void>;

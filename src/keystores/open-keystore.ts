@@ -5,9 +5,14 @@ import type { Keystore } from './keystore.ts';
 
 /**
  * @param keeper keeps a login from one process to the next; without it, closing ends the login
+ * @param identity of the store that was opened before under this configuration; another one is refused
  * @throws DekdError as each keystore says, with the remedy
  */
-export async function openKeystore(config: KeystoreConfig, keeper?: SessionKeeper): Promise<Keystore> {
+export async function openKeystore(
+  config: KeystoreConfig,
+  keeper?: SessionKeeper,
+  identity?: string,
+): Promise<Keystore> {
   switch (config.kind) {
     case 'memory': {
       const { MemoryKeystore } = await import('./memory.ts');
@@ -23,7 +28,7 @@ export async function openKeystore(config: KeystoreConfig, keeper?: SessionKeepe
     }
     case 'postgres': {
       const { PostgresKeystore } = await import('./postgres.ts');
-      return PostgresKeystore.open(config.postgres);
+      return PostgresKeystore.open(config.postgres, { identity });
     }
     case 'openbao-kv': {
       const { openOpenbaoKv } = await import('./openbao-kv.ts');

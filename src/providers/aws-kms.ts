@@ -41,9 +41,11 @@ export async function openAwsKms(root: string, settings: AwsKmsSettings): Promis
   try {
     return new AwsKmsProvider(root, settings, await lease(connection));
   } catch (error) {
-    throw new ProviderError('CONFIG', `root ${root}: no AWS Region: set region, AWS_REGION or a profile that has one`, {
-      cause: error,
-    });
+    const missing = (error as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND';
+    const what = missing
+      ? 'the package @aws-sdk/client-kms is not installed'
+      : 'no AWS Region: set region, AWS_REGION or a profile that has one';
+    throw new ProviderError('CONFIG', `root ${root}: ${what}`, { cause: error });
   }
 }
 

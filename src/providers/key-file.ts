@@ -99,13 +99,21 @@ function checkKeyFile(path: string, what: string, stats: Stats): void {
         `run chown ${ownUid()} ${quoted(path)}`,
     );
   }
-  if ((stats.mode & 0o077) !== 0) {
+  if ((stats.mode & (isCredential(path) ? 0o037 : 0o077)) !== 0) {
     const mode = (stats.mode & 0o7777).toString(8).padStart(4, '0');
     throw new DekdError(
       'INVALID_ARGUMENT',
       `${what} ${path} is open to group or others (mode ${mode}): run chmod 600 ${quoted(path)}`,
     );
   }
+}
+
+/**
+ * Whether systemd hands the file over (`LoadCredential=`). It lets the user in by an access list, whose mask shows as the bits
+ * of the group; the folder lets in nobody else.
+ */
+function isCredential(path: string): boolean {
+  return process.env.CREDENTIALS_DIRECTORY !== undefined && dirname(path) === process.env.CREDENTIALS_DIRECTORY;
 }
 
 function ownUid(): number {

@@ -1,4 +1,5 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
+import type { TransitSettings } from '../config/config.ts';
 import type { VaultClient, VaultMethod, VaultRequestOptions } from '../vault/client.ts';
 import { openVaultClient } from '../vault/open-client.ts';
 import type { VaultSettings } from '../vault/settings.ts';
@@ -18,11 +19,6 @@ import type { SessionKeeper } from './session-keeper.ts';
 import { parseCiphertext, type TransitCiphertext } from './vault-transit/ciphertext.ts';
 import { formatKeyId, parseKeyId, type TransitKeyId } from './vault-transit/key-id.ts';
 import { AEAD_TYPE_NAMES, isAead, keyWarnings, readKeyState, type TransitKeyState } from './vault-transit/key-state.ts';
-
-export interface TransitSettings {
-  readonly mount: string;
-  readonly key: string;
-}
 
 /**
  * Longest plaintext of direct mode. A Vault takes 32 MiB a request, but the plaintext crosses it as base64 inside JSON, in

@@ -58,12 +58,12 @@ describe('connections to AWS KMS', () => {
   });
 
   it('count in the deadline of a call while it waits for one', async () => {
-    const provider = await open({ connections: 1, timeout: 200 });
+    const provider = await open({ connections: 1, timeout: 500 });
     await provider.describe(SIGNAL);
-    kms.delayMs = 120;
+    kms.delayMs = 300;
     const start = performance.now();
     const results = await Promise.allSettled([1, 2, 3, 4].map(() => provider.wrap(SECRET, CONTEXT, SIGNAL)));
-    expect(performance.now() - start).toBeLessThan(1000);
+    expect(performance.now() - start).toBeLessThan(2000);
     expect(results.map((each) => (each.status === 'rejected' ? each.reason.code : 'ok'))).toEqual([
       'ok',
       'TIMEOUT',
@@ -93,7 +93,7 @@ describe('connections to AWS KMS', () => {
     const idleSince = performance.now();
     await expect.poll(() => kms.openConnections, { timeout: 3000, interval: 10 }).toBe(0);
     expect(performance.now() - idleSince).toBeGreaterThan(200);
-    expect(performance.now() - idleSince).toBeLessThan(1500);
+    expect(performance.now() - idleSince).toBeLessThan(2500);
     await provider.wrap(SECRET, CONTEXT, SIGNAL);
     expect(kms.connections).toBe(4);
   });

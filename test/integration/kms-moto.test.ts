@@ -63,7 +63,9 @@ async function startMoto(): Promise<KmsService> {
   const [host, port] = line.split(' ');
   const endpoint = `http://${host}:${port}`;
   const sdk = new KMSClient({ endpoint });
-  const make = async () => (await sdk.send(new CreateKeyCommand({}))).KeyMetadata!.Arn!;
+  // moto has no default for the usage, and then leaves it out of DescribeKey.
+  const command = new CreateKeyCommand({ KeyUsage: 'ENCRYPT_DECRYPT' });
+  const make = async () => (await sdk.send(command)).KeyMetadata!.Arn!;
   const [key, otherKey] = [await make(), await make()];
   sdk.destroy();
   return {

@@ -91,7 +91,7 @@ memory: { level: heap, allowInsecureMemory: true }
 custody: inline
 socket: { path: ${socket}, allowOwnUid: true }
 state: ${folder}/state
-keystores: { default: { kind: sqlite, path: ${folder}/keys.sqlite } }
+keystore: { kind: sqlite, path: ${folder}/keys.sqlite }
 policy:
   rules:
     - { name: own, callers: { socket: data }, keys: '*', partitions: '*', operations: [encrypt, decrypt], create: { max: 10 } }

@@ -194,7 +194,7 @@ custody: inline
 socket: { path: ${this.socket}, allowOwnUid: true }
 state: ${this.folder}/state
 hierarchy: { levels: [tenant] }
-keystores: { default: { kind: sqlite, path: ${this.folder}/keys.sqlite } }
+keystore: { kind: sqlite, path: ${this.folder}/keys.sqlite }
 defaultRoot: ${roots.at(-1)}
 roots:
 ${roots.map((root) => `  ${root}: ${settings[root]}`).join('\n')}
