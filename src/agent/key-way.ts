@@ -1,22 +1,31 @@
 /** The way of one key through a configuration: which entry holds for it, what it hangs under, and where its rows lie. */
-import type { Config, KeyDefinition, Route } from '../config/config.ts';
+import type { Config, KeyDefinition, RootConfig, RouteMatch } from '../config/config.ts';
 import { routeOf } from '../config/routing.ts';
 import { DekdError } from '../errors.ts';
 import { compileGlob } from '../glob.ts';
-import { serviceKekName, tenantKekName } from '../keyring/key-name.ts';
+import { checkKeyName, checkPartition, serviceKekName, tenantKekName } from '../keyring/key-name.ts';
 import { keystoreRoutes, placementOf } from './placement.ts';
 
-/** One record on the way, outermost first. */
+/** The entry of `routes` that chose. */
+export interface ChosenRoute {
+  /** From 0. */
+  readonly index: number;
+  /** The fields that it gives, all of which match. */
+  readonly match: Partial<RouteMatch>;
+}
+
+/** A record on the way. */
 export interface WayStep {
   readonly level: 2 | 3 | 4;
   readonly name: string;
   readonly partition: string;
-  /** Root that it hangs under directly; undefined under the step before. */
-  readonly root: string | undefined;
+  /** Name of the root or of the record that it is wrapped under. */
+  readonly under: string;
   readonly keystore: string;
+  /** Read as well, since it may still lie there. */
   readonly formerKeystores: readonly string[];
-  /** Index of the route that chose, from 0; undefined where there are no routes. */
-  readonly route: number | undefined;
+  /** What chose the keystore; undefined where there are no routes. */
+  readonly route: ChosenRoute | undefined;
 }
 
 export interface KeyWay {
@@ -25,53 +34,69 @@ export interface KeyWay {
   /** Index in `keys` of the entry that holds, from 0; undefined when the common settings do. */
   readonly entry: number | undefined;
   readonly definition: Pick<KeyDefinition, 'keyContext' | 'requiredContext' | 'rotation' | 'direct'>;
-  /** Root of the provider that encrypts, for a direct key; it has no steps. */
-  readonly directRoot: string | undefined;
+  /** What all of it hangs under, or what encrypts each value of a direct key. */
+  readonly root: {
+    readonly name: string;
+    readonly provider: RootConfig['provider'];
+    /** What chose it; undefined where there are no routes. */
+    readonly route: ChosenRoute | undefined;
+  };
+  /** Outermost first; none for a direct key. */
   readonly steps: readonly WayStep[];
 }
 
-/** @throws INVALID_ARGUMENT when there are routes and none is for a step */
+/** @throws INVALID_ARGUMENT for what is no name, and when there are routes and none is for a step */
 export function wayOf(config: Config, key: string, partition: string): KeyWay {
+  checkKeyName(key);
+  checkPartition(partition);
   const entry = config.keys.findIndex(({ name }) => compileGlob(name)(key));
   const { direct, rotation } = config;
   const definition = config.keys[entry] ?? { keyContext: {}, requiredContext: [], rotation, direct };
   const { levels, rootOf } = placementOf(config);
   const tenant = levels.includes('tenant') ? partition : '';
-  const top = tenant === '' ? 3 : 2;
-  const root = rootOf({ level: top, tenant, key }) ?? config.defaultRoot;
-  const way = { key, partition, entry: entry < 0 ? undefined : entry, definition };
+  const top = { level: tenant === '' ? 3 : 2, tenant, key } as const;
+  const name = rootOf(top) ?? config.defaultRoot;
+  const { provider } = config.roots.find((root) => root.name === name)!;
+  const root = { name, provider, route: chosenRoute(config, top) };
+  const way = { key, partition, entry: entry < 0 ? undefined : entry, definition, root };
   if (definition.direct) {
-    return { ...way, directRoot: root, steps: [] };
+    return { ...way, steps: [] };
   }
-  const steps: WayStep[] = [];
+  const records: Pick<WayStep, 'level' | 'name' | 'partition'>[] = [];
   if (tenant !== '') {
-    steps.push(stepOf(config, 2, tenantKekName(tenant), tenant, root));
+    records.push({ level: 2, name: tenantKekName(tenant), partition: tenant });
   }
   if (tenant === '' || levels.includes('service')) {
-    steps.push(stepOf(config, 3, serviceKekName(config.service), tenant, steps.length === 0 ? root : undefined));
+    records.push({ level: 3, name: serviceKekName(config.service), partition: tenant });
   }
-  steps.push(stepOf(config, 4, key, partition, undefined));
-  return { ...way, directRoot: undefined, steps };
+  records.push({ level: 4, name: key, partition });
+  const steps = records.map((record, index) => ({
+    ...record,
+    under: records[index - 1]?.name ?? name,
+    ...placeOf(config, record),
+  }));
+  return { ...way, steps };
 }
 
-function stepOf(config: Config, level: 2 | 3 | 4, name: string, partition: string, root: string | undefined): WayStep {
+function placeOf(config: Config, { level, name, partition }: Pick<WayStep, 'level' | 'name' | 'partition'>) {
   const placement = keystoreRoutes(config)({ name, partition, level, purpose: level === 4 ? 'seal' : 'wrap' });
   if (placement === undefined) {
-    throw new DekdError(
-      'INVALID_ARGUMENT',
-      `no route is for level ${level}: ${name}${partition && ` of ${partition}`}`,
-    );
+    const whose = partition === '' ? '' : ` of partition '${partition}'`;
+    throw new DekdError('INVALID_ARGUMENT', `no route is for level ${level}, ${name}${whose}`);
   }
-  const { routes, service, region } = config;
-  const key = level === 4 ? name : '';
-  const route: Route | undefined = routeOf(routes, { level, tenant: partition, service, key, region });
-  return {
-    level,
-    name,
-    partition,
-    root,
-    keystore: placement.keystore,
-    formerKeystores: placement.former,
-    route: route === undefined ? undefined : routes.indexOf(route),
-  };
+  const route = chosenRoute(config, { level, tenant: partition, key: level === 4 ? name : '' });
+  return { keystore: placement.keystore, formerKeystores: placement.former, route };
+}
+
+function chosenRoute(
+  { routes, service, region }: Config,
+  place: { readonly level: 2 | 3 | 4; readonly tenant: string; readonly key: string },
+): ChosenRoute | undefined {
+  const route = routeOf(routes, { ...place, service, region });
+  if (route === undefined) {
+    return undefined;
+  }
+  const { root: _root, keystore: _keystore, formerKeystores: _former, ...fields } = route;
+  const match = Object.fromEntries(Object.entries(fields).filter(([, field]) => field !== undefined));
+  return { index: routes.indexOf(route), match };
 }

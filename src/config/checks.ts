@@ -21,6 +21,7 @@ export function findings(config: Config, env: Environment): Finding[] {
     ...keystoreFindings(config, env),
     ...custodyFindings(config),
     ...portFindings(config),
+    ...coastFindings(config),
     ...ruleFindings(config),
   ];
 }
@@ -82,6 +83,13 @@ export function isService(backEnd: RootConfig | KeystoreConfig): boolean {
 function portFindings({ admin }: Config): Finding[] {
   return admin.port !== undefined && isIP(admin.host) === 0
     ? [{ path: ['admin', 'host'], message: 'must be an IP address of this host, such as 127.0.0.1, 0.0.0.0 or ::' }]
+    : [];
+}
+
+/** Keys that are wiped can no longer encrypt either. */
+function coastFindings({ coast }: Config): Finding[] {
+  return coast.encrypt > coast.decrypt
+    ? [{ path: ['coast', 'encrypt'], message: 'is longer than coast.decrypt, at the end of which keys are wiped' }]
     : [];
 }
 

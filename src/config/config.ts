@@ -92,8 +92,10 @@ export type VaultAuth =
     };
 
 export interface VaultSettings extends ServiceSettings {
+  /** https://…, or http:// to a loopback address; may have a path. */
   readonly address: string;
   readonly namespace: string | undefined;
+  /** PEM file with the only authorities trusted; undefined: those of the system. */
   readonly caFile: string | undefined;
   /** Name that the certificate must have, where it is not that of the address. */
   readonly serverName: string | undefined;
@@ -263,7 +265,7 @@ export interface Config {
   };
   readonly admin: {
     readonly path: string;
-    /** TCP port of /livez and /readyz; undefined for none. */
+    /** TCP port of the probes; undefined for none. */
     readonly port: number | undefined;
     readonly host: string;
   };

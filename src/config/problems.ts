@@ -60,6 +60,15 @@ function editDistance(a: string, b: string): number {
   return previous[b.length]!;
 }
 
+export function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Names that every object has, or that make it another: no key of a configuration is called so, and checks may not see them. */
+export function isNameOfJavaScript(name: string): boolean {
+  return ['__proto__', 'constructor', 'prototype'].includes(name);
+}
+
 /** Whether a text has the shape of a 32-byte key, in base64 or hex. */
 export function looksLikeKeyMaterial(text: string): boolean {
   return /^[A-Za-z0-9+/_-]{43}=?$/.test(text) || /^[0-9a-fA-F]{64}$/.test(text);

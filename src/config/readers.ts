@@ -4,7 +4,7 @@
  */
 
 /** How a text from a variable or flag becomes the YAML value it stands for. */
-export type TextKind = 'text' | 'number' | 'boolean' | 'path' | 'none';
+export type TextKind = 'text' | 'number' | 'boolean' | 'path' | 'json';
 
 export interface Reader<T> {
   readonly expected: string;
@@ -140,7 +140,7 @@ export const group: Reader<string | number> = {
 export function oneOrMany<T>(item: Reader<T>, max = 1000): Reader<readonly T[]> {
   return {
     expected: `${item.expected}, or a list of such`,
-    kind: 'none',
+    kind: 'json',
     read: (raw) => {
       const values = (Array.isArray(raw) ? raw : [raw]).map((value) => item.read(value));
       return values.length > 0 && values.length <= max && !values.includes(undefined) ? (values as T[]) : undefined;
@@ -153,7 +153,7 @@ export function list<T>(item: Reader<T>, max = 1000): Reader<readonly T[]> {
   const many = oneOrMany(item, max);
   return {
     expected: `a list, each ${item.expected}`,
-    kind: 'none',
+    kind: 'json',
     read: (raw) => (Array.isArray(raw) ? (raw.length === 0 ? [] : many.read(raw)) : undefined),
   };
 }
@@ -161,7 +161,7 @@ export function list<T>(item: Reader<T>, max = 1000): Reader<readonly T[]> {
 /** A mapping of texts to texts; a bare number or boolean is refused, since its text form would be a guess. */
 export const textMapping: Reader<Readonly<Record<string, string>>> = {
   expected: 'a mapping of at most 16 names to quoted texts',
-  kind: 'none',
+  kind: 'json',
   read: (raw) => {
     if (typeof raw !== 'object' || raw === null || Array.isArray(raw) || Object.keys(raw).length > 16) {
       return undefined;
@@ -180,7 +180,7 @@ export const textMapping: Reader<Readonly<Record<string, string>>> = {
 /** Whether creation on first use is granted, and how often. */
 export const creation: Reader<false | { readonly max: number }> = {
   expected: 'false, or { max: N } with N from 1 to 1000000',
-  kind: 'none',
+  kind: 'json',
   read: (raw) => {
     if (raw === false) {
       return false;

@@ -8,10 +8,17 @@ import { type BaseIssue, safeParse } from 'valibot';
 import { agentSocketPath } from '../protocol/socket-paths.ts';
 import { findings, isService } from './checks.ts';
 import type { Config, KeyDefinition, PolicyRule } from './config.ts';
-import { type Environment, type Override, readEnvironment, settableKeys, valueOfText } from './environment.ts';
+import {
+  type EntryNames,
+  type Environment,
+  type Override,
+  readEnvironment,
+  settableKeys,
+  valueOfText,
+} from './environment.ts';
 import { keystoresOf, misplacedKeystoreKeys } from './keystores.ts';
 import { adminSocketPath, surroundings } from './paths.ts';
-import { ConfigError, type ConfigProblem, nearestName, shownValue } from './problems.ts';
+import { ConfigError, type ConfigProblem, isMapping, nearestName, shownValue } from './problems.ts';
 import { misplacedRootKeys, rootOf } from './roots.ts';
 import { type FileConfig, fileSchema } from './schema.ts';
 import { keysBelow } from './schema-walk.ts';
@@ -45,28 +52,29 @@ export function configOf(source: RawSource, env: Environment, flags: Flags, dev:
   const problems: ConfigProblem[] = [];
   const warnings: string[] = [];
   const { raw } = source;
-  const roots = isMapping(raw.roots) ? Object.keys(raw.roots) : [];
-  const overrides = [...readEnvironment(env, roots, problems, warnings), ...readFlags(flags, roots, problems)];
+  const entries = { roots: namesIn(raw.roots), keystores: namesIn(raw.keystores) };
+  const overrides = [...readEnvironment(env, entries, problems, warnings), ...readFlags(flags, entries, problems)];
   const said = new Map<string, string>();
   for (const override of overrides) {
     lay(raw, override);
     said.set(override.path.join('.'), override.source);
   }
-  const whereSaid = (path: KeyPath): string => said.get(path.join('.')) ?? source.locate(path);
+  const whereSaid = (path: KeyPath): string => saidAt(path, said) ?? source.locate(path);
 
   const parsed = safeParse(fileSchema, raw);
   if (!parsed.success) {
     problems.push(...distinct(parsed.issues.map((issue) => problemOf(issue, whereSaid))));
     throw new ConfigError(problems);
   }
-  const config = resolveConfig(parsed.output, env, dev, problems);
+  const config = resolveConfig(parsed.output, isMapping(raw.keystore), env, dev, problems);
   const misplaced = [...misplacedRootKeys(raw, config.roots), ...misplacedKeystoreKeys(raw, config.keystores)];
   problems.push(
-    ...[...misplaced, ...findings(config, env)].map(({ path, message }) => ({
+    ...misplaced.map(({ path, message }) => ({
       path: dotted(path),
-      source: whereSaid(path),
+      source: saidBelow(path, said) ?? whereSaid(path),
       message,
     })),
+    ...findings(config, env).map(({ path, message }) => ({ path: dotted(path), source: whereSaid(path), message })),
   );
   if (problems.length > 0) {
     throw new ConfigError(problems);
@@ -74,8 +82,20 @@ export function configOf(source: RawSource, env: Environment, flags: Flags, dev:
   return { config, warnings };
 }
 
-function readFlags(flags: Flags, roots: readonly string[], problems: ConfigProblem[]): Override[] {
-  const known = new Map(settableKeys(roots).map((key) => [key.path.join('.'), key]));
+/** The variable or flag that set the key at `path`, or the list or mapping that it is in. */
+function saidAt(path: KeyPath, said: ReadonlyMap<string, string>): string | undefined {
+  const above = path.map((_, index) => path.slice(0, path.length - index).join('.'));
+  return above.map((key) => said.get(key)).find((name) => name !== undefined);
+}
+
+/** The variable or flag that made the section at `path` be there at all. */
+function saidBelow(path: KeyPath, said: ReadonlyMap<string, string>): string | undefined {
+  const start = `${path.join('.')}.`;
+  return [...said].find(([key]) => key.startsWith(start))?.[1];
+}
+
+function readFlags(flags: Flags, entries: EntryNames, problems: ConfigProblem[]): Override[] {
+  const known = new Map(settableKeys(entries).map((key) => [key.path.join('.'), key]));
   const overrides: Override[] = [];
   for (const [name, value] of Object.entries(flags)) {
     const key = known.get(name);
@@ -87,14 +107,14 @@ function readFlags(flags: Flags, roots: readonly string[], problems: ConfigProbl
       problems.push({ path: name, source: 'flag', message: `unknown key${near ? `; did you mean ${near}?` : ''}` });
       continue;
     }
-    const read = typeof value === 'string' ? valueOfText(value, key.node.doc.reader!.kind) : value;
+    const read = typeof value === 'string' ? valueOfText(value, key.kind) : value;
     overrides.push({ path: key.path, value: read, source: 'flag' });
   }
   return overrides;
 }
 
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+function namesIn(mapping: unknown): string[] {
+  return isMapping(mapping) ? Object.keys(mapping) : [];
 }
 
 function lay(raw: Record<string, unknown>, { path, value }: Override): void {
@@ -162,13 +182,14 @@ export interface DevMarks {
 /** Fills in what depends on the surroundings. */
 function resolveConfig(
   file: FileConfig,
+  saysKeystore: boolean,
   env: Environment,
   dev: DevMarks | undefined,
   problems: ConfigProblem[],
 ): Config {
   const socketPath = file.socket.path ?? agentSocketPath(surroundings(env), 'run');
   const roots = Object.entries(file.roots).map(([name, root]) => rootOf(name, root, dev));
-  const keystores = keystoresOf(file);
+  const keystores = keystoresOf(file, saysKeystore);
   const networked = roots.some(isService) || [...keystores.values()].some(isService);
   return {
     dev: dev !== undefined,

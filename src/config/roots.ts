@@ -75,7 +75,7 @@ function authOf(auth: FileVault['auth']): VaultAuth {
   }
 }
 
-/** Keys of a root that are for another provider than it has. */
+/** Keys of a root that are for one provider. */
 const KEYS_OF: Readonly<Record<RootConfig['provider'], readonly string[]>> = {
   local: ['keyFile', 'keyDescriptor', 'allowLocalRoot'],
   'aws-kms': ['aws'],
@@ -85,9 +85,28 @@ const KEYS_OF: Readonly<Record<RootConfig['provider'], readonly string[]>> = {
 
 /** What was said of a root and is for another provider: it would be ignored, which is not what was meant. */
 export function misplacedRootKeys(raw: Readonly<Record<string, unknown>>, roots: readonly RootConfig[]): Finding[] {
-  return roots.flatMap(({ name, provider }) =>
-    misplaced(['roots', name], (raw.roots as Record<string, unknown>)[name], KEYS_OF, provider, 'provider'),
-  );
+  return roots.flatMap((root) => {
+    const path = ['roots', root.name];
+    const said = (raw.roots as Record<string, unknown>)[root.name];
+    return [
+      ...misplaced(path, said, KEYS_OF, root.provider, 'provider'),
+      ...(root.provider === 'vault-transit' ? misplacedAuthKeys(path, said, root.vault) : []),
+    ];
+  });
+}
+
+/** Keys of a login that are for another method. */
+const KEYS_OF_METHOD: Readonly<Record<VaultAuth['method'], readonly string[]>> = {
+  token: ['tokenFile'],
+  approle: ['mount', 'roleId', 'roleIdFile', 'secretIdFile', 'secretIdWrapped', 'secretIdAws'],
+  kubernetes: ['mount', 'role', 'jwtFile'],
+  jwt: ['mount', 'role', 'jwtFile'],
+};
+
+/** What was said of the login to the Vault in the section at `path`, and is for another method. */
+export function misplacedAuthKeys(path: readonly string[], section: unknown, { auth }: VaultSettings): Finding[] {
+  const { vault } = section as { vault?: { auth?: unknown } | null };
+  return misplaced([...path, 'vault', 'auth'], vault?.auth, KEYS_OF_METHOD, auth.method, 'method');
 }
 
 /** Those of the keys in `said` that are for others than `chosen`. */
@@ -143,6 +162,7 @@ function oneRootFindings(root: RootConfig, dev: boolean): Finding[] {
         ...(fips && endpoint !== undefined
           ? [{ path: [...at, 'aws', 'fips'], message: 'cannot be had together with an endpoint; remove one of them' }]
           : []),
+        ...(endpoint === undefined ? [] : addressFindings([...at, 'aws', 'endpoint'], endpoint)),
       ];
     }
     case 'vault-transit':
@@ -182,11 +202,8 @@ export function vaultFindings(path: readonly string[], { address, auth }: VaultS
     address,
     'the URL of the server; VAULT_ADDR sets it for ENCRYPTION_PROVIDER',
   );
-  if (address !== '' && !isVaultAddress(address)) {
-    found.push({
-      path: [...path, 'address'],
-      message: 'must be an https URL without credentials, path or query; http is for loopback addresses',
-    });
+  if (address !== '') {
+    found.push(...addressFindings([...path, 'address'], address));
   }
   const at = [...path, 'auth'];
   switch (auth.method) {
@@ -194,6 +211,13 @@ export function vaultFindings(path: readonly string[], { address, auth }: VaultS
       break;
     case 'approle':
       found.push(...oneOfTwo(at, { roleId: auth.roleId, roleIdFile: auth.roleIdFile }));
+      if (auth.secretIdFile !== undefined && auth.secretIdAws !== undefined) {
+        found.push({ path: at, message: 'takes secretIdFile or secretIdAws, not both' });
+      }
+      if (auth.secretIdWrapped && auth.secretIdAws !== undefined) {
+        const message = 'is for secretIdFile and VAULT_SECRET_ID: AWS Secrets Manager holds the secret id bare';
+        found.push({ path: [...at, 'secretIdWrapped'], message });
+      }
       break;
     case 'kubernetes':
     case 'jwt':
@@ -202,15 +226,20 @@ export function vaultFindings(path: readonly string[], { address, auth }: VaultS
   return found;
 }
 
-/** https anywhere, http on this machine only: a token crosses the connection. */
-function isVaultAddress(address: string): boolean {
-  if (!URL.canParse(address)) {
-    return false;
+/** https anywhere, http on this machine only: tokens and secrets cross the connection. */
+function addressFindings(path: readonly string[], address: string): Finding[] {
+  if (URL.canParse(address)) {
+    const { protocol, hostname, username, password, search, hash } = new URL(address);
+    const isPlain = [username, password, search, hash].every((part) => part === '');
+    if (isPlain && (protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname)))) {
+      return [];
+    }
   }
-  const { protocol, hostname, username, password, pathname, search, hash } = new URL(address);
-  const loopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
-  const plain = username === '' && password === '' && pathname === '/' && search === '' && hash === '';
-  return plain && (protocol === 'https:' || (protocol === 'http:' && loopback));
+  return [{ path, message: 'must be an https URL without credentials or query; http is for loopback addresses' }];
+}
+
+export function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\]|::1)$/.test(host);
 }
 
 function missing(path: readonly string[], value: string, what: string): Finding[] {

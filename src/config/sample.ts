@@ -1,13 +1,13 @@
 /** The commented sample file and the reference page, both made from the schema. */
 import { stringify } from 'yaml';
-import { variableName } from './environment.ts';
+import { textKindOf, variableName } from './environment.ts';
 import { type SchemaNode, schemaTree } from './schema-walk.ts';
 
 const WIDTH = 110;
 
 const HEAD = `Configuration of dekd.
 
-Every key is here. A key that stands as it is has its default; one behind a # is switched off, and its value is an example. The file is optional where variables say all that is needed: DEKD_ and the path of a key in capitals sets that key (limits.maxPayload is DEKD_LIMITS_MAX_PAYLOAD), and flags of the command line come before both. An unknown key is an error.
+Every key is here. A key that stands as it is has its default; one behind a # is switched off, and its value is an example. The file is optional where variables say all that is needed: DEKD_ and the path of a key in capitals sets that key (limits.maxPayload is DEKD_LIMITS_MAX_PAYLOAD), with JSON for a list or a mapping of names (DEKD_ROUTES), and flags of the command line come before both. An unknown key is an error.
 
 Sizes: B, KiB, MiB, GiB, TiB, PiB. Durations: ms, s, m, h, d.`;
 
@@ -33,7 +33,8 @@ function renderKey(name: string, node: SchemaNode, indent: string, examples: boo
   const below = `${indent}  `;
   const head = `${indent}${isOn(node) ? '' : '#'}${name}:`;
   if (node.doc.like !== undefined) {
-    return [...comment, head, ...(node.shape === 'names' ? [`${below}#${node.doc.example}:`] : [])];
+    const { example } = node.doc;
+    return [...comment, ...(node.shape === 'names' ? [head, `${below}#${example}`] : [`${head} ${example}`])];
   }
   switch (node.shape) {
     case 'leaf':
@@ -144,15 +145,19 @@ export function renderReference(): string {
     '',
     '- Sizes are written `64KiB`, `1MiB`; durations `500ms`, `10s`, `5m`, `1h`, `90d`.',
     '- A variable is `DEKD_` and the path of its key in capitals. `DEKD_SOCKET` is short for `DEKD_SOCKET_PATH`.',
+    '  What is a list, or a mapping of names, is one variable with JSON in it, which replaces that of the file:',
+    '  `DEKD_ROUTES=[{"tenant":"eu-*","keystore":"eu"},{}]`. A variable for one key of an entry counts over that.',
     '  A variable that is nearly the name of a key is an error; any other unknown one is reported and ignored.',
     '- `ENCRYPTION_PROVIDER` adds a root, named after its provider, when the file has none: `local`, `aws-kms` or',
     '  `kms-encryption`, `kms` (`aws-kms` in direct mode), `vault` or `vault-transit`, `pkcs11`. It then takes the variables that',
     '  people have for these: `AWS_KMS_KEY_ID` or `KMS_KEY_ID` (Region and credentials are for the SDK to find), `VAULT_ADDR`,',
     '  `VAULT_NAMESPACE`, `VAULT_CACERT`, `VAULT_TLS_SERVER_NAME`, `VAULT_TOKEN`, `VAULT_ROLE_ID` with `VAULT_SECRET_ID`,',
-    '  `VAULT_TRANSIT_MOUNT`, `VAULT_TRANSIT_KEY`, `PKCS11_MODULE`, `PKCS11_TOKEN_LABEL`, `PKCS11_KEY_LABEL`, `PKCS11_PIN_FILE`.',
+    '  `VAULT_TRANSIT_MOUNT`, `VAULT_TRANSIT_KEY`, `PKCS11_MODULE`, `PKCS11_TOKEN_LABEL` or `PKCS11_SLOT`,',
+    '  `PKCS11_KEY_LABEL`, `PKCS11_PIN_FILE`. Where the file has roots, it is ignored with a warning.',
     '  Each key of such a root can also be set as any other: `DEKD_ROOTS_LOCAL_KEY_FILE`.',
     '- Key material in a variable is refused: a variable is inherited by child processes and kept in manifests. Put it in a',
     '  file of mode 0600, or hand it over as a descriptor.',
+    '- `dekd config explain KEY [PARTITION]` shows what a configuration means for one key, without an agent.',
     '- `dekd dev` takes no file: it may do everything, for its own user, and variables apply.',
     '',
     'This page is made from `src/config/schema.ts`; a test keeps the two equal.',
@@ -161,13 +166,16 @@ export function renderReference(): string {
   const visit = (keys: ReadonlyMap<string, SchemaNode>, path: readonly string[], settable: boolean): void => {
     for (const [name, node] of keys) {
       const step = [...path, node.shape === 'list' ? `${name}[]` : name];
+      const below = node.shape === 'names' ? [...step, 'NAME'] : step;
+      const hasVariable = settable && textKindOf(node) !== undefined;
+      const variable = hasVariable ? `<br>\`${variableName([...path, name])}\`` : '';
       if (node.doc.like !== undefined) {
-        const below = node.shape === 'names' ? `${step.join('.')}.NAME` : step.join('.');
-        lines.push(`| \`${below}.*\` | | as \`${node.doc.like}.*\` | ${node.doc.meaning} |`);
+        lines.push(row([`\`${below.join('.')}.*\`${variable}`, '', `as \`${node.doc.like}.*\``, node.doc.meaning]));
       } else if (node.shape === 'leaf') {
-        lines.push(referenceRow(step, node, settable));
+        lines.push(referenceRow(step, node, variable));
       } else {
-        visit(node.children, node.shape === 'names' ? [...step, 'NAME'] : step, settable && node.shape !== 'list');
+        lines.push(row([`**\`${below.join('.')}\`**${variable}`, '', '', meaningOf(node)]));
+        visit(node.children, below, settable && node.shape !== 'list');
       }
     }
   };
@@ -176,13 +184,18 @@ export function renderReference(): string {
   return `${lines.join('\n')}\n`;
 }
 
-function referenceRow(path: readonly string[], node: SchemaNode, settable: boolean): string {
+function referenceRow(path: readonly string[], node: SchemaNode, variable: string): string {
   const { doc, required, fallback } = node;
   const reader = doc.reader!;
   const shownDefault =
     doc.computed ?? (required ? 'required' : fallback === undefined ? 'none' : `\`${inlineYaml(fallback)}\``);
-  const variable = settable && reader.kind !== 'none' ? `<br>\`${variableName(path)}\`` : '';
-  const danger = doc.danger ? ` **Danger:** ${doc.danger}` : '';
-  const cells = [`\`${path.join('.')}\`${variable}`, shownDefault, reader.expected, `${doc.meaning}${danger}`];
+  return row([`\`${path.join('.')}\`${variable}`, shownDefault, reader.expected, meaningOf(node)]);
+}
+
+function meaningOf({ doc }: SchemaNode): string {
+  return `${doc.meaning}${doc.danger ? ` **Danger:** ${doc.danger}` : ''}`;
+}
+
+function row(cells: readonly string[]): string {
   return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
 }

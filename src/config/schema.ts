@@ -29,11 +29,11 @@ export interface KeyDoc {
   readonly danger?: string;
   /** Where the value comes from when the key is absent and has no fixed default. */
   readonly computed?: string;
-  /** YAML to show for a key without a default. */
+  /** YAML to show for a key without a default, or for a section that is like another. */
   readonly example?: string;
   /** The section is for some of what its siblings choose; the sample then shows it switched off. */
   readonly isForSome?: boolean;
-  /** Path of the section whose keys these are too; sample and page then show them there only. */
+  /** Path of the section whose keys these are too; sample and page then show them there only, and here `example`. */
   readonly like?: string;
 }
 
@@ -79,14 +79,20 @@ function section<const E extends v.ObjectEntries>(entries: E, doc: KeyDoc) {
 }
 
 const glob = text('a name in which * stands for any run of characters');
+/** The empty text is for what has no partition. */
+const partitionGlob: Reader<string> = { ...glob, read: (raw) => (raw === '' ? '' : glob.read(raw)) };
 const id = integer(0, 0xfffffffe);
 const entryName = v.pipe(
   v.string(),
   v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected a name of lower-case letters, digits and -'),
 );
+const furtherName = v.pipe(
+  entryName,
+  v.check((name) => name !== 'default', 'expected another name: default is the section keystore'),
+);
 const hierarchyLevels: Reader<readonly ('tenant' | 'service')[]> = {
   expected: 'one of [tenant, service], [service], [tenant]',
-  kind: 'none',
+  kind: 'json',
   read: (raw) =>
     ([['tenant', 'service'], ['service'], ['tenant']] as const).find((levels) => levels.join() === String(raw)),
 };
@@ -138,7 +144,10 @@ const vaultKeys = {
       'URL of the server. http is for loopback addresses only. VAULT_ADDR sets it for ENCRYPTION_PROVIDER=vault.',
     example: 'https://vault.example:8200',
   }),
-  namespace: optionalKey(text('a namespace'), { meaning: 'Namespace of mount and login.', example: 'team-a' }),
+  namespace: optionalKey(text('a namespace'), {
+    meaning: 'Namespace that mounts and login are in.',
+    example: 'team-a',
+  }),
   caFile: optionalKey(absolutePath, {
     meaning: 'Certificates (PEM) that sign the server, instead of those of the system.',
     example: '/etc/dekd/vault-ca.pem',
@@ -151,39 +160,49 @@ const vaultKeys = {
   auth: section(
     {
       method: key(oneOf('token', 'approle', 'kubernetes', 'jwt'), 'token', {
-        meaning: 'How to log in. Files are read again at every login.',
+        meaning: 'Auth method. Files are read again at every login.',
       }),
       mount: optionalKey(text('a path'), {
-        meaning: 'Path of the auth method, where it is not its name.',
+        meaning: 'For approle, kubernetes and jwt: path at which the method is mounted.',
+        computed: 'the name of the method',
         example: 'approle',
       }),
       tokenFile: optionalKey(absolutePath, {
-        meaning: 'For token: the file it is in, else the variable VAULT_TOKEN.',
+        meaning: 'For token: the file with the token.',
+        computed: 'the variable VAULT_TOKEN',
         example: '/var/run/secrets/vault-token',
       }),
-      roleId: optionalKey(text('a role id'), { meaning: 'For approle, or roleIdFile.', example: '3f1c…' }),
-      roleIdFile: optionalKey(absolutePath, { meaning: 'File with the role id.', example: '/etc/dekd/role-id' }),
+      roleId: optionalKey(text('a role id'), {
+        meaning: 'For approle: the role id. Either this or roleIdFile.',
+        example: '3f1c9a52-7c1e-4a5b-9c0e-2f7d1b6a8e44',
+      }),
+      roleIdFile: optionalKey(absolutePath, {
+        meaning: 'For approle: the file with the role id.',
+        example: '/etc/dekd/role-id',
+      }),
       secretIdFile: optionalKey(absolutePath, {
-        meaning: 'For approle: the file with the secret id; else secretIdAws, else the variable VAULT_SECRET_ID.',
+        meaning: 'For approle: the file with the secret id. Either this or secretIdAws.',
+        computed: 'the variable VAULT_SECRET_ID',
         example: '/var/run/secrets/secret-id',
       }),
       secretIdWrapped: key(flag, false, {
-        meaning: 'The file or variable holds a response-wrapping token, which is unwrapped at the first login.',
+        meaning:
+          'For approle: the file or variable holds a response-wrapping token instead, which is unwrapped at the first login.',
       }),
       secretIdAws: optionalKey(text('a name or ARN'), {
-        meaning: 'Name or ARN of the secret in AWS Secrets Manager with the secret id, read at every login.',
+        meaning: 'For approle: name or ARN of the secret in AWS Secrets Manager that is the secret id.',
         example: 'dekd/secret-id',
       }),
-      role: optionalKey(text('a role'), { meaning: 'For kubernetes and jwt.', example: 'dekd' }),
+      role: optionalKey(text('a role'), { meaning: 'For kubernetes and jwt: the role to log in as.', example: 'dekd' }),
       jwtFile: v.optional(
         leaf(absolutePath, {
-          meaning: 'For kubernetes and jwt: the token to present.',
+          meaning: 'For kubernetes and jwt: the file with the token to present.',
           computed: '/var/run/secrets/kubernetes.io/serviceaccount/token',
           example: '/var/run/secrets/tokens/vault',
         }),
       ),
     },
-    { meaning: 'How to log in to it.' },
+    { meaning: 'The login.' },
   ),
 };
 
@@ -195,7 +214,8 @@ const root = v.pipe(
       example: 'aws-kms',
     }),
     formerly: key(list(text('a key id', 2048)), [], {
-      meaning: 'Resolved ids of this root that stored records may still name. A record naming any other is refused.',
+      meaning:
+        'Ids that this root had before, as `dekd status` shows them: records that name them still open. A record naming any other id is refused.',
     }),
     keyFile: optionalKey(absolutePath, {
       meaning:
@@ -222,12 +242,13 @@ const root = v.pipe(
         region: v.optional(
           leaf(text('a Region', 64), {
             meaning: 'Region of the key.',
-            computed: 'AWS_REGION, else the profile',
+            computed: 'AWS_REGION, else that of the profile',
             example: 'eu-central-1',
           }),
         ),
         endpoint: optionalKey(text('a URL', 512), {
-          meaning: "URL to call instead of the Region's own; not together with fips.",
+          meaning:
+            "URL to call instead of the Region's own; https, or http to a loopback address. Not together with fips.",
           example: 'https://vpce-0123.kms.eu-central-1.vpce.amazonaws.com',
         }),
         fips: key(flag, false, { meaning: 'Use the FIPS 140 endpoint of the Region.' }),
@@ -252,25 +273,31 @@ const root = v.pipe(
           meaning: 'Shared library of the device.',
           example: '/usr/lib/softhsm/libsofthsm2.so',
         }),
-        slot: optionalKey(integer(0, 0xffffffff), { meaning: 'Number of the slot, or token.', example: '0' }),
-        token: optionalKey(text('a label', 32), { meaning: 'Label of the token, or slot.', example: 'dekd' }),
+        slot: optionalKey(integer(0, 0xffffffff), {
+          meaning: 'Number of the slot that the token is in. Either this or token.',
+          example: '0',
+        }),
+        token: optionalKey(text('a label', 32), { meaning: 'Label of the token.', example: 'dekd' }),
         pinFile: optionalKey(absolutePath, {
           meaning: 'File with the PIN, mode 0600. A PIN that was refused is not tried again until the file changes.',
           example: '/etc/dekd/pin',
         }),
-        key: optionalKey(text('a label', 128), { meaning: 'CKA_LABEL of the AES-256 key, or keyId.', example: 'dekd' }),
+        key: optionalKey(text('a label', 128), {
+          meaning: 'CKA_LABEL of the AES-256 key. Either this or keyId.',
+          example: 'dekd',
+        }),
         keyId: optionalKey(text('a key id in hex', 128), {
-          meaning: 'CKA_ID of the key in hex, or key.',
-          example: '01',
+          meaning: 'CKA_ID of the key, in hex.',
+          example: '"01"',
         }),
         mechanism: key(oneOf('aes-gcm', 'aes-kwp'), 'aes-gcm', {
           meaning: 'aes-gcm binds the key context; aes-kwp (RFC 5649) is for devices that wrap keys only.',
         }),
         mechanismNumber: optionalKey(integer(1, 0xffffffff), {
-          meaning: 'Number of the mechanism where the device does not use that of the standard.',
+          meaning: 'Number of the mechanism (CKM), where the device has another than the standard gives.',
           example: '8458',
         }),
-        sessions: key(integer(1, 64), 4, { meaning: 'Sessions at once.' }),
+        sessions: key(integer(1, 64), 4, { meaning: 'Sessions, and so calls, at once.' }),
         timeout: key(duration('100ms', '1m'), '3s', { meaning: 'Time for one call.' }),
       },
       { meaning: 'For pkcs11. It needs the package pkcs11js.' },
@@ -316,7 +343,8 @@ const keystoreKeys = {
         example: '/etc/dekd/db-ca.pem',
       }),
       tls: key(oneOf('verify-full', 'disable'), 'verify-full', {
-        meaning: 'disable is for Unix sockets and loopback addresses.',
+        meaning:
+          'verify-full takes only a server whose certificate is signed and has its name; disable is for Unix sockets and loopback addresses.',
       }),
       connections: key(integer(1, 64), 4, { meaning: 'Connections at once.' }),
       timeout: key(duration('100ms', '1m'), '5s', { meaning: 'Time for one operation.' }),
@@ -326,13 +354,17 @@ const keystoreKeys = {
     },
     { meaning: 'For postgres. It needs the package pg.', isForSome: true },
   ),
-  vault: section(vaultKeys, { meaning: 'For openbao-kv: the server.', like: 'roots.NAME.vault' }),
+  vault: section(vaultKeys, {
+    meaning: 'For openbao-kv: the server.',
+    like: 'roots.NAME.vault',
+    example: '{ address: https://vault.example:8200, auth: { method: kubernetes, role: dekd } }',
+  }),
   kv: section(
     {
-      mount: key(text('a path', 128), 'secret', { meaning: 'Mount of the KV version 2 engine.' }),
+      mount: key(text('a path', 128), 'secret', { meaning: 'Mount of the engine, KV version 2.' }),
       prefix: key(text('a path', 128), 'dekd', { meaning: 'Path below the mount that is the keystore.' }),
     },
-    { meaning: 'For openbao-kv: the place.', isForSome: true },
+    { meaning: 'For openbao-kv: where in it.', isForSome: true },
   ),
 };
 
@@ -340,21 +372,42 @@ const levels = (raw: unknown): 2 | 3 | 4 | undefined => ([2, 3, 4] as const).fin
 
 const route = v.pipe(
   v.strictObject({
-    level: optionalKey(oneOrMany({ expected: 'a level: 2, 3 or 4', kind: 'none', read: levels }), {
-      meaning: 'Levels of key: 2 tenant, 3 service, 4 data.',
+    level: optionalKey(oneOrMany({ expected: 'a level: 2, 3 or 4', kind: 'json', read: levels }), {
+      meaning: 'Levels: 2 keys of tenants, 3 keys of services, 4 data keys.',
+      computed: 'every level',
       example: '[2, 3]',
     }),
-    tenant: optionalKey(glob, { meaning: 'Partitions, * for any run of characters.', example: 'eu-*' }),
-    service: optionalKey(glob, { meaning: 'Names of services.', example: 'billing' }),
-    key: optionalKey(glob, { meaning: 'Names of keys.', example: 'customers*' }),
-    region: optionalKey(glob, { meaning: "The agent's own region.", example: 'eu-*' }),
+    tenant: optionalKey(partitionGlob, {
+      meaning: 'Partitions; * stands for any run of characters and includes none, "" is only what has none.',
+      computed: 'any',
+      example: 'eu-*',
+    }),
+    service: optionalKey(glob, {
+      meaning: 'Names of services, in the same way: of a key of level 3 its own, else that of the agent.',
+      computed: 'any',
+      example: 'billing',
+    }),
+    key: optionalKey(glob, {
+      meaning:
+        'Names of data keys. It chooses their keystore and the root above them; the keystore of levels 2 and 3 is chosen by entries without it.',
+      computed: 'any',
+      example: 'customers*',
+    }),
+    region: optionalKey(glob, {
+      meaning: 'The key region of this agent: lets one file serve agents in many places.',
+      computed: 'any',
+      example: 'eu-*',
+    }),
     root: optionalKey(text('a name', 63), {
-      meaning: 'Root for such records, where they hang under one.',
+      meaning: 'Root for the outermost of the keys; those below hang under it and are not asked.',
+      computed: 'as defaultRoot',
       example: 'main',
     }),
-    keystore: key(text('a name', 63), 'default', { meaning: 'Keystore for such records.', example: 'eu' }),
+    keystore: key(text('a name', 63), 'default', { meaning: 'Keystore in which they are kept.', example: 'eu' }),
     formerKeystores: key(list(text('a name', 63)), [], {
-      meaning: 'Keystores in which such records may still lie: read as well, and left when a record is next written.',
+      meaning:
+        'Keystores in which they may still lie from before: read as well; a record moves to keystore when it is next written.',
+      example: '[default]',
     }),
   }),
   v.metadata({ meaning: '' } as KeyMetadata),
@@ -381,8 +434,8 @@ const keyDefinition = v.pipe(
     }),
     direct: v.optional(
       leaf(flag, {
-        meaning: 'As the key direct below, for these keys.',
-        computed: 'as direct',
+        meaning: 'As direct above, for these keys.',
+        computed: 'as direct above',
         example: 'true',
       }),
     ),
@@ -397,7 +450,9 @@ const keyDefinition = v.pipe(
           grace: v.optional(rotationKeys.grace.wrapped),
         }),
         v.metadata({
-          meaning: 'As the section rotation, for these keys; what is absent comes from there.',
+          meaning: 'For these keys, instead of those of rotation; what is absent comes from there.',
+          like: 'rotation',
+          example: '{ age: 30d, schedule: "0 3 1 * *", keep: 5 }',
         } as KeyMetadata),
       ),
       {},
@@ -428,7 +483,7 @@ const rule = v.pipe(
       meaning: 'Names of keys; * stands for any run of characters.',
       example: '[customers, orders-*]',
     }),
-    partitions: key(oneOrMany({ ...glob, read: (raw) => (raw === '' ? '' : glob.read(raw)) }), ['*'], {
+    partitions: key(oneOrMany(partitionGlob), ['*'], {
       meaning: 'Partitions, in the same way; * includes calls without one, "" is only those.',
     }),
     operations: requiredKey(oneOrMany(oneOf('encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo')), {
@@ -520,10 +575,15 @@ export const fileSchema = v.strictObject({
         }),
       ),
       port: optionalKey(integer(1, 65_535), {
-        meaning: 'TCP port that answers /livez and /readyz, for probes. Without it the agent listens on no network.',
+        meaning:
+          'TCP port that answers /livez, /readyz and /startupz, for probes. Without it the agent listens on no network.',
         example: '9465',
       }),
-      host: key(text('an address', 64), '127.0.0.1', { meaning: 'Address of that port; 0.0.0.0 for a kubelet.' }),
+      host: key(text('an address', 64), '127.0.0.1', {
+        meaning: 'Address that the port is on; a kubelet reaches 0.0.0.0 or ::.',
+        danger:
+          'on any address but a loopback one, whoever reaches it learns whether the agent can serve, and in general words why not.',
+      }),
     },
     { meaning: 'The admin socket, and a port for probes.' },
   ),
@@ -560,14 +620,24 @@ export const fileSchema = v.strictObject({
     meaning: 'Name of the root that wraps new records; needed when there are several.',
     example: 'main',
   }),
+  routes: v.optional(
+    v.pipe(
+      v.array(route),
+      v.metadata({
+        meaning:
+          'Which root keys hang under and which keystore they are kept in: that of the first entry whose level, tenant, service, key and region all match. Where there are entries, a key that none matches is an error; without any, everything goes to defaultRoot and the keystore default. `dekd config explain` shows the way of one key.',
+      } as KeyMetadata),
+    ),
+    [],
+  ),
   keystore: section(keystoreKeys, { meaning: 'Persistence of wrapped keys: the keystore called default.' }),
   keystores: v.optional(
     v.pipe(
-      v.record(entryName, v.pipe(v.strictObject(keystoreKeys), v.metadata({ meaning: '' } as KeyMetadata))),
+      v.record(furtherName, v.pipe(v.strictObject(keystoreKeys), v.metadata({ meaning: '' } as KeyMetadata))),
       v.metadata({
-        meaning: 'More keystores by name, for routes.',
-        example: 'eu',
+        meaning: 'Further keystores by name, for routes.',
         like: 'keystore',
+        example: 'eu: { kind: postgres, postgres: { url: postgres://dekd@db.eu.example/dekd } }',
       } as KeyMetadata),
     ),
     {},
@@ -582,42 +652,39 @@ export const fileSchema = v.strictObject({
     {
       levels: key(hierarchyLevels, ['tenant', 'service'], {
         meaning:
-          'Key-encryption keys between a root and the data keys, outermost first. tenant is one for each partition, service one for each service.',
+          'Keys between a root and the data keys, outermost first. tenant (level 2) is one for each partition; what has no partition does without. service (level 3) is one for each service, in each partition where there is tenant.',
         danger: 'changing it moves nothing: new keys are made under the new order, old ones stay where they are.',
       }),
     },
-    { meaning: 'How deep keys hang.' },
+    { meaning: 'How deep keys hang: a root is level 1, data keys are level 4.' },
   ),
-  region: optionalKey(text('a name', 64), { meaning: 'Where this agent is, for routes.', example: 'eu-central-1' }),
-  routes: v.optional(
-    v.pipe(
-      v.array(route),
-      v.metadata({
-        meaning:
-          'Which root and which keystore a record goes to: the first entry whose fields all match. With entries, a record that none matches is an error; without, everything goes to the default root and the keystore default. `dekd config explain` shows the way of one key.',
-      } as KeyMetadata),
-    ),
-    [],
-  ),
+  region: optionalKey(text('a name', 64), {
+    meaning: 'Name of where this agent is, for routes.',
+    example: 'eu-central-1',
+  }),
   coast: section(
     {
       encrypt: key(duration('0ms', '30d'), '1h', {
         meaning: 'Time for which loaded keys go on encrypting while the provider of their root does not answer.',
       }),
-      decrypt: key(duration('0ms', '30d'), '24h', { meaning: 'The same for decrypting; then they are wiped.' }),
+      decrypt: key(duration('0ms', '30d'), '24h', {
+        meaning: 'The same for decrypting; when it is over they are wiped.',
+        danger: 'a key that is disabled only at a provider that does not answer decrypts for as long.',
+      }),
     },
-    { meaning: 'Outages of a provider. Nothing extends a coast but an answer.' },
+    { meaning: 'What loaded keys do while a provider does not answer. Only an answer ends it; nothing extends it.' },
   ),
   revocation: section(
     {
       within: key(duration('1m', '1d'), '5m', {
         meaning:
-          'Time in which a refusal that the agent can learn of stops a key: by the provider, the keystore or the admin socket.',
+          'Time in which a refusal stops a key everywhere, counted from when the provider, the keystore or the admin socket tells it to whoever asks.',
         danger: 'each loaded key under a provider is proved again twice in this time: short means more calls.',
       }),
       strict: key(flag, false, {
         meaning:
-          'Caps both coasts at within: a key that was disabled while the provider does not answer stops then at the latest.',
+          'Caps both coasts at within, so that a key that was disabled while its provider does not answer stops by then.',
+        danger: 'an outage of the provider longer than within then stops every key under it.',
       }),
     },
     { meaning: 'How soon a refusal counts.' },
@@ -627,7 +694,7 @@ export const fileSchema = v.strictObject({
       v.array(
         v.pipe(
           v.strictObject({
-            key: requiredKey(text('a key name', 128), { meaning: 'Name of the key.', example: 'customers' }),
+            key: requiredKey(text('a key name', 128), { meaning: 'Its name.', example: 'customers' }),
             partition: v.optional(
               leaf(
                 { ...text('a partition', 128), read: (raw) => (raw === '' ? '' : text('a partition', 128).read(raw)) },
@@ -648,7 +715,7 @@ export const fileSchema = v.strictObject({
   ),
   direct: key(flag, false, {
     meaning:
-      'Lets the provider itself encrypt each value of keys that no entry of keys names, with no data key: at most 4,064 bytes with AWS KMS.',
+      'Has the provider of the root itself encrypt each value, with no data key: at most 4,064 bytes with AWS KMS. For keys without a word on it in keys.',
     danger: 'every value costs a call to the provider, and its plaintext passes the heap of the custodian.',
   }),
   rotation: section(rotationKeys, {

@@ -1,6 +1,6 @@
 /** The YAML text of a configuration: its plain value, and the line on which each key stands. */
 import { isMap, isPair, isScalar, isSeq, LineCounter, type Node, type Pair, parseDocument, visit } from 'yaml';
-import type { ConfigProblem } from './problems.ts';
+import { type ConfigProblem, isNameOfJavaScript } from './problems.ts';
 import type { KeyPath } from './resolve.ts';
 
 export class YamlSource {
@@ -27,7 +27,7 @@ export class YamlSource {
           // There any name is a name.
           return visit.SKIP;
         }
-        if (isScalar(pair.key) && ['__proto__', 'constructor', 'prototype'].includes(String(pair.key.value))) {
+        if (isScalar(pair.key) && isNameOfJavaScript(String(pair.key.value))) {
           problems.push({
             path: String(pair.key.value),
             source: this.#at(pair.key.range?.[0] ?? 0),

@@ -70,6 +70,20 @@ describe('roots', () => {
       'provider: vault-transit, vault: { address: "https://v", auth: { method: kubernetes } }, transit: { key: k }',
       'auth.role: is missing',
     ],
+    [
+      'provider: vault-transit, vault: { address: "https://v", auth: { role: dekd } }, transit: { key: k }',
+      'roots.main.vault.auth.role: has no effect with method token; remove it',
+    ],
+    [
+      'provider: vault-transit, vault: { address: "https://v", auth: { method: approle, roleId: r, secretIdFile: /s, secretIdAws: s } }, transit: { key: k }',
+      'takes secretIdFile or secretIdAws, not both',
+    ],
+    [
+      'provider: vault-transit, vault: { address: "https://v", auth: { method: approle, roleId: r, secretIdAws: s, secretIdWrapped: true } }, transit: { key: k }',
+      'secretIdWrapped: is for secretIdFile and VAULT_SECRET_ID',
+    ],
+    ['provider: aws-kms, aws: { key: k, endpoint: "http://kms.example" }', 'aws.endpoint: must be an https URL'],
+    ['provider: aws-kms, aws: { key: k, endpoint: "https://u:p@kms.example" }', 'without credentials'],
     ['provider: pkcs11', 'roots.main.pkcs11.module: is missing'],
     ['provider: pkcs11, pkcs11: { module: /m, pinFile: /p, slot: 0, token: t, key: k }', 'needs either slot or token'],
     ['provider: pkcs11, pkcs11: { module: /m, pinFile: /p, slot: 0 }', 'needs either key or keyId'],
@@ -84,8 +98,18 @@ describe('roots', () => {
     ],
     ['provider: hsm', 'one of local, aws-kms, vault-transit, pkcs11'],
     ['provider: aws-kms, aws: { key: k, regoin: x }', 'did you mean region?'],
+    ['provider: pkcs11, aws: { key: k }', 'roots.main.aws: has no effect with provider pkcs11; remove it'],
   ])('{ %s } is refused: %s', (root, problem) => {
     expect(problems(`roots: { main: { ${root} } }`)).toContain(problem);
+  });
+
+  it('may be at an address of this machine without TLS', () => {
+    for (const host of ['localhost:4566', '127.0.0.1:5000', '[::1]:8200']) {
+      const aws = `roots: { main: { provider: aws-kms, aws: { key: k, endpoint: "http://${host}" } } }`;
+      expect(load(aws).roots[0]).toMatchObject({ aws: { endpoint: `http://${host}` } });
+      const vault = `vault: { address: "http://${host}" }, transit: { key: k }`;
+      expect(load(`roots: { main: { provider: vault-transit, ${vault} } }`).roots).toHaveLength(1);
+    }
   });
 
   it.each([
@@ -127,6 +151,47 @@ describe('roots', () => {
   });
 });
 
+describe('ENCRYPTION_PROVIDER', () => {
+  const root = (env: Record<string, string>) => load('', env).roots[0];
+
+  it('lists the names when it says none of them', () => {
+    expect(problems('', { ENCRYPTION_PROVIDER: 'cloud' })).toContain(
+      'unknown provider "cloud"; it is one of kms, kms-encryption, aws-kms, vault, vault-transit, pkcs11, local',
+    );
+    expect(problems('', { ENCRYPTION_PROVIDER: 'constructor' })).toContain('unknown provider');
+  });
+
+  it('takes the first of two variables for one key, and what DEKD_ says over both', () => {
+    const env = { ENCRYPTION_PROVIDER: 'aws-kms', AWS_KMS_KEY_ID: 'first', KMS_KEY_ID: 'second' };
+    expect(root(env)).toMatchObject({ aws: { key: 'first' } });
+    expect(root({ ...env, DEKD_ROOTS_AWS_KMS_AWS_KEY: 'third' })).toMatchObject({ aws: { key: 'third' } });
+  });
+
+  it('reads numbers and relative paths as other variables are read', () => {
+    const pkcs11 = { PKCS11_MODULE: 'm.so', PKCS11_SLOT: '7', PKCS11_KEY_LABEL: 'k', PKCS11_PIN_FILE: 'pin' };
+    expect(root({ ENCRYPTION_PROVIDER: 'pkcs11', ...pkcs11 })).toMatchObject({
+      pkcs11: { module: `${process.cwd()}/m.so`, pinFile: `${process.cwd()}/pin`, slot: 7, token: undefined },
+    });
+  });
+
+  it('leaves a role id aside where another method is chosen', () => {
+    const vault = { ENCRYPTION_PROVIDER: 'vault', VAULT_ADDR: 'https://v', VAULT_TRANSIT_KEY: 'k', VAULT_ROLE_ID: 'r' };
+    const kubernetes = {
+      DEKD_ROOTS_VAULT_TRANSIT_VAULT_AUTH_METHOD: 'kubernetes',
+      DEKD_ROOTS_VAULT_TRANSIT_VAULT_AUTH_ROLE: 'dekd',
+    };
+    expect(root({ ...vault, ...kubernetes })).toMatchObject({
+      vault: { auth: { method: 'kubernetes', role: 'dekd' } },
+    });
+  });
+
+  it('is ignored with a warning beside roots of the file', () => {
+    const { config, warnings } = parseConfig(STATE + AWS, { env: { ENCRYPTION_PROVIDER: 'kms' } });
+    expect([config.roots.map(({ name }) => name), config.direct]).toEqual([['main'], false]);
+    expect(warnings).toEqual(['ENCRYPTION_PROVIDER: adds a root only where none is configured, ignored beside main']);
+  });
+});
+
 describe('custody', () => {
   it('is a process of its own where anything but local, memory, bundle and sqlite is configured', () => {
     const local = 'roots: { main: { provider: local, keyFile: /k, allowLocalRoot: true } }\n';
@@ -156,10 +221,67 @@ describe('keystores', () => {
     ['{ kind: postgres, path: /x }', 'keystore.path: has no effect with kind postgres; remove it'],
     ['{ kind: memory, path: /x }', 'keystore.path: has no effect with kind memory; remove it'],
     ['{ kind: bundle }', 'kind bundle needs a path'],
+    ['{ kind: postgres, postgres: { url: "postgres://db/x?sslmode=disable" } }', 'takes no parameter but host'],
+    [
+      '{ kind: postgres, postgres: { url: "postgres://localhost/x?host=db.example", tls: disable } }',
+      'tls: disable is for Unix sockets',
+    ],
+    [
+      '{ kind: openbao-kv, vault: { address: "https://bao", auth: { jwtFile: /t } } }',
+      'keystore.vault.auth.jwtFile: has no effect with method token',
+    ],
   ])('%s is refused: %s', (keystore, problem) => {
     const found = problems(`${AWS}keystore: ${keystore}`);
     expect(found).toContain(problem);
     expect(found).not.toContain('secret@');
+  });
+
+  it.each([
+    ['postgres:///dekd?host=/run/postgresql', {}],
+    ['postgres://%2Frun%2Fpostgresql/dekd', {}],
+    ['postgres://u@127.0.0.1/dekd', { PGHOST: 'db.example' }],
+    [undefined, { PGHOST: '/run/postgresql' }],
+    [undefined, {}],
+  ])('may be without TLS on this machine: %s', (url, env) => {
+    const postgres = JSON.stringify({ url, tls: 'disable' });
+    const { keystores } = load(
+      `${AWS}keystore: { kind: postgres, postgres: ${postgres} }`,
+      env as Record<string, string>,
+    );
+    expect(keystores.get('default')).toMatchObject({ postgres: { url, tls: 'disable' } });
+  });
+
+  it('without TLS are refused where PGHOST is another machine', () => {
+    const postgres = `${AWS}keystore: { kind: postgres, postgres: { tls: disable } }`;
+    expect(problems(postgres, { PGHOST: 'db.example' })).toContain('keystore.postgres.tls: disable is for');
+  });
+
+  it('are reached by variables through their name', () => {
+    const env = { DEKD_KEYSTORES_EU_WEST_PATH: '/other', DEKD_KEYSTORE_PATH: '/first' };
+    const { keystores } = load(`${AWS}keystores: { eu-west: { kind: sqlite } }`, env);
+    expect([...keystores.values()]).toMatchObject([{ path: '/first' }, { path: '/other' }]);
+    const { warnings } = parseConfig(STATE + AWS, { env: { DEKD_KEYSTORES_MAIN_POSTGRES_URL: 'postgres://x' } });
+    expect(warnings).toEqual(['DEKD_KEYSTORES_MAIN_POSTGRES_URL: no such key of the configuration, ignored']);
+  });
+
+  it('need a file each, and none may take the name of the first', () => {
+    expect(problems(`${AWS}keystores: { eu: { kind: sqlite, path: /var/lib/dekd/keystore.sqlite } }`)).toContain(
+      'keystores.eu.path: is that of keystore default too; each needs its own',
+    );
+    expect(problems(`${AWS}keystores: { default: { kind: sqlite, path: /x } }`)).toContain(
+      'keystores.default: expected another name: default is the section keystore',
+    );
+  });
+
+  it('are without the default where the file does not have it and no route leads to it', () => {
+    const eu = 'keystores: { eu: { kind: postgres } }\n';
+    const names = (yaml: string) => [...parseConfig(AWS + eu + yaml).config.keystores.keys()];
+    expect(names('routes: [{ keystore: eu }]')).toEqual(['eu']);
+    expect(names('keystore: { kind: postgres }\nroutes: [{ keystore: eu }]')).toEqual(['default', 'eu']);
+    for (const routes of ['[{ level: 4, keystore: eu }, {}]', '[{ keystore: eu, formerKeystores: [default] }]']) {
+      expect([...load(`${AWS}${eu}routes: ${routes}`).keystores.keys()]).toEqual(['default', 'eu']);
+      expect(() => parseConfig(`${AWS}${eu}routes: ${routes}`)).toThrow('keystore.path: kind sqlite needs a path');
+    }
   });
 
   it('each have a file of their own in the state folder', () => {
@@ -182,9 +304,29 @@ describe('keystores', () => {
 
 describe('routes', () => {
   it('name keystores and roots that there are', () => {
-    expect(problems(`${AWS}routes: [{ keystore: eu }]`)).toContain('no keystore "eu"; there are default');
-    expect(problems(`${AWS}routes: [{ formerKeystores: [old] }]`)).toContain('no keystore "old"');
+    expect(problems(`${AWS}routes: [{ keystore: eu }]`)).toContain('no keystore "eu"; there are none');
+    expect(problems(`${AWS}keystore: { kind: sqlite }\nroutes: [{ keystore: eu }]`)).toContain('there are default');
+    expect(problems(`${AWS}routes: [{ formerKeystores: [old] }]`)).toContain(
+      'routes[0].formerKeystores: no keystore "old"; there are default',
+    );
+    expect(problems(`${AWS}routes: [{ formerKeystores: [default] }]`)).toContain(
+      'default is the keystore of this entry',
+    );
     expect(problems(`${AWS}routes: [{ root: other }]`)).toContain('no root "other"; the roots are main');
+  });
+
+  it('are refused behind one that matches everything', () => {
+    expect(problems(`${AWS}routes: [{ level: 4 }, { tenant: "*" }, { tenant: eu }]`)).toContain(
+      'routes[2]: never counts: routes[1] before it matches everything',
+    );
+    expect(problems(`${AWS}routes: [{ level: 4 }, { tenant: eu }, {}]`)).toBe('');
+  });
+
+  it('tell what has no partition from what has any', () => {
+    const { routes } = load(`${AWS}routes: [{ tenant: "" }, { tenant: "*" }]`);
+    const at = (tenant: string) =>
+      routes.indexOf(routeOf(routes, { level: 4, tenant, service: 'default', key: 'k', region: undefined })!);
+    expect([at(''), at('eu')]).toEqual([0, 1]);
   });
 
   it('match as looking at every field of every route does', () => {
@@ -228,6 +370,13 @@ describe('routes', () => {
       }),
       { numRuns: 2_000 },
     );
+  });
+});
+
+describe('coasts', () => {
+  it('for encrypting end no later than those for decrypting, with which keys are wiped', () => {
+    expect(problems(`${AWS}coast: { encrypt: 2h, decrypt: 1h }`)).toContain('coast.encrypt: is longer than');
+    expect(load(`${AWS}coast: { encrypt: 2h, decrypt: 2h }`).coast).toEqual({ encrypt: 7_200_000, decrypt: 7_200_000 });
   });
 });
 

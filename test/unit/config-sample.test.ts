@@ -44,14 +44,14 @@ describe('the sample', () => {
     delete raw.keystore.postgres;
     delete raw.keystore.kv;
     delete raw.keystore.vault;
-    if (provider === 'aws-kms') {
-      main.aws.endpoint = undefined;
-    }
-    raw.keystores = { eu: { kind: 'postgres', postgres: {} } };
+    main.vault.auth = { method: 'token', tokenFile: main.vault.auth.tokenFile };
     const { config } = parseConfig(stringify(raw));
     expect(config.roots).toHaveLength(1);
     expect(config.roots[0]).toMatchObject({ provider });
-    expect(config.keystores.size).toBe(2);
+    expect([...config.keystores]).toMatchObject([
+      ['default', { kind: 'sqlite' }],
+      ['eu', { kind: 'postgres', postgres: { url: 'postgres://dekd@db.eu.example/dekd' } }],
+    ]);
     expect(config.routes[0]).toMatchObject({ level: [2, 3], keystore: 'eu' });
     expect(config.policy.rules[0]).toMatchObject({
       name: 'shop',
@@ -62,6 +62,26 @@ describe('the sample', () => {
       name: 'customers*',
       rotation: { age: 30 * 86_400_000, schedule: '0 3 1 * *' },
     });
+  });
+
+  it('shows for a section that is like another an example that such a section takes', () => {
+    const raw = parse(switchedOn(sample));
+    const { vault } = raw.keystore;
+    const { config } = parseConfig(
+      stringify({
+        state: '/s',
+        roots: { main: { provider: 'vault-transit', vault, transit: { key: 'dekd' } } },
+        keystore: { kind: 'openbao-kv', vault },
+        keys: [{ name: '*', rotation: raw.keys[0].rotation }],
+      }),
+    );
+    expect(config.keystores.get('default')).toMatchObject({
+      vault: {
+        address: 'https://vault.example:8200',
+        auth: { method: 'kubernetes', role: 'dekd', mount: 'kubernetes' },
+      },
+    });
+    expect(config.keys[0]).toMatchObject({ rotation: { keep: 5, messages: 2 ** 32 } });
   });
 
   it('has every key of the schema, each with its meaning and danger', () => {
@@ -92,6 +112,45 @@ describe('the sample', () => {
 });
 
 describe('docs/configuration.md', () => {
+  it('says what each section is for, and of one that is like another only that', () => {
+    const page = renderReference();
+    expect(page).toContain('| **`coast`** |  |  | What loaded keys do');
+    expect(page).toContain('| `keystores.NAME.*`<br>`DEKD_KEYSTORES` |  | as `keystore.*` |');
+    expect(page).toContain('| `keystore.vault.*` |  | as `roots.NAME.vault.*` |');
+    expect(page).toContain('| `keys[].rotation.*` |  | as `rotation.*` |');
+    expect(page.match(/vault\.auth\.method`/g)).toHaveLength(1);
+  });
+
+  it('gives a list its variable, and none to what is inside of one', () => {
+    const page = renderReference();
+    expect(page).toContain('| **`routes[]`**<br>`DEKD_ROUTES` |');
+    expect(page).toContain('| `hierarchy.levels`<br>`DEKD_HIERARCHY_LEVELS` |');
+    expect(page).toContain('| `routes[].tenant` | any |');
+    expect(page).not.toContain('DEKD_ROUTES_');
+  });
+
+  it('goes from roots by way of routes to keystores, and from what holds for all to what holds for some', () => {
+    const order = [...schemaTree.keys()];
+    expect(order.slice(order.indexOf('roots'))).toEqual([
+      'roots',
+      'defaultRoot',
+      'routes',
+      'keystore',
+      'keystores',
+      'custody',
+      'hierarchy',
+      'region',
+      'coast',
+      'revocation',
+      'prewarm',
+      'direct',
+      'rotation',
+      'keys',
+      'policy',
+      'log',
+    ]);
+  });
+
   it('is what the schema makes', () => {
     expect(readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8')).toBe(renderReference());
   });

@@ -1,6 +1,8 @@
-import { type KeyWay, wayOf } from '../../agent/key-way.ts';
+import { type ChosenRoute, type KeyWay, wayOf } from '../../agent/key-way.ts';
+import type { KeystoreConfig } from '../../config/config.ts';
 import { loadConfig } from '../../config/load.ts';
 import { renderSample } from '../../config/sample.ts';
+import { custodyFinding, probeFindings } from '../doctor/back-ends.ts';
 import { type CommandLine, printResult, table, warn } from '../terminal.ts';
 
 /** Exit code 1 with every problem at once. */
@@ -12,21 +14,40 @@ export async function check(line: CommandLine, file: string | undefined): Promis
       warn(`warning: ${text}`);
     }
   }
-  const { roots, defaultRoot, keystores, custody, routes } = loaded.config;
+  const { roots, defaultRoot, keystores, custody, routes, admin } = loaded.config;
   const parts = {
     roots: roots.map((root) => ({ name: root.name, provider: root.provider, default: root.name === defaultRoot })),
-    keystores: [...keystores].map(([keystore, { kind }]) => ({ name: keystore, kind })),
+    keystores: [...keystores].map(([keystore, of]) => ({ name: keystore, kind: of.kind, place: placeOf(of) })),
     routes: routes.length,
     custody,
+    probes: admin.port === undefined ? null : { host: admin.host, port: admin.port },
   };
   const text = [
     `${name}: ok`,
     `  roots      ${parts.roots.map((root) => `${root.name} (${root.provider}${root.default && roots.length > 1 ? ', the default' : ''})`).join(', ')}`,
-    `  keystores  ${parts.keystores.map((keystore) => `${keystore.name} (${keystore.kind})`).join(', ')}`,
+    `  keystores  ${[...keystores].map(([keystore, of]) => `${keystore} (${of.kind}${whereOf(of)})`).join(', ')}`,
     `  routes     ${routes.length === 0 ? 'none: everything takes the default root and keystore' : routes.length}`,
-    `  custody    ${custody}`,
+    `  custody    ${custody} (${custodyFinding(loaded.config).found})`,
+    ...probeFindings(loaded.config).map(({ found }) => `  probes     ${found}`),
   ];
   printResult(line, { ok: true, file: loaded.file, warnings: loaded.warnings, ...parts }, text.join('\n'));
+}
+
+/** Path or address of a keystore; null for one in memory, and where the variables of the driver say. */
+function placeOf(keystore: KeystoreConfig): string | null {
+  switch (keystore.kind) {
+    case 'postgres':
+      return keystore.postgres.url ?? null;
+    case 'openbao-kv':
+      return keystore.vault.address;
+    default:
+      return keystore.path ?? null;
+  }
+}
+
+function whereOf(keystore: KeystoreConfig): string {
+  const place = keystore.kind === 'memory' ? 'every token dies with the agent' : placeOf(keystore);
+  return place === null ? '' : `: ${place}`;
 }
 
 export async function sample(line: CommandLine): Promise<void> {
@@ -87,8 +108,12 @@ function told({ key, partition, entry, definition, root, steps }: KeyWay): strin
   return `${settings.join('\n')}\n\n${table([heading, ...rows])}`;
 }
 
-function routeName(index: number | undefined): string {
-  return index === undefined ? '-' : `routes[${index}]`;
+function routeName(route: ChosenRoute | undefined): string {
+  if (route === undefined) {
+    return '-';
+  }
+  const fields = Object.entries(route.match).map(([name, wanted]) => `${name} ${[wanted].flat().join('|') || '""'}`);
+  return `routes[${route.index}]: ${fields.join(', ') || 'everything'}`;
 }
 
 const DURATIONS = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };

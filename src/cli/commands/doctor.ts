@@ -3,9 +3,11 @@ import { dirname, join } from 'node:path';
 import { socketCandidates } from '../../client/socket-place.ts';
 import type { PingReply } from '../../client/types.ts';
 import { loadConfig } from '../../config/load.ts';
+import { DEFAULT_CONFIG_FILE } from '../../config/paths.ts';
 import { DekdError } from '../../errors.ts';
 import { administer } from '../admin.ts';
 import { openClient } from '../agent-client.ts';
+import { backEndFindings } from '../doctor/back-ends.ts';
 import { durabilityFinding } from '../doctor/durability.ts';
 import { type Finding, failure, ok, warning } from '../doctor/finding.ts';
 import { hostFindings, lockFinding, memlock } from '../doctor/host.ts';
@@ -33,18 +35,11 @@ function configFindings(file: string | undefined): Finding[] {
   try {
     const loaded = loadConfig({ file });
     const findings = loaded.warnings.map((text) => warning('configuration', text, 'see dekd config sample'));
-    if (loaded.file === undefined) {
-      return [...findings, ok('configuration', 'no file; dekd dev needs none')];
-    }
-    return [
-      ...findings,
-      ok('configuration', loaded.file),
-      ...[...loaded.config.keystores.values()].flatMap((keystore) =>
-        'path' in keystore ? [durabilityFinding(keystore)] : [],
-      ),
-    ];
+    const source = loaded.file ?? 'no file; variables say what run needs';
+    return [...findings, ok('configuration', source), ...backEndFindings(loaded.config)];
   } catch (error) {
-    if (file === undefined && !process.env.DEKD_CONFIG && !existsSync('/etc/dekd/config.yaml')) {
+    const { DEKD_CONFIG: named, ENCRYPTION_PROVIDER: provider } = process.env;
+    if (file === undefined && !named && !provider && !existsSync(DEFAULT_CONFIG_FILE)) {
       return [ok('configuration', 'no file; dekd dev needs none')];
     }
     return [failure('configuration', (error as Error).message, 'dekd config sample shows every key')];

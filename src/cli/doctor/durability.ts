@@ -15,14 +15,16 @@ export interface KeystorePlace {
   readonly acceptLoss: boolean;
 }
 
-/** Whether the keystore outlives the agent, the container and the machine. */
-export function durabilityFinding(keystore: KeystorePlace): Finding {
+/**
+ * Whether the keystore outlives the agent, the container and the machine.
+ * @param section of the configuration that the keystore is
+ */
+export function durabilityFinding(keystore: KeystorePlace, section = 'keystore'): Finding {
   const { kind, path, acceptLoss } = keystore;
   if (kind === 'memory') {
-    const found = 'keystore memory: every token dies with the agent';
-    return acceptLoss
-      ? warning('keystore', `${found}, as configured`, 'keystore.kind: sqlite, on a volume that outlives the pod')
-      : failure('keystore', found, 'keystore.kind: sqlite, on a volume that outlives the pod');
+    const found = 'kind memory: every token dies with the agent';
+    const remedy = `${section}.kind: sqlite, on a volume that outlives the pod, or postgres`;
+    return acceptLoss ? warning('keystore', `${found}, as configured`, remedy) : failure('keystore', found, remedy);
   }
   if (path === undefined) {
     return ok('keystore', kind);
@@ -32,14 +34,14 @@ export function durabilityFinding(keystore: KeystorePlace): Finding {
     return failure(
       'keystore',
       `${kind} at ${path}, in memory (tmpfs): gone after a restart`,
-      'move keystore.path to a disk',
+      `move ${section}.path to a disk`,
     );
   }
   if (type === OVERLAY) {
     return warning(
       'keystore',
       `${kind} at ${path}, in the layer of a container: gone with it`,
-      'mount a volume and put keystore.path there',
+      `mount a volume and put ${section}.path there`,
     );
   }
   return ok('keystore', `${kind} at ${path}, on a disk; keep a copy with dekd keys export`);
