@@ -388,12 +388,24 @@ class OpenKeyring implements Keyring {
     }
   }
 
+  /** The KEK of this service that has no tenant. There is none where routes are for partitions alone. */
+  async #serviceKeks(): Promise<readonly KeyRecord[]> {
+    try {
+      return await this.#keystore.versions(serviceKekName(this.#service), '', 'wrap');
+    } catch (error) {
+      if (DekdError.is(error, 'INVALID_ARGUMENT')) {
+        return [];
+      }
+      throw error;
+    }
+  }
+
   /**
    * Opens a KEK of this service, the newest that opens, so that a wrong root is said at start and not at the first request.
    * One row that was put in beside the others keeps no agent from starting.
    */
   async #proveRoot(): Promise<void> {
-    const rows = await this.#keystore.versions(serviceKekName(this.#service), '', 'wrap');
+    const rows = await this.#serviceKeks();
     let refusal: DekdError | undefined;
     for (const row of rows.toReversed()) {
       if (row.state === 'destroyed' || row.parent.kind !== 'root') {

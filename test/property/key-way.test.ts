@@ -38,10 +38,8 @@ const configurations = fc.record({
       ),
       { maxLength: 4 },
     )
-    // What matches everything may only be the last. And an agent with routes looks for a KEK of its service without partition at
-    // start, to prove its root.
-    .map((routes) => routes.filter(choosesSome))
-    .map((routes) => (routes.length === 0 ? [] : [...routes, { level: 3, tenant: '' }])),
+    // What matches everything may only be the last.
+    .map((routes) => routes.filter(choosesSome)),
 });
 
 function choosesSome({ root: _root, keystore: _keystore, ...match }: object & Record<string, unknown>): boolean {
