@@ -295,6 +295,71 @@ describe('variables', () => {
     ]);
   });
 
+  it('give a list or a mapping of names as JSON, which replaces that of the file', () => {
+    const config = load(`${BASE}\nprewarm: [{ key: a }]\nhierarchy: { levels: [service] }`, {
+      env: {
+        DEKD_PREWARM: '[{"key":"b"},{"key":"c","partition":"acme"}]',
+        DEKD_HIERARCHY_LEVELS: '["tenant"]',
+        DEKD_POLICY_RULES: '[{"name":"all","keys":["*"],"operations":["decrypt"]}]',
+        DEKD_KEYS: '[{"name":"x","keyContext":{"__proto__":"y"}}]',
+      },
+    });
+    expect(config.prewarm).toEqual([
+      { key: 'b', partition: '' },
+      { key: 'c', partition: 'acme' },
+    ]);
+    expect(config.hierarchy.levels).toEqual(['tenant']);
+    expect(config.policy.rules).toMatchObject([{ name: 'all', operations: ['decrypt'] }]);
+    expect(Object.entries(config.keys[0]!.keyContext)).toEqual([['__proto__', 'y']]);
+  });
+
+  it('say of roots, keystores and routes all that a file can, and one key of an entry over the whole', () => {
+    const env = {
+      DEKD_STATE: '/s',
+      DEKD_ROOTS_EU_AWS_KEY: 'alias/other',
+      DEKD_ROOTS:
+        '{"eu":{"provider":"aws-kms","aws":{"key":"alias/eu"}},"us":{"provider":"aws-kms","aws":{"key":"u"}}}',
+      DEKD_KEYSTORES: '{"far":{"kind":"postgres"}}',
+      DEKD_KEYSTORES_FAR_POSTGRES_SCHEMA: 'keys',
+      DEKD_DEFAULT_ROOT: 'eu',
+      DEKD_ROUTES: '[{"tenant":"us-*","root":"us","keystore":"far"},{}]',
+    };
+    for (const variables of [env, Object.fromEntries(Object.entries(env).reverse())]) {
+      const config = load('', { env: variables });
+      expect(config.roots).toMatchObject([
+        { name: 'eu', aws: { key: 'alias/other' } },
+        { name: 'us', aws: { key: 'u' } },
+      ]);
+      expect(config.keystores.get('far')).toMatchObject({ postgres: { schema: 'keys' } });
+      expect(config.routes).toMatchObject([{ tenant: 'us-*', root: 'us', keystore: 'far' }, { keystore: 'default' }]);
+    }
+    expect(parseConfig('', { env: { ...env, ENCRYPTION_PROVIDER: 'kms' } }).warnings).toEqual([
+      'ENCRYPTION_PROVIDER: adds a root only where none is configured, ignored beside eu, us',
+    ]);
+  });
+
+  it('that hold a list are refused by their own name, whatever is wrong inside', () => {
+    const wrong = (env: Record<string, string>): string[] => problemsOf(() => load(BASE, { env }));
+    expect(wrong({ DEKD_ROUTES: '- keystore: eu' })).toEqual([
+      'DEKD_ROUTES: routes: expected JSON, such as [{"tenant":"eu-*","keystore":"eu"}] for routes',
+    ]);
+    expect(wrong({ DEKD_ROUTES: '[{"keystore":"eu"}]' })[0]).toContain('DEKD_ROUTES: routes[0].keystore: no keystore');
+    expect(wrong({ DEKD_ROUTES: '[{"tennant":"eu"}]' })[0]).toContain(
+      'DEKD_ROUTES: routes[0].tennant: unknown key; did you mean tenant?',
+    );
+    expect(wrong({ DEKD_ROUTES: '{}' })[0]).toContain('DEKD_ROUTES: routes: expected a list');
+    expect(wrong({ DEKD_KEYS: '[{"name":"a","__proto__":{"direct":true}}]' })).toEqual([
+      'DEKD_KEYS: keys: has a key that no configuration has',
+    ]);
+    expect(wrong({ DEKD_ROUTE: '[]' })).toEqual(['DEKD_ROUTE: unknown variable; did you mean DEKD_ROUTES?']);
+  });
+
+  it('are named where they give a root what is for another provider', () => {
+    expect(problemsOf(() => load(BASE, { env: { DEKD_ROOTS_MAIN_AWS_REGION: 'eu-central-1' } }))).toEqual([
+      'DEKD_ROOTS_MAIN_AWS_REGION: roots.main.aws: has no effect with provider local; remove it',
+    ]);
+  });
+
   it('are refused with the name of the variable when their value does not fit', () => {
     expect(problemsOf(() => load(BASE, { env: { DEKD_LIMITS_CONNECTIONS: 'many' } }))).toEqual([
       'DEKD_LIMITS_CONNECTIONS: limits.connections: expected a whole number from 1 to 65536, found "many"',
