@@ -107,7 +107,7 @@ export class Probes {
     const server = this.#server;
     return new Promise((resolve, reject) => {
       server.once('error', reject);
-      server.listen({ host, port, backlog: MAX_CONNECTIONS }, () => {
+      server.listen({ host, port }, () => {
         server.removeListener('error', reject);
         // After this an error on the listening socket (EMFILE and its like) is a probe not answered, not a crash.
         server.on('error', () => {});

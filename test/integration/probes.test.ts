@@ -139,6 +139,7 @@ describe('an agent with a port for probes', () => {
       socket.on('close', () => {
         ended++;
       });
+      socket.resume();
       held.push(socket);
     }
     const begun = performance.now();
