@@ -69,9 +69,9 @@ export class RewrapRun implements AsyncDisposable {
   async pass(kind: Pass, expected = 0): Promise<PassResult> {
     const total: PassResult = { examined: 0, moved: 0, done: 0, left: 0, failed: [] };
     const progress = new Progress(kind, expected, this.#line.json);
-    const started = performance.now();
     let cursor = '';
     do {
+      const started = performance.now();
       const page = await this.#page(kind, cursor);
       total.examined += page.examined;
       total.moved += page.moved;
@@ -81,11 +81,11 @@ export class RewrapRun implements AsyncDisposable {
       cursor = page.cursor ?? '';
       progress.show(total, cursor === '');
       this.#checkWorthwhile(kind, total);
+      if (kind === 'move' && cursor !== '') {
+        await this.#keepRate(page.moved, started);
+      }
       if (cursor !== '' || kind !== 'move') {
         this.#checkInterrupted(kind, total);
-      }
-      if (kind === 'move' && cursor !== '') {
-        await this.#keepRate(total.moved, started);
       }
     } while (cursor !== '');
     return total;
@@ -158,6 +158,7 @@ export class RewrapRun implements AsyncDisposable {
     }
   }
 
+  /** Waits out the time of the page that began at `started`. Time that a stall took is not caught up: the rate is what the provider allows. */
   async #keepRate(moved: number, started: number): Promise<void> {
     const due = started + (moved / this.#rate) * 1000;
     const wait = due - performance.now();
