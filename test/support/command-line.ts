@@ -23,8 +23,10 @@ export class Workplace implements AsyncDisposable {
 
   constructor() {
     const shim = join(this.folder, 'bin');
+    // What a test runner sets for its own children would be foreign code to the agent, and DEKD_ its configuration.
+    const inherited = Object.entries(process.env).filter(([name]) => !/^(VITEST|LD_|DEKD_)/.test(name));
     this.env = {
-      ...process.env,
+      ...Object.fromEntries(inherited),
       PATH: `${shim}${delimiter}${process.env.PATH}`,
       HOME: this.folder,
       TMPDIR: this.folder,
@@ -35,12 +37,6 @@ export class Workplace implements AsyncDisposable {
       NODE_COMPILE_CACHE: CODE_CACHE,
       DEKD_SOCKET: this.socket,
     };
-    for (const name of Object.keys(this.env)) {
-      // What a test runner sets for its own children would be foreign code to the agent.
-      if (name.startsWith('VITEST') || name.startsWith('LD_') || name === 'DEKD_CONFIG') {
-        delete this.env[name];
-      }
-    }
     writeShim(shim);
   }
 
