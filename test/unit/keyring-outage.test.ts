@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { DekdError } from '../../src/errors.ts';
 import type { Placement } from '../../src/keyring/placement.ts';
 import type { WatchLimits } from '../../src/keyring/root-watch.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
@@ -96,13 +97,14 @@ describe('keys whose root is at a provider', () => {
     await pass(10 * MINUTE);
     expect(world.custody.defaultRoot.standing().breaker).toBe('open');
     const calls = provider.keyCalls;
+    let probes = 0;
     for (let i = 0; i < 100; i++) {
-      await expect(world.sealed('k', 'x', `tenant-${i}`)).rejects.toMatchObject({
-        code: 'KMS_UNAVAILABLE',
-        retryable: true,
-        retryAfterMs: expect.any(Number),
-      });
+      const error: unknown = await world.sealed('k', 'x', `tenant-${i}`).catch((reason: unknown) => reason);
+      expect(error).toMatchObject({ code: 'KMS_UNAVAILABLE', retryable: true });
+      // The one call that a breaker past its 30 s lets through brings what the provider says, without a time.
+      probes += (error as DekdError).retryAfterMs === undefined ? 1 : 0;
     }
+    expect(probes).toBeLessThanOrEqual(1);
     expect(provider.keyCalls - calls).toBeLessThanOrEqual(1);
     provider.failure = undefined;
     await pass(5 * SECOND);
