@@ -10,11 +10,12 @@ import { failureOf, isPassing, sqlState } from './postgres/failure.ts';
 import { checkNotNewer, ensureSchema, MIGRATION_TIMEOUT_MS } from './postgres/migration.ts';
 import { type Place, placeOf } from './postgres/place.ts';
 import { type Cell, leaseOf, recordOf, storable, valuesOf } from './postgres/rows.ts';
-import { COLUMNS, MUTABLE, type Statements, statementsFor } from './postgres/schema.ts';
+import { type Statements, statementsFor } from './postgres/schema.ts';
 import { Scrubber, type ScrubOutcome } from './postgres/scrubber.ts';
 import { prepareSession } from './postgres/server-check.ts';
 import { Session, type SessionOptions } from './postgres/session.ts';
 import { closed, SessionPool } from './postgres/session-pool.ts';
+import { COLUMNS, MUTABLE } from './record-columns.ts';
 
 const FIRST_RETRY_MS = 5;
 const LONGEST_RETRY_MS = 200;

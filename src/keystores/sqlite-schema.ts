@@ -1,3 +1,5 @@
+import { COLUMNS, MUTABLE } from './record-columns.ts';
+
 /** "dekd" in ASCII: tells our files from other programs' databases. */
 export const APPLICATION_ID = 0x64656b64;
 /** Raised by each change of the tables; a file with a higher one is refused. */
@@ -52,54 +54,6 @@ CREATE TABLE lease (
 PRAGMA application_id = ${APPLICATION_ID};
 PRAGMA user_version = ${SCHEMA_VERSION};
 `;
-
-/** Columns in the order in which an insert names them. */
-const COLUMNS = [
-  'kid',
-  'name',
-  'partition',
-  'level',
-  'version',
-  'revision',
-  'algorithm',
-  'purpose',
-  'size',
-  'state',
-  'tenant',
-  'service',
-  'node',
-  'created',
-  'activated',
-  'deactivated',
-  'destroyed',
-  'parent_kid',
-  'root',
-  'resolved_id',
-  'material_version',
-  'wrapped_secret',
-  'wrapped',
-  'key_context',
-  'seq',
-  'mac',
-] as const;
-
-/** What a metadata write may change; the rest is fixed for the life of a version. */
-const MUTABLE = [
-  'state',
-  'created',
-  'activated',
-  'deactivated',
-  'destroyed',
-  'seq',
-  'mac',
-  'revision',
-  'parent_kid',
-  'root',
-  'resolved_id',
-  'material_version',
-  'wrapped_secret',
-  'wrapped',
-] as const;
 
 export const SQL = {
   insert: `INSERT INTO record (${COLUMNS.join(', ')}) VALUES (${COLUMNS.map((column) => `:${column}`).join(', ')})`,

@@ -1,4 +1,5 @@
 /** The tables, their versions, and every statement that is sent to them. */
+import { COLUMNS, MUTABLE } from '../record-columns.ts';
 
 /** One entry a version: what makes it out of the one before. Released entries never change. */
 const VERSIONS: readonly ((schema: string) => string)[] = [
@@ -97,56 +98,6 @@ export function migrationFrom(from: number, schema: string): string {
   const name = quoted(schema);
   return `${VERSIONS[from]!(name)}\nUPDATE ${name}.store SET version = ${from + 1};`;
 }
-
-/** Columns in the order in which values and rows have them. */
-export const COLUMNS = [
-  'kid',
-  'name',
-  'partition',
-  'level',
-  'version',
-  'revision',
-  'algorithm',
-  'purpose',
-  'size',
-  'state',
-  'tenant',
-  'service',
-  'node',
-  'created',
-  'activated',
-  'deactivated',
-  'destroyed',
-  'parent_kid',
-  'root',
-  'resolved_id',
-  'material_version',
-  'wrapped_secret',
-  'wrapped',
-  'key_context',
-  'seq',
-  'mac',
-] as const;
-
-export type Column = (typeof COLUMNS)[number];
-
-/** What a metadata write may change; the rest is fixed for the life of a version. */
-export const MUTABLE: readonly Column[] = [
-  'state',
-  'created',
-  'activated',
-  'deactivated',
-  'destroyed',
-  'seq',
-  'mac',
-  'revision',
-  'parent_kid',
-  'root',
-  'resolved_id',
-  'material_version',
-  'wrapped_secret',
-  'wrapped',
-];
 
 const REPLACED = COLUMNS.filter((column) => column !== 'kid');
 
