@@ -6,7 +6,7 @@ import { withCurrentRow } from './current-row.ts';
 import type { DekCache } from './dek-cache.ts';
 import type { HighWater } from './high-water.ts';
 import { KekVersions } from './kek-versions.ts';
-import type { KeyringLog } from './keyring-event.ts';
+import { type KeyringLog, refusalEvent } from './keyring-event.ts';
 import { Kek, NO_SLOT } from './loaded-key.ts';
 import type { Placement } from './placement.ts';
 import type { KeyRecord } from './record.ts';
@@ -306,7 +306,7 @@ export class Hierarchy {
       return await withCurrentRow(this.#parts.custody.keystore, record, (row) => this.#loadRecord(row, load));
     } catch (error) {
       if (error instanceof RecordRefused) {
-        this.#reportRefused(record, error);
+        this.#parts.log(refusalEvent(record, error));
       }
       throw error;
     }
@@ -424,7 +424,7 @@ export class Hierarchy {
       await highWater.raise([row]);
     } catch (error) {
       if (error instanceof RecordRefused) {
-        this.#reportRefused(row, error);
+        this.#parts.log(refusalEvent(row, error));
         return false;
       }
       throw error;
@@ -450,18 +450,6 @@ export class Hierarchy {
           'cannot be loaded again',
       });
     }
-  }
-
-  #reportRefused(row: KeyRecord, error: RecordRefused): void {
-    this.#parts.log({
-      event: error.isRollback ? 'rollback-refused' : 'record-refused',
-      level: 'error',
-      key: row.name,
-      partition: row.partition,
-      version: row.version,
-      kid: toHex(row.kid),
-      reason: error.reason,
-    });
   }
 
   #root(name: string): Root {

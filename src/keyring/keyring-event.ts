@@ -1,3 +1,7 @@
+import type { KeyRecord } from './record.ts';
+import { toHex } from './record-binding.ts';
+import type { RecordRefused } from './record-check.ts';
+
 /** Something an operator may want to know. Fields are names and numbers; never key material or context values. */
 export interface KeyringEvent {
   readonly event:
@@ -33,3 +37,16 @@ export interface KeyringEvent {
 }
 
 export type KeyringLog = (event: KeyringEvent) => void;
+
+/** That a row was refused, and why: what callers are not told. */
+export function refusalEvent({ name, partition, version, kid }: KeyRecord, refusal: RecordRefused): KeyringEvent {
+  return {
+    event: refusal.isRollback ? 'rollback-refused' : 'record-refused',
+    level: 'error',
+    key: name,
+    partition,
+    version,
+    kid: toHex(kid),
+    reason: refusal.reason,
+  };
+}

@@ -11,7 +11,7 @@ import type { KeyIndex } from './key-index.ts';
 import { checkKeyName, checkPartition } from './key-name.ts';
 import type { KeyVersions } from './key-versions.ts';
 import type { CreateRequest, DataKey, Share } from './keyring.ts';
-import type { KeyringLog } from './keyring-event.ts';
+import { type KeyringLog, refusalEvent } from './keyring-event.ts';
 import { type Kek, type KeyFamily, LoadedKey, NO_SLOT } from './loaded-key.ts';
 import type { MissLimit } from './miss-limit.ts';
 import type { KeyRecord, KeyState } from './record.ts';
@@ -597,15 +597,7 @@ export class LiveKeys {
 
   #report(row: KeyRecord, error: unknown): void {
     if (error instanceof RecordRefused) {
-      this.#parts.log({
-        event: error.isRollback ? 'rollback-refused' : 'record-refused',
-        level: 'error',
-        key: row.name,
-        partition: row.partition,
-        version: row.version,
-        kid: toHex(row.kid),
-        reason: error.reason,
-      });
+      this.#parts.log(refusalEvent(row, error));
     }
   }
 
