@@ -1,4 +1,4 @@
-import type { LocalRootConfig, RootConfig } from '../config/config.ts';
+import type { LocalRootConfig } from '../config/config.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -9,19 +9,12 @@ import { MemorySessionKeeper } from '../providers/session-keeper.ts';
 import type { CustodianStanding, Custody, Root } from './custody.ts';
 import { InlineHandleProvider } from './inline-provider.ts';
 import { ofProvider } from './provider-failure.ts';
-import { RootSet } from './root-set.ts';
+import { RootSet, type RootsOptions } from './root-set.ts';
 
-export interface InlineCustodyOptions {
+export interface InlineCustodyOptions extends RootsOptions {
   readonly engine: Engine;
-  /** At least one; the first is the default unless `defaultRoot` names another. */
-  readonly roots: readonly RootConfig[];
-  readonly defaultRoot?: string;
-  /** Where the ids that roots resolved to are kept. */
-  readonly stateFolder?: string | undefined;
   /** Taken over: closed with the custody. */
   readonly keystore: Keystore;
-  /** Told every warning of every provider at start, and what happens to roots later. */
-  readonly warn: (warning: string) => void;
 }
 
 /**

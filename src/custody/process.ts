@@ -1,26 +1,15 @@
-import type { RootConfig, ServiceRootConfig } from '../config/config.ts';
-import type { Engine } from '../crypto/engine.ts';
+import type { ServiceRootConfig } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import { CustodianProvider } from './custodian-provider.ts';
 import type { CustodianStanding, Custody, Root } from './custody.ts';
-import { localProvider } from './inline.ts';
+import { type InlineCustodyOptions, localProvider } from './inline.ts';
 import { RootSet } from './root-set.ts';
 import { type CustodianTimes, Succession } from './succession.ts';
 
-export interface ProcessCustodyOptions {
-  readonly engine: Engine;
-  /** At least one; the first is the default unless `defaultRoot` names another. */
-  readonly roots: readonly RootConfig[];
-  readonly defaultRoot?: string;
-  /** Where the ids that roots resolved to are kept. */
-  readonly stateFolder?: string | undefined;
-  /** Taken over: closed with the custody. */
-  readonly keystore: Keystore;
+export interface ProcessCustodyOptions extends InlineCustodyOptions {
   /** Whose custodians the keystore needs, if it needs any. Taken over: closed after the keystore. */
   readonly keystoreCustodians?: Succession | undefined;
-  /** Told every warning of every provider at start, and what happens to roots and custodians later. */
-  readonly warn: (warning: string) => void;
   readonly times?: Partial<CustodianTimes> | undefined;
   /** What provider custodians run instead of their own entry. */
   readonly entry?: string | undefined;
@@ -87,12 +76,7 @@ export class ProcessCustody implements Custody {
 
   /** A new custodian for all, and a new login for the roots meant: the process exit is what wipes. */
   async clear(name: string | undefined): Promise<void> {
-    const roots = [...this.roots.values()].filter((root) => name === undefined || root.name === name);
-    if (roots.length === 0) {
-      const known = [...this.roots.keys()].join(', ');
-      throw new DekdError('INVALID_ARGUMENT', `no root ${JSON.stringify(name)}; the roots are ${known}`);
-    }
-    const services = roots.filter(({ remote }) => remote).map((root) => root.name);
+    const services = this.#roots.remote(name).map((root) => root.name);
     if (services.length > 0) {
       await this.#providers.renew(services);
     }

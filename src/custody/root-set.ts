@@ -6,11 +6,18 @@ import { GuardedRoot } from './guarded-root.ts';
 import { ReplaceableProvider } from './replaceable-provider.ts';
 import { TrustedIds } from './trusted-ids.ts';
 
-export interface RootSetOptions {
+/** What every custody is told of its roots. */
+export interface RootsOptions {
+  /** At least one; the first is the default unless `defaultRoot` names another. */
   readonly roots: readonly RootConfig[];
   readonly defaultRoot?: string;
+  /** Where the ids that roots resolved to are kept. */
   readonly stateFolder?: string | undefined;
+  /** Told every warning of every provider at start, and what happens to roots later. */
   readonly warn: (warning: string) => void;
+}
+
+export interface RootSetOptions extends RootsOptions {
   /** Makes the provider of one root; it is closed by the set. @throws DekdError */
   readonly open: (root: RootConfig) => Promise<HandleProvider>;
 }
@@ -86,15 +93,18 @@ export class RootSet {
   }
 
   /**
-   * Makes the provider of one root, or of all, anew: calls in progress finish with the old one. A local root has nothing
-   * that could be out of date.
+   * Of one root, or of all, those at a service: a local one has nothing that could be out of date.
+   * @throws INVALID_ARGUMENT naming the roots there are.
    */
-  async reopen(name: string | undefined): Promise<void> {
+  remote(name: string | undefined): readonly Root[] {
     const roots = name === undefined ? [...this.byName.values()] : [rootNamed(this.byName, name)];
-    for (const root of roots) {
-      if (root.remote) {
-        await this.#providers.get(root.name)!.replace();
-      }
+    return roots.filter(({ remote }) => remote);
+  }
+
+  /** Makes the provider of one root, or of all, anew: calls in progress finish with the old one. */
+  async reopen(name: string | undefined): Promise<void> {
+    for (const root of this.remote(name)) {
+      await this.#providers.get(root.name)!.replace();
     }
   }
 
