@@ -1,10 +1,11 @@
 /** Keystores and routes of the configuration, and what does not go together. */
 import { join } from 'node:path';
+import { isLoopback } from '../loopback.ts';
 import type { Finding } from './checks.ts';
 import type { Config, EmbeddedKeystoreConfig, KeystoreConfig, PostgresSettings, Route } from './config.ts';
 import { lossWithPod } from './durability.ts';
 import type { Environment } from './environment.ts';
-import { isLoopback, misplaced, misplacedAuthKeys, vaultFindings, vaultOf } from './roots.ts';
+import { misplaced, misplacedAuthKeys, vaultFindings, vaultOf } from './roots.ts';
 import type { FileConfig } from './schema.ts';
 
 /** Name of the keystore that the section `keystore` is. */

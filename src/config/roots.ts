@@ -1,4 +1,6 @@
 /** Roots of the configuration: from what the file says to what a provider takes, and what does not go together. */
+
+import { isLoopback } from '../loopback.ts';
 import type { Finding } from './checks.ts';
 import type { Config, RootConfig, VaultAuth, VaultSettings } from './config.ts';
 import type { DevMarks } from './resolve.ts';
@@ -236,10 +238,6 @@ function addressFindings(path: readonly string[], address: string): Finding[] {
     }
   }
   return [{ path, message: 'must be an https URL without credentials or query; http is for loopback addresses' }];
-}
-
-export function isLoopback(host: string): boolean {
-  return /^(localhost|127(\.\d{1,3}){3}|\[::1\]|::1)$/.test(host);
 }
 
 function missing(path: readonly string[], value: string, what: string): Finding[] {

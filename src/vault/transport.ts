@@ -7,6 +7,7 @@ import {
   request,
 } from 'node:http';
 import { Agent as SecureAgent, request as secureRequest } from 'node:https';
+import { isLoopback } from '../loopback.ts';
 import type { VaultSettings } from './settings.ts';
 import { VaultError } from './vault-error.ts';
 import { isVaultPath } from './vault-path.ts';
@@ -146,10 +147,6 @@ function parseAddress(address: string): URL {
     );
   }
   return url;
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
 function readAuthorities(caFile: string): string {

@@ -1,7 +1,7 @@
 import { isService } from '../../config/checks.ts';
 import type { Config, KeystoreConfig } from '../../config/config.ts';
 import { DEFAULT_KEYSTORE } from '../../config/keystores.ts';
-import { isLoopback } from '../../config/roots.ts';
+import { isLoopback } from '../../loopback.ts';
 import { durabilityFinding } from './durability.ts';
 import { type Finding, ok, warning } from './finding.ts';
 

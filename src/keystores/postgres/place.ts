@@ -2,6 +2,7 @@
 import { userInfo } from 'node:os';
 import type { PostgresSettings } from '../../config/config.ts';
 import { DekdError } from '../../errors.ts';
+import { isLoopback } from '../../loopback.ts';
 
 const DEFAULT_PORT = 5432;
 /** Folded to lower case by nobody, so that the name in psql is the name in the configuration. */
@@ -98,10 +99,6 @@ function ownName(): string {
   } catch {
     throw refused('url', 'names no user, and the own uid has no name: write postgres://USER@HOST/DATABASE');
   }
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 function refused(setting: string, message: string): DekdError {

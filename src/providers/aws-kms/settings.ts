@@ -1,3 +1,4 @@
+import { isLoopback } from '../../loopback.ts';
 import { ProviderError } from '../provider-error.ts';
 import { isKeyName, regionOf } from './arn.ts';
 
@@ -21,8 +22,6 @@ export interface AwsKmsSettings {
 
 /** What makes two roots talk over the same connections. */
 export type ConnectionSettings = Pick<AwsKmsSettings, 'region' | 'endpoint' | 'fips' | 'connections' | 'idleTimeout'>;
-
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/;
 
 /** @throws ProviderError CONFIG with the remedy. */
 export function connectionSettings(root: string, settings: AwsKmsSettings): ConnectionSettings {
@@ -52,7 +51,7 @@ export function connectionSettings(root: string, settings: AwsKmsSettings): Conn
 /** Whether nobody on the network can read what is sent to `url`. */
 export function isConfidential(url: string): boolean {
   const parsed = URL.parse(url);
-  return parsed?.protocol === 'https:' || (parsed?.protocol === 'http:' && LOOPBACK.test(parsed.hostname));
+  return parsed?.protocol === 'https:' || (parsed?.protocol === 'http:' && isLoopback(parsed.hostname));
 }
 
 function config(root: string, what: string): ProviderError {
