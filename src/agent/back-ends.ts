@@ -1,5 +1,5 @@
 /** The keystores and the custody that a configuration names; what is not named is not loaded. */
-import { isService } from '../config/checks.ts';
+import { hasServices, isService } from '../config/checks.ts';
 import type { Config, ServiceKeystoreConfig } from '../config/config.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { Custody } from '../custody/custody.ts';
@@ -45,9 +45,9 @@ export async function openCustody(
  * Whether libraries of providers and keystores run in processes of their own.
  * @throws UNSUPPORTED when they should and the engine has no way to hand keys over
  */
-function takesProcess({ custody, engine: wanted, memory, roots, keystores }: Config, engine: Engine, warn: Warn) {
-  const hasServices = [...roots, ...keystores.values()].some(isService);
-  if (!hasServices || custody === 'inline') {
+function takesProcess(config: Config, engine: Engine, warn: Warn) {
+  const { custody, engine: wanted, memory } = config;
+  if (!hasServices(config) || custody === 'inline') {
     return false;
   }
   const { name } = engine.info;

@@ -59,8 +59,9 @@ function memoryFindings({ dev, engine, memory }: Config): Finding[] {
 }
 
 /** Networked back ends load foreign libraries, which is for a process of their own unless the operator accepts more. */
-function custodyFindings({ dev, custody, engine, memory, roots, keystores }: Config): Finding[] {
-  const networked = roots.some(isService) || [...keystores.values()].some(isService);
+function custodyFindings(config: Config): Finding[] {
+  const { dev, custody, engine, memory } = config;
+  const networked = hasServices(config);
   if (custody === 'process' && (engine === 'node' || engine === 'noble')) {
     const message = `process hands keys over in native code, and engine is ${engine}; use engine native, or custody inline`;
     return [{ path: ['custody'], message }];
@@ -78,6 +79,11 @@ export function isService(backEnd: RootConfig | KeystoreConfig): boolean {
   return 'provider' in backEnd
     ? backEnd.provider !== 'local'
     : backEnd.kind === 'postgres' || backEnd.kind === 'openbao-kv';
+}
+
+/** Whether anything of it loads a foreign library. */
+export function hasServices({ roots, keystores }: Pick<Config, 'roots' | 'keystores'>): boolean {
+  return [...roots, ...keystores.values()].some(isService);
 }
 
 function portFindings({ admin }: Config): Finding[] {

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { type BaseIssue, safeParse } from 'valibot';
 import { agentSocketPath } from '../protocol/socket-paths.ts';
-import { findings, isService } from './checks.ts';
+import { findings, hasServices } from './checks.ts';
 import type { Config, KeyDefinition, PolicyRule } from './config.ts';
 import {
   type EntryNames,
@@ -190,7 +190,7 @@ function resolveConfig(
   const socketPath = file.socket.path ?? agentSocketPath(surroundings(env), 'run');
   const roots = Object.entries(file.roots).map(([name, root]) => rootOf(name, root, dev));
   const keystores = keystoresOf(file, saysKeystore);
-  const networked = roots.some(isService) || [...keystores.values()].some(isService);
+  const networked = hasServices({ roots, keystores });
   return {
     dev: dev !== undefined,
     service: file.service,
