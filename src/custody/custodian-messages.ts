@@ -12,7 +12,9 @@
  * | restore | a login kept from an earlier custodian | |
  * | `session` message | | the login to keep, before the message |
  */
+
 import type { ServiceKeystoreConfig, ServiceRootConfig } from '../config/config.ts';
+import { MAX_PIPED_LENGTH, SECRET_LENGTH } from '../crypto/engine.ts';
 import { Garbage, listOf, objectOf, textOf, wholeOf } from './untrusted.ts';
 
 export type CustodianRole = 'provider' | 'keystore';
@@ -35,9 +37,6 @@ export const ROWS_BYTES = 256 * 1024;
 /** Rows of one call, and bytes of the messages they come in: leases are one per key and agent, some 110 bytes each. */
 export const MAX_ROWS = 1_000_000;
 export const MAX_ROWS_LENGTH = 128 * 1024 * 1024;
-
-/** Longest login that is handed on, in bytes, as the engine takes it. */
-export const MAX_SESSION_LENGTH = 16_384;
 
 export type ProviderOperation =
   | 'restore'
@@ -66,7 +65,10 @@ export type CustodianOperation = ProviderOperation | KeystoreOperation;
 /** Lengths, in bytes, of the frame ahead of an operation. */
 export const FRAME_AHEAD: Readonly<
   Partial<Record<CustodianOperation, { readonly least: number; readonly most: number }>>
-> = { wrap: { least: 32, most: 32 }, restore: { least: 1, most: MAX_SESSION_LENGTH } };
+> = {
+  wrap: { least: SECRET_LENGTH, most: SECRET_LENGTH },
+  restore: { least: 1, most: MAX_PIPED_LENGTH },
+};
 
 /** What a custodian works for. */
 export type Targets =

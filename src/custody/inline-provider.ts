@@ -1,4 +1,4 @@
-import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import { type Engine, type KeyHandle, SECRET_LENGTH } from '../crypto/engine.ts';
 import type {
   HandleProvider,
   KeyContext,
@@ -11,9 +11,6 @@ import type {
 } from '../providers/provider.ts';
 import { ProviderError } from '../providers/provider-error.ts';
 import { ofProvider } from './provider-failure.ts';
-
-/** Length of W in bytes. */
-export const SECRET_LENGTH = 32;
 
 /**
  * A provider inside the agent. Its library leaves copies of W on the heap, which nothing can wipe: that is why the

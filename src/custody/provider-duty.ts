@@ -1,9 +1,10 @@
 import type { ServiceRootConfig } from '../config/config.ts';
+import { SECRET_LENGTH } from '../crypto/engine.ts';
 import { openProvider } from '../providers/open-provider.ts';
 import type { KeyContext, Provider, RootReference, WrappedSecret } from '../providers/provider.ts';
 import { ProviderError } from '../providers/provider-error.ts';
 import type { Duty, DutyAnswer, DutyCall } from './duty.ts';
-import { SECRET_LENGTH, unsupported, wrongLength } from './inline-provider.ts';
+import { unsupported, wrongLength } from './inline-provider.ts';
 import type { SessionOutbox } from './session-outbox.ts';
 
 /** Opens the provider of a root. */

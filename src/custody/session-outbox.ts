@@ -1,5 +1,5 @@
+import { MAX_PIPED_LENGTH } from '../crypto/engine.ts';
 import { writeFrame } from '../crypto/key-pipe.ts';
-import { MAX_SESSION_LENGTH } from './custodian-messages.ts';
 
 /**
  * Logins on their way to the agent: a frame of the key pipe each, and the message that announces it. One at a time: the
@@ -21,9 +21,9 @@ export class SessionOutbox {
     this.#announce = announce;
   }
 
-  /** One over MAX_SESSION_LENGTH is not handed on: the next custodian logs in again. */
+  /** One over MAX_PIPED_LENGTH is not handed on: the next custodian logs in again. */
   save(root: string, session: Uint8Array): void {
-    if (session.length === 0 || session.length > MAX_SESSION_LENGTH) {
+    if (session.length === 0 || session.length > MAX_PIPED_LENGTH) {
       return;
     }
     // Not `slice`, which copies nothing when it is a Buffer; what is wiped later must be ours.

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { encodeContext } from './context.ts';
-import { SUITE_DIRECT, TOKEN_AAD_LENGTH, TOKEN_FORMAT } from './token.ts';
+import { KID_LENGTH, SUITE_DIRECT, TOKEN_AAD_LENGTH, TOKEN_FORMAT } from './token.ts';
 
 /**
  * The direct token: C1 ‖ suite 10 ‖ reference 16 ‖ what the provider made of SHA-256(AAD) ‖ plaintext. Providers bind few
@@ -11,17 +11,14 @@ import { SUITE_DIRECT, TOKEN_AAD_LENGTH, TOKEN_FORMAT } from './token.ts';
 export const DIRECT_HEAD_LENGTH = TOKEN_AAD_LENGTH;
 /** Bytes in front of the plaintext inside. */
 export const DIRECT_DIGEST_LENGTH = 32;
-const REFERENCE_LENGTH = 16;
 
-/** Says which key of which root made a token: the first half of SHA-256 of the canonical names. */
+/**
+ * Says which key of which root made a token, in the place where others have a kid (`tokenKid`): the first half of SHA-256 of the
+ * canonical names.
+ */
 export function directReference(root: string, key: string, partition: string): Uint8Array {
   const names = partition === '' ? { root, key } : { root, key, partition };
-  return new Uint8Array(createHash('sha256').update(encodeContext(names)).digest().subarray(0, REFERENCE_LENGTH));
-}
-
-/** The reference of the direct token at `bytes[offset]`: a view, valid as long as `bytes`. */
-export function referenceOf(bytes: Uint8Array, offset: number): Uint8Array {
-  return bytes.subarray(offset + 2, offset + 2 + REFERENCE_LENGTH);
+  return new Uint8Array(createHash('sha256').update(encodeContext(names)).digest().subarray(0, KID_LENGTH));
 }
 
 /** SHA-256 of the head and the canonical context. */

@@ -1,14 +1,8 @@
 /** Values that the provider of a root encrypts itself: each costs a call to it, and there is no key here. */
 import { timingSafeEqual } from 'node:crypto';
 import { TOKEN_OVERHEAD } from '../crypto/engine.ts';
-import {
-  DIRECT_DIGEST_LENGTH,
-  DIRECT_HEAD_LENGTH,
-  directDigest,
-  directToken,
-  referenceOf,
-} from '../envelope/direct-token.ts';
-import { SUITE_DIRECT } from '../envelope/token.ts';
+import { DIRECT_DIGEST_LENGTH, DIRECT_HEAD_LENGTH, directDigest, directToken } from '../envelope/direct-token.ts';
+import { SUITE_DIRECT, tokenKid } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { DirectKey } from '../keyring/direct-keys.ts';
 import { Turns } from '../keyring/turns.ts';
@@ -72,7 +66,7 @@ export async function openDirect(
   if (expected.anyKey) {
     throw decryptionFailed('a direct token does not say of which key it is: name the key');
   }
-  const key = env.keyring.directOpening(referenceOf(frame, dataOffset), expected.key, expected.partition);
+  const key = env.keyring.directOpening(tokenKid(frame, dataOffset), expected.key, expected.partition);
   if (key === undefined) {
     throw decryptionFailed('the direct token is of another key, or of a root that is not configured');
   }
