@@ -161,6 +161,7 @@ export interface PostgresSettings {
 export interface KvSettings {
   /** Mount of a KV version 2 engine. */
   readonly mount: string;
+  /** Everything lies below it; may have several segments. */
   readonly prefix: string;
 }
 

@@ -1,4 +1,4 @@
-import { DekdError, ERROR_CODES, type ErrorCode } from '../errors.ts';
+import { DekdError, type ErrorCode } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
 import type {
   Expectation,
@@ -197,7 +197,7 @@ function unavailable(name: string, reason: string, retryAfterMs?: number): DekdE
 }
 
 function failed({ code, message, detail, retryAfterMs }: Failure): DekdError {
-  if (!CODES.has(code) || !Object.hasOwn(ERROR_CODES, code)) {
+  if (!CODES.has(code)) {
     throw new Garbage('a failure of no known code');
   }
   return new DekdError(code as ErrorCode, message, {

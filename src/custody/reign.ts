@@ -7,8 +7,6 @@ const BUSY_WITHIN = 1 / 6;
 
 export interface ReignOptions {
   readonly process: CustodianProcess;
-  /** Which it is, counted from 1. */
-  readonly number: number;
   readonly idleMs: number;
   /** From its first plaintext to its end. */
   readonly lifeMs: number;
@@ -23,7 +21,6 @@ export interface ReignOptions {
 /** A custodian while it is the one that calls go to, and until its process is gone: when its time is over. */
 export class Reign {
   readonly process: CustodianProcess;
-  readonly number: number;
   /** Roots whose logins end with it, instead of going on to its successor. */
   readonly forget = new Set<string>();
   readonly #options: ReignOptions;
@@ -36,7 +33,6 @@ export class Reign {
   constructor(options: ReignOptions) {
     this.#options = options;
     this.process = options.process;
-    this.number = options.number;
   }
 
   /** Whether a successor is worth having before anybody asks. */

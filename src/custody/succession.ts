@@ -270,7 +270,6 @@ export class Succession {
     }
     const reign = new Reign({
       process,
-      number,
       idleMs: idle,
       lifeMs: life,
       endMs: end,

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { KvSettings } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
 import type { SessionKeeper } from '../providers/session-keeper.ts';
@@ -9,7 +10,7 @@ import { checkVaultPath } from '../vault/vault-path.ts';
 import type { Expectation, Keystore, KeystoreCapabilities, KeystoreHealth, ListFilter, ListPage } from './keystore.ts';
 import { checkLimit, matches } from './list-filter.ts';
 import { type Change, Entries, type Settled, type Value } from './openbao-kv/entries.ts';
-import { KvMount, type KvNames, type KvSettings } from './openbao-kv/kv-mount.ts';
+import { KvMount, type KvNames } from './openbao-kv/kv-mount.ts';
 import { foldLeases, type LeaseRow, leaseRowOf, leasesIn } from './openbao-kv/lease-row.ts';
 import { decodeRecord, encodeRecord, type RecordJson } from './record-codec.ts';
 

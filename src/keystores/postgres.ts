@@ -31,8 +31,6 @@ const LOCK_NOT_AVAILABLE = '55P03';
 const UNDEFINED_TABLE = '42P01';
 const UNDEFINED_SCHEMA = '3F000';
 
-export type { PostgresSettings } from '../config/config.ts';
-
 export interface PostgresOptions {
   /** Identity of the keystore that has to be found; undefined takes whichever is there. */
   readonly identity?: string | undefined;

@@ -52,9 +52,8 @@ export interface VaultClient {
   health(signal?: AbortSignal): Promise<VaultHealth>;
   /** Logins made so far by all clients that share this one. */
   readonly logins: number;
-  session(): VaultSession | undefined;
   /** Closes connections when no other client shares them, and revokes a token that was logged in for. */
   close(): Promise<void>;
-  /** As `close`, and leaves the token valid for whoever resumes `session()`. */
+  /** As `close`, and leaves the token valid for whoever goes on with the session that its keeper has. */
   closeKeepingSession(): Promise<void>;
 }

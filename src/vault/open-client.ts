@@ -95,10 +95,6 @@ class SharedClient implements VaultClient {
     return this.#connection.health(signal);
   }
 
-  session(): VaultSession | undefined {
-    return this.#connection.session();
-  }
-
   close(): Promise<void> {
     return this.#close(false);
   }
@@ -112,12 +108,12 @@ class SharedClient implements VaultClient {
       return;
     }
     this.#closed = true;
-    if (this.#keep !== undefined && keepSession) {
-      this.#connection.tell([this.#keep]);
-    }
     if (release(this.#key, this.#entry)) {
       await this.#connection.close(keepSession);
     } else if (this.#keep !== undefined) {
+      if (keepSession) {
+        this.#connection.tell([this.#keep]);
+      }
       this.#connection.keepers.delete(this.#keep);
     }
   }

@@ -6,7 +6,7 @@
  * A token is never given up because its renewal failed: it serves until its lease ends. And no refusal, of a login or of
  * a request, makes more logins than one: a service that logs in for every failure fills a Vault with leases.
  */
-import type { Grant, Login, UnwrappedSecretId } from './login.ts';
+import type { Grant, Login } from './login.ts';
 import type { Lease } from './session.ts';
 import type { VaultClock } from './vault-clock.ts';
 import { VaultError } from './vault-error.ts';
@@ -66,10 +66,6 @@ export class TokenLife {
   /** The lease in use, for whoever keeps it. */
   get lease(): Lease | undefined {
     return this.#lease !== undefined && this.#isUsable(this.#lease) ? this.#lease : undefined;
-  }
-
-  get unwrapped(): UnwrappedSecretId | undefined {
-    return this.#options.login.unwrapped;
   }
 
   /** Goes on with the lease of an earlier process, unless it is over. */

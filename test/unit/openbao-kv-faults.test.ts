@@ -249,7 +249,6 @@ function failing(client: VaultClient, { isDone, isLast }: Fault): FailingClient 
   return {
     settings: client.settings,
     logins: 0,
-    session: () => undefined,
     health: () => client.health(),
     close: async () => undefined,
     closeKeepingSession: async () => undefined,

@@ -1,14 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import type { KvSettings } from '../../config/config.ts';
 import { DekdError } from '../../errors.ts';
 import type { VaultClient, VaultMethod, VaultRequestOptions, VaultResponse } from '../../vault/client.ts';
 import { VaultError } from '../../vault/vault-error.ts';
-
-export interface KvSettings {
-  /** Mount of a KV version 2 engine. */
-  readonly mount: string;
-  /** Everything lies below it; may have several segments. */
-  readonly prefix: string;
-}
 
 /** The newest version of one path. */
 export interface KvRead {

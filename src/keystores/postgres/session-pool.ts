@@ -30,11 +30,6 @@ export class SessionPool {
     this.#connect = connect;
   }
 
-  /** Connections that there are or are being made. */
-  get size(): number {
-    return this.#count;
-  }
-
   /** Lends a session to `work` alone. @throws SessionError late once the deadline has passed */
   async use<T>(deadline: Deadline, work: (session: Session) => Promise<T>): Promise<T> {
     const session = await this.#acquire(deadline);

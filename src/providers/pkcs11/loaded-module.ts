@@ -55,17 +55,16 @@ const CKA = {
  */
 export class LoadedModule implements Cryptoki {
   readonly #path: string;
-  #library: PKCS11 | undefined;
+  readonly #library: PKCS11;
 
-  private constructor(path: string) {
+  private constructor(path: string, library: PKCS11) {
     this.#path = path;
+    this.#library = library;
   }
 
   /** @throws ModuleLoadError */
   static async load(path: string): Promise<LoadedModule> {
-    const module = new LoadedModule(path);
-    module.#library = await loadLibrary(path);
-    return module;
+    return new LoadedModule(path, await loadLibrary(path));
   }
 
   initialize(): boolean {
@@ -164,7 +163,7 @@ export class LoadedModule implements Cryptoki {
     }
     const keys: TokenKey[] = [];
     for (const object of found) {
-      if (this.#lengthOf(at, object) === AES_256_BYTES && keys.length < limit) {
+      if (keys.length < limit && this.#lengthOf(at, object) === AES_256_BYTES) {
         keys.push(this.#keyAt(at, object));
       }
     }
@@ -316,7 +315,7 @@ export class LoadedModule implements Cryptoki {
 
   #call<T>(name: string, make: (library: PKCS11) => T): T {
     try {
-      return make(this.#library!);
+      return make(this.#library);
     } catch (error) {
       const rv = returnValue(error);
       if (rv === undefined) {
