@@ -11,7 +11,7 @@ import { Kek, NO_SLOT } from './loaded-key.ts';
 import type { Placement } from './placement.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
-import { checkAuthentic, checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
+import { checkAuthentic, checkOpens, checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
 import { RootWatch, type WatchLimits } from './root-watch.ts';
 import { canOpen, denies } from './states.ts';
 import { Turns } from './turns.ts';
@@ -132,6 +132,15 @@ export class Hierarchy {
     } finally {
       engine.destroyKey(secret);
     }
+  }
+
+  /** Opens `record` under the parent that it names, and keeps nothing of it. @throws RecordRefused and more. */
+  prove(record: KeyRecord): Promise<void> {
+    const { engine, cache, highWater } = this.#parts;
+    return this.withParentSecret(record, (secret) => {
+      checkRecord(engine, secret, record, highWater);
+      checkOpens(engine, cache, secret, record);
+    });
   }
 
   /** The KEK of this kid when it is in the table. */

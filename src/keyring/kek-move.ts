@@ -79,15 +79,6 @@ export class KekMove {
     }
   }
 
-  /** Opens `record` under the parent that it names. @throws RecordRefused and more. */
-  async prove(record: DerivedRecord): Promise<void> {
-    const { engine, cache, highWater, hierarchy } = this.#parts;
-    await hierarchy.withKek(record.parent.kid, (_kek, secret) => {
-      checkRecord(engine, secret, record, highWater);
-      engine.destroyKey(cache.room(() => unwrapRecord(engine, secret, record)));
-    });
-  }
-
   async #newest(kid: Uint8Array, root: string | undefined): Promise<KeyRecord | undefined> {
     const { keystore, hierarchy } = this.#parts;
     const parent = await keystore.retrieve(kid);

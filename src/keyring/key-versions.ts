@@ -19,7 +19,6 @@ import {
   KEY_SIZE,
   RecordRefused,
   sameBytes,
-  unwrapRecord,
   withMac,
   wrapRecord,
 } from './record-check.ts';
@@ -181,15 +180,12 @@ export class KeyVersions {
 
   /** The pre-active version that a rotation left, if it is sound and the one that is wanted, else a new one. */
   async #next(request: CreateRequest, rows: readonly KeyRecord[], key: KeyHandle | undefined): Promise<KeyRecord> {
-    const { engine, cache, hierarchy, highWater } = this.#parts;
+    const { hierarchy, highWater } = this.#parts;
     const highest = Math.max(rows.at(-1)!.version, highWater.version(request.name, request.partition, request.purpose));
     const left = rows.at(-1)!;
     if (left.state === 'pre-active' && left.version === highest && (await this.#isWanted(request, left, key))) {
       try {
-        await hierarchy.withParentSecret(left, (secret) => {
-          checkRecord(engine, secret, left, highWater);
-          engine.destroyKey(cache.room(() => unwrapRecord(engine, secret, left)));
-        });
+        await hierarchy.prove(left);
         return left;
       } catch (error) {
         if (!(error instanceof RecordRefused) && !DekdError.is(error, 'KEY_DISABLED')) {

@@ -1,6 +1,7 @@
 import type { Algorithm, Engine, KeyHandle, Purpose } from '../crypto/engine.ts';
 import { WRAPPED_KEY_LENGTH } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
+import type { DekCache } from './dek-cache.ts';
 import type { HighWater } from './high-water.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import { META_LABEL, metaBytes, WRAP_LABEL, wrapAad } from './record-binding.ts';
@@ -88,6 +89,13 @@ export function unwrapRecord(engine: Engine, parent: KeyHandle, record: KeyRecor
     throw new RecordRefused('the wrapped key is not the one that the kid commits to');
   }
   return handle;
+}
+
+/** Unwraps the key of a checked record and wipes it again; a destroyed one has none. @throws as `unwrapRecord` */
+export function checkOpens(engine: Engine, cache: DekCache, parent: KeyHandle, record: KeyRecord): void {
+  if (record.state !== 'destroyed') {
+    engine.destroyKey(cache.room(() => unwrapRecord(engine, parent, record)));
+  }
 }
 
 /** `draft` with `key` wrapped under the parent secret, and with its MAC. */

@@ -9,7 +9,7 @@ import type { LiveKeys } from './live-keys.ts';
 import type { MissLimit } from './miss-limit.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
-import { checkAuthentic, RecordRefused, sameBytes, unwrapRecord } from './record-check.ts';
+import { checkAuthentic, checkOpens, RecordRefused, sameBytes } from './record-check.ts';
 
 export interface RecordImportParts {
   readonly engine: Engine;
@@ -126,9 +126,7 @@ export class RecordImport {
   #checkUnder(secret: KeyHandle, record: KeyRecord): void {
     const { engine, cache } = this.#parts;
     checkAuthentic(engine, secret, record);
-    if (record.state !== 'destroyed') {
-      engine.destroyKey(cache.room(() => unwrapRecord(engine, secret, record)));
-    }
+    checkOpens(engine, cache, secret, record);
   }
 
   #isAuthentic(secret: KeyHandle, record: KeyRecord): boolean {

@@ -15,7 +15,7 @@ import { Turns } from './turns.ts';
 const MAX_ATTEMPTS = 16;
 /** Records in progress at once; each has up to two secrets in the table. */
 const MAX_MOVES = 8;
-export const MAX_REWRAP_PAGE = 500;
+const MAX_REWRAP_PAGE = 500;
 
 /** One page of a rewrap, in order of kid. */
 export interface RewrapRequest {
@@ -70,7 +70,6 @@ type Outcome = 'moved' | 'done' | 'left' | 'none';
 interface Course {
   readonly isThere: boolean;
   readonly next: () => Promise<KeyRecord>;
-  readonly prove: () => Promise<void>;
 }
 
 /**
@@ -123,7 +122,7 @@ export class Rewrap {
       }
       try {
         if (mode === 'verify') {
-          await course.prove();
+          await this.#parts.hierarchy.prove(row);
           return course.isThere ? 'done' : 'left';
         }
         if (course.isThere || mode === 'dry-run') {
@@ -173,7 +172,6 @@ export class Rewrap {
     return {
       isThere,
       next: async () => rootMove.next(record, source, target, await this.#isSuperseded(record, target)),
-      prove: () => rootMove.prove(record, isThere ? target : source),
     };
   }
 
@@ -197,7 +195,6 @@ export class Rewrap {
         return {
           isThere: rootMove.isNewest(record, root),
           next: () => rootMove.next(record, root, root, false),
-          prove: () => rootMove.prove(record, root),
         };
       }
       return isDerived(record) ? this.#courseUnderKek(record, await kekMove.target(record, targets)) : undefined;
@@ -209,7 +206,6 @@ export class Rewrap {
     return {
       isThere: target === undefined || kekMove.isUnder(record, target),
       next: () => kekMove.next(record, target!),
-      prove: () => kekMove.prove(record),
     };
   }
 

@@ -4,8 +4,9 @@ import type { KeyContext, RootReference, WrappedSecret } from '../providers/prov
 import type { SteadyClock } from './clock.ts';
 import type { DekCache } from './dek-cache.ts';
 import type { HighWater } from './high-water.ts';
+import { WRAP_USE } from './kek-versions.ts';
 import type { KeyParent, KeyRecord } from './record.ts';
-import { checkRecord, inState, unwrapRecord, withMac } from './record-check.ts';
+import { checkOpens, checkRecord, inState, withMac } from './record-check.ts';
 
 export interface RootMoveParts {
   readonly engine: Engine;
@@ -50,12 +51,6 @@ export class RootMove {
     });
   }
 
-  /** Opens `record` under `root`. @throws RecordRefused, and what roots throw. */
-  async prove(record: RootedRecord, root: Root): Promise<void> {
-    const { wrappedSecret, reference } = record.parent;
-    await this.#withSecret(root, wrappedSecret, reference, record, (secret) => this.#check(secret, record));
-  }
-
   /** Whether W is under the newest material that `root` is known to have. */
   isNewest({ parent }: RootedRecord, root: Root): boolean {
     const { resolvedId, materialVersion } = root.description;
@@ -78,7 +73,7 @@ export class RootMove {
       return;
     }
     const { engine, cache } = this.#parts;
-    const secret = cache.room(() => engine.generateKey({ algorithm: 'hkdf-sha-256', purpose: 'wrap' }));
+    const secret = cache.room(() => engine.generateKey(WRAP_USE));
     try {
       const { wrapped, reference } = await root.wrap(secret, context);
       if (serverRewrap) {
@@ -124,8 +119,6 @@ export class RootMove {
   #check(secret: KeyHandle, record: KeyRecord): void {
     const { engine, cache, highWater } = this.#parts;
     checkRecord(engine, secret, record, highWater);
-    if (record.state !== 'destroyed') {
-      engine.destroyKey(cache.room(() => unwrapRecord(engine, secret, record)));
-    }
+    checkOpens(engine, cache, secret, record);
   }
 }
