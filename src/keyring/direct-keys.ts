@@ -2,7 +2,7 @@ import type { Custody, Root } from '../custody/custody.ts';
 import { providerCodeOf } from '../custody/provider-failure.ts';
 import { directReference } from '../envelope/direct-token.ts';
 import { DekdError } from '../errors.ts';
-import { type Freezes, said } from './freezes.ts';
+import type { Freezes } from './freezes.ts';
 import type { KeyDefinitions } from './key-definition.ts';
 
 /** Sets direct ciphertexts apart from wrapped secrets, which have no such pair. */
@@ -64,9 +64,7 @@ export class DirectKeys {
 
   #key(name: string, partition: string, root: Root): DirectKey {
     const { definitions, freezes } = this.#parts;
-    if (freezes.covers(name, partition)) {
-      throw new DekdError('KEY_DISABLED', `${said({ name, partition })} is frozen by the operator`);
-    }
+    freezes.check(name, partition);
     const { keyContext, requiredContext } = definitions.rulesFor(name);
     // Without a mark of its own, a value of 32 bytes would be a wrapped secret that its caller knows.
     const context = { ...keyContext, ...(partition === '' ? {} : { tenant: partition }), ...DIRECT_USE };

@@ -48,6 +48,13 @@ export class Freezes {
     return this.#freezes.some((freeze) => matches(freeze, name, partition));
   }
 
+  /** @throws KEY_DISABLED for a key that is frozen. */
+  check(name: string, partition: string): void {
+    if (this.covers(name, partition)) {
+      throw new DekdError('KEY_DISABLED', `${said({ name, partition })} is frozen by the operator`);
+    }
+  }
+
   /** Holds from this call on; resolves once it outlives a restart. */
   async add(freeze: Freeze): Promise<void> {
     if (!this.#freezes.some((known) => isSame(known, freeze))) {

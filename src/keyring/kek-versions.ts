@@ -111,11 +111,13 @@ export class KekVersions {
    */
   async current(kek: KekName, rows: readonly KeyRecord[]): Promise<KeyRecord | undefined> {
     this.#checkNotGone(kek, rows);
-    const here = await this.underRoot(rows, this.#rootAbove(kek).name);
-    const active = here.findLast(({ state }) => canSeal(state));
-    if (active !== undefined) {
-      return active;
+    const root = this.#rootAbove(kek).name;
+    for (const row of rows.toReversed()) {
+      if (canSeal(row.state) && (await this.rootNameOf(row)) === root) {
+        return row;
+      }
     }
+    const here = await this.underRoot(rows, root);
     // A KEK that was stopped everywhere, or here of all places, is not made anew behind the operator's back.
     if (here.length > 0 || (rows.length > 0 && !rows.some(({ state }) => canSeal(state)))) {
       const { state } = here.at(-1) ?? rows.at(-1)!;

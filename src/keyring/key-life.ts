@@ -14,6 +14,7 @@ import { type KeyVersions, MAX_ATTEMPTS, USER_PURPOSES } from './key-versions.ts
 import type { CreateRequest, KeyInfo } from './keyring.ts';
 import type { LiveKeys } from './live-keys.ts';
 import type { KeyRecord, KeyState } from './record.ts';
+import { toHex } from './record-binding.ts';
 import { inState, RecordRefused } from './record-check.ts';
 import type { UsageLedger } from './rotation.ts';
 import { canBecome, checkTransition } from './states.ts';
@@ -138,17 +139,21 @@ export class KeyLife {
     return this.#change(name, partition, version, (row) => (row.state === 'destroyed' ? undefined : 'destroyed'));
   }
 
-  /** Destroys every version of a name that is not destroyed yet, a KEK too: its tree is destroyed from below. */
-  async shred(name: string, partition: string): Promise<readonly KeyInfo[]> {
-    let shredded = 0;
-    const infos = await this.#change(name, partition, undefined, (row) => {
+  /**
+   * Destroys every version of a name that is not destroyed yet, a KEK too: its tree is destroyed from below.
+   * @returns how many
+   */
+  async shred(name: string, partition: string): Promise<number> {
+    const shredded = new Set<string>();
+    await this.#change(name, partition, undefined, (row) => {
       if (row.state === 'destroyed') {
         return undefined;
       }
-      shredded++;
+      // Asked again of a row that others wrote meanwhile.
+      shredded.add(toHex(row.kid));
       return 'destroyed';
     });
-    return infos.slice(0, shredded);
+    return shredded.size;
   }
 
   async describe(name: string, partition: string): Promise<readonly KeyInfo[]> {

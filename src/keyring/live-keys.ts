@@ -4,7 +4,7 @@ import type { Keystore } from '../keystores/keystore.ts';
 import { isRollback, withCurrentRow } from './current-row.ts';
 import type { DekCache } from './dek-cache.ts';
 import { Flights } from './flights.ts';
-import { type Freeze, type Freezes, matches, said } from './freezes.ts';
+import { type Freeze, type Freezes, matches } from './freezes.ts';
 import type { Hierarchy } from './hierarchy.ts';
 import type { HighWater } from './high-water.ts';
 import type { KeyIndex } from './key-index.ts';
@@ -110,7 +110,7 @@ export class LiveKeys {
   ): Promise<DataKey> {
     checkKeyName(name);
     checkPartition(partition);
-    this.#checkThawed(name, partition);
+    this.#parts.freezes.check(name, partition);
     const id = JSON.stringify([name, partition]);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#checkOpen();
@@ -582,12 +582,6 @@ export class LiveKeys {
   }
 
   /** @throws KEY_DISABLED */
-  #checkThawed(name: string, partition: string): void {
-    if (this.#parts.freezes.covers(name, partition)) {
-      throw new DekdError('KEY_DISABLED', `${said({ name, partition })} is frozen by the operator`);
-    }
-  }
-
   /** What a caller is told who names a key whose row is refused; the reason is the operator's. */
   #notUsable(error: unknown): unknown {
     return error instanceof RecordRefused

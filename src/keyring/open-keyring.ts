@@ -19,6 +19,7 @@ import { checkKeyName, type KekName, serviceKekName } from './key-name.ts';
 import { KeyVersions } from './key-versions.ts';
 import type { CreateRequest, DataKey, ImportReport, KeyInfo, Keyring, KeyringStats, Share } from './keyring.ts';
 import type { KeyringLog } from './keyring-event.ts';
+import { allRecords } from './listing.ts';
 import { LiveKeys } from './live-keys.ts';
 import { MissLimit, type MissLimits } from './miss-limit.ts';
 import { DEFAULT_PLACEMENT, type Placement } from './placement.ts';
@@ -40,7 +41,6 @@ const DEFAULT_MAX_KNOWN = 16_384;
 const LEASES_EVERY = 20;
 /** Old versions are looked for every so many generations: once an hour. */
 const RETIRE_EVERY = 120;
-const LIST_PAGE = 500;
 
 export interface KeyringOptions {
   readonly engine: Engine;
@@ -332,13 +332,8 @@ class OpenKeyring implements Keyring {
     return this.#life.list(filter, cursor, limit);
   }
 
-  async *exportRecords(): AsyncGenerator<KeyRecord> {
-    let cursor: string | undefined;
-    do {
-      const page = await this.#keystore.list({}, cursor, LIST_PAGE);
-      yield* page.records;
-      cursor = page.cursor;
-    } while (cursor !== undefined);
+  exportRecords(): AsyncGenerator<KeyRecord> {
+    return allRecords(this.#keystore, {});
   }
 
   importRecords(records: Iterable<KeyRecord>, options: { acceptRollback: boolean }): Promise<ImportReport> {

@@ -6,13 +6,12 @@ import type { KeyDefinitions, RotationLimits } from './key-definition.ts';
 import type { KeyVersions } from './key-versions.ts';
 import type { CreateRequest } from './keyring.ts';
 import type { KeyringLog } from './keyring-event.ts';
+import { allRecords } from './listing.ts';
 import type { LiveKeys } from './live-keys.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
 import { canOpen } from './states.ts';
-
-const PAGE = 500;
 
 export interface RetirementParts {
   readonly keystore: Keystore;
@@ -41,18 +40,13 @@ export class Retirement {
     const { keystore, definitions } = this.#parts;
     const seen = new Set<string>();
     let retired = 0;
-    let cursor: string | undefined;
-    do {
-      const page = await keystore.list({ level: 4, state: 'deactivated' }, cursor, PAGE);
-      for (const { name, partition, purpose } of page.records) {
-        const family = JSON.stringify([name, partition, purpose]);
-        if (Number.isFinite(definitions.rulesFor(name).rotation.keep) && !seen.has(family)) {
-          seen.add(family);
-          retired += await this.#retire({ name, partition, purpose });
-        }
+    for await (const { name, partition, purpose } of allRecords(keystore, { level: 4, state: 'deactivated' })) {
+      const family = JSON.stringify([name, partition, purpose]);
+      if (Number.isFinite(definitions.rulesFor(name).rotation.keep) && !seen.has(family)) {
+        seen.add(family);
+        retired += await this.#retire({ name, partition, purpose });
       }
-      cursor = page.cursor;
-    } while (cursor !== undefined);
+    }
     return retired;
   }
 

@@ -4,10 +4,9 @@ import type { Hierarchy } from './hierarchy.ts';
 import type { KeyLife } from './key-life.ts';
 import { checkPartition, serviceKekName, tenantKekName } from './key-name.ts';
 import type { KeyInfo } from './keyring.ts';
+import { allRecords } from './listing.ts';
 import type { Placement } from './placement.ts';
-import type { KeyRecord } from './record.ts';
 
-const LIST_PAGE = 500;
 /** Names destroyed in one call, so that an admin command ends in time; the rest is for the next. */
 const NAMES_AT_ONCE = 50;
 
@@ -57,7 +56,7 @@ export class Tenants {
   async destroy(tenant: string): Promise<TenantDestruction> {
     this.#check(tenant);
     const names = new Map<string, number>();
-    for await (const row of this.#rows(tenant)) {
+    for await (const row of allRecords(this.#parts.keystore, { partition: tenant })) {
       if (row.state !== 'destroyed') {
         names.set(row.name, row.level);
       }
@@ -65,18 +64,9 @@ export class Tenants {
     const lowestFirst = [...names].sort(([, a], [, b]) => b - a);
     let destroyed = 0;
     for (const [name] of lowestFirst.slice(0, NAMES_AT_ONCE)) {
-      destroyed += (await this.#parts.life.shred(name, tenant)).length;
+      destroyed += await this.#parts.life.shred(name, tenant);
     }
     return { destroyed, left: Math.max(0, lowestFirst.length - NAMES_AT_ONCE) };
-  }
-
-  async *#rows(tenant: string): AsyncGenerator<KeyRecord> {
-    let cursor: string | undefined;
-    do {
-      const page = await this.#parts.keystore.list({ partition: tenant }, cursor, LIST_PAGE);
-      yield* page.records;
-      cursor = page.cursor;
-    } while (cursor !== undefined);
   }
 
   #check(tenant: string): void {
