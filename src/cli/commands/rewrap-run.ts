@@ -92,11 +92,7 @@ export class RewrapRun implements AsyncDisposable {
   }
 
   /** Prints the result. @returns the exit code: failed when a record did, or when it is not `isGood`. */
-  finish(
-    document: Record<string, unknown>,
-    isGood: boolean,
-    text: (count: (value: number) => string) => string,
-  ): number {
+  finish(document: Record<string, unknown>, isGood: boolean, text: string): number {
     const failed = Object.values(document)
       .filter((value) => typeof value === 'object' && value !== null && 'failed' in value)
       .flatMap((value) => (value as PassResult).failed);
@@ -108,11 +104,7 @@ export class RewrapRun implements AsyncDisposable {
         warn(`and ${count(failed.length - SHOWN_FAILURES)} more; --json lists them all`);
       }
     }
-    printResult(
-      this.#line,
-      document,
-      failed.length === 0 ? text(count) : `${text(count)}, ${count(failed.length)} failed`,
-    );
+    printResult(this.#line, document, failed.length === 0 ? text : `${text}, ${count(failed.length)} failed`);
     return isGood && failed.length === 0 ? EXIT.ok : EXIT.failed;
   }
 

@@ -1,4 +1,4 @@
-import { type CommandLine, warn } from '../terminal.ts';
+import { type CommandLine, count, warn } from '../terminal.ts';
 import { type RewrapFields, RewrapRun } from './rewrap-run.ts';
 
 type Options = Record<string, unknown>;
@@ -9,8 +9,10 @@ export async function rewrap(line: CommandLine, options: Options, name: string |
   await using run = await RewrapRun.open(line, fields, options);
   if (options.verify === true) {
     const verified = await run.pass('verify');
-    return run.finish({ verified }, verified.left === 0, (count) =>
-      count(verified.left) === '0'
+    return run.finish(
+      { verified },
+      verified.left === 0,
+      verified.left === 0
         ? `${count(verified.done)} records open, each under the newest version of what is above it`
         : `${count(verified.done)} records are where they should be, ${count(verified.left)} are not: dekd rewrap moves them`,
     );
@@ -20,8 +22,7 @@ export async function rewrap(line: CommandLine, options: Options, name: string |
     return run.finish(
       { dryRun: true, counted },
       true,
-      (count) =>
-        `${count(counted.moved)} records would be wrapped anew, ${count(counted.done)} are where they should be`,
+      `${count(counted.moved)} records would be wrapped anew, ${count(counted.done)} are where they should be`,
     );
   }
   const moved = await run.pass('move', counted.moved);
@@ -31,6 +32,6 @@ export async function rewrap(line: CommandLine, options: Options, name: string |
   return run.finish(
     { moved },
     true,
-    (count) => `${count(moved.moved)} records wrapped anew, ${count(moved.done)} were where they should be`,
+    `${count(moved.moved)} records wrapped anew, ${count(moved.done)} were where they should be`,
   );
 }

@@ -1,6 +1,6 @@
 import type { RootInfo } from '../../agent/roots.ts';
 import { administer } from '../admin.ts';
-import { type CommandLine, printResult, table, warn } from '../terminal.ts';
+import { type CommandLine, count, printResult, table, warn } from '../terminal.ts';
 import { RewrapRun } from './rewrap-run.ts';
 
 type Options = Record<string, unknown>;
@@ -42,22 +42,20 @@ export async function migrate(line: CommandLine, options: Options): Promise<numb
     return run.finish(
       { from, to, dryRun: true, counted },
       true,
-      (count) => `${count(counted.moved)} records would move from ${from} to ${to}, ${count(counted.done)} are there`,
+      `${count(counted.moved)} records would move from ${from} to ${to}, ${count(counted.done)} are there`,
     );
   }
   const moved = counted === undefined ? undefined : await run.pass('move', counted.moved);
   const verified = await run.pass('verify', counted === undefined ? 0 : counted.moved + counted.done);
   const isOver = verified.left === 0 && verified.failed.length === 0;
-  return run.finish({ from, to, moved, verified, removable: isOver && !isDefault }, isOver, (count) => {
-    const lines = [`${count(verified.done)} records open under ${to}, ${count(verified.left)} are under ${from}`];
-    if (moved !== undefined) {
-      lines.unshift(`${count(moved.moved)} records moved from ${from} to ${to}, ${count(moved.done)} were there`);
-    }
-    if (isOver) {
-      lines.push(isDefault ? stillDefault(from, to) : removable(from));
-    }
-    return lines.join('\n');
-  });
+  const lines = [`${count(verified.done)} records open under ${to}, ${count(verified.left)} are under ${from}`];
+  if (moved !== undefined) {
+    lines.unshift(`${count(moved.moved)} records moved from ${from} to ${to}, ${count(moved.done)} were there`);
+  }
+  if (isOver) {
+    lines.push(isDefault ? stillDefault(from, to) : removable(from));
+  }
+  return run.finish({ from, to, moved, verified, removable: isOver && !isDefault }, isOver, lines.join('\n'));
 }
 
 function stillDefault(from: string, to: string): string {
