@@ -3,7 +3,8 @@ import type { Config, KeyDefinition, RootConfig, RouteMatch } from '../config/co
 import { routeOf } from '../config/routing.ts';
 import { DekdError } from '../errors.ts';
 import { compileGlob } from '../glob.ts';
-import { checkKeyName, checkPartition, serviceKekName, tenantKekName } from '../keyring/key-name.ts';
+import { checkKeyName, checkPartition } from '../keyring/key-name.ts';
+import { keksAbove } from '../keyring/placement.ts';
 import { keystoreRoutes, placementOf } from './placement.ts';
 
 /** The entry of `routes` that chose. */
@@ -53,8 +54,9 @@ export function wayOf(config: Config, key: string, partition: string): KeyWay {
   const { direct, rotation } = config;
   const definition = config.keys[entry] ?? { keyContext: {}, requiredContext: [], rotation, direct };
   const { levels, rootOf } = placementOf(config);
-  const tenant = levels.includes('tenant') ? partition : '';
-  const top = { level: tenant === '' ? 3 : 2, tenant, key } as const;
+  const keks = keksAbove(levels, config.service, partition);
+  const [{ level, tenant }] = keks;
+  const top = { level, tenant, key };
   const name = rootOf(top) ?? config.defaultRoot;
   const { provider } = config.roots.find((root) => root.name === name)!;
   const root = { name, provider, route: chosenRoute(config, top) };
@@ -62,14 +64,10 @@ export function wayOf(config: Config, key: string, partition: string): KeyWay {
   if (definition.direct) {
     return { ...way, steps: [] };
   }
-  const records: Pick<WayStep, 'level' | 'name' | 'partition'>[] = [];
-  if (tenant !== '') {
-    records.push({ level: 2, name: tenantKekName(tenant), partition: tenant });
-  }
-  if (tenant === '' || levels.includes('service')) {
-    records.push({ level: 3, name: serviceKekName(config.service), partition: tenant });
-  }
-  records.push({ level: 4, name: key, partition });
+  const records: Pick<WayStep, 'level' | 'name' | 'partition'>[] = [
+    ...keks.map((kek) => ({ level: kek.level, name: kek.name, partition: kek.tenant })),
+    { level: 4, name: key, partition },
+  ];
   const steps = records.map((record, index) => ({
     ...record,
     under: records[index - 1]?.name ?? name,

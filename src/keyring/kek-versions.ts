@@ -8,7 +8,7 @@ import type { HighWater } from './high-water.ts';
 import { type KekName, serviceKekName, tenantKekName } from './key-name.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import type { Kek } from './loaded-key.ts';
-import type { Placement, TreePlace } from './placement.ts';
+import { keksAbove, type Placement } from './placement.ts';
 import type { KeyParent, KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { ALGORITHM_OF, KEY_SIZE, RecordRefused, wrapRecord } from './record-check.ts';
@@ -77,17 +77,18 @@ export class KekVersions {
 
   /** The KEK above the data keys of a partition, lowest of its tree. */
   #sealingKek(partition: string, key: string): KekName & { readonly root: string } {
-    const { placement, service } = this.#parts;
-    const tenant = placement.levels.includes('tenant') ? partition : '';
-    const isService = tenant === '' || placement.levels.includes('service');
-    const root = this.#rootName({ level: tenant === '' ? 3 : 2, tenant, key });
-    return isService
-      ? { name: serviceKekName(service), level: 3, tenant, root }
-      : { name: tenantKekName(tenant), level: 2, tenant, root };
+    return { ...this.#keksAbove(partition).at(-1)!, root: this.#rootName(partition, key) };
   }
 
-  #rootName(place: TreePlace): string {
-    return this.#parts.placement.rootOf(place) ?? this.#parts.custody.defaultRoot.name;
+  #keksAbove(partition: string) {
+    const { placement, service } = this.#parts;
+    return keksAbove(placement.levels, service, partition);
+  }
+
+  #rootName(partition: string, key: string): string {
+    const { placement, custody } = this.#parts;
+    const [{ level, tenant }] = this.#keksAbove(partition);
+    return placement.rootOf({ level, tenant, key }) ?? custody.defaultRoot.name;
   }
 
   /** The row of the version of a KEK that wraps new keys; made when there is none at all, or none under the root. */
@@ -212,8 +213,7 @@ export class KekVersions {
 
   /** The root above new versions of data key `key` of a partition. @throws INVALID_ARGUMENT when it is not configured. */
   rootOf(partition: string, key: string): Root {
-    const tenant = this.#parts.placement.levels.includes('tenant') ? partition : '';
-    return this.#configured(this.#rootName({ level: tenant === '' ? 3 : 2, tenant, key }));
+    return this.#configured(this.#rootName(partition, key));
   }
 
   #rootAbove({ tenant, root }: KekName): Root {

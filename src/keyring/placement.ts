@@ -1,3 +1,5 @@
+import { type KekName, serviceKekName, tenantKekName } from './key-name.ts';
+
 /** What a KEK is made for, where it hangs directly under a root. */
 export interface TreePlace {
   /** 2 for the KEK of a tenant, 3 for that of a service. */
@@ -14,6 +16,17 @@ export interface Placement {
   readonly levels: readonly ('tenant' | 'service')[];
   /** Name of the root; undefined for the default root. @throws INVALID_ARGUMENT when no route is for it */
   rootOf(place: TreePlace): string | undefined;
+}
+
+/** The KEKs above the data keys of a partition, outermost first; there is at least one. */
+export function keksAbove(levels: Placement['levels'], service: string, partition: string): [KekName, ...KekName[]] {
+  const tenant = levels.includes('tenant') ? partition : '';
+  const serviceKek: KekName = { name: serviceKekName(service), level: 3, tenant };
+  if (tenant === '') {
+    return [serviceKek];
+  }
+  const tenantKek: KekName = { name: tenantKekName(tenant), level: 2, tenant };
+  return levels.includes('service') ? [tenantKek, serviceKek] : [tenantKek];
 }
 
 /** Everything under the default root, below one KEK for the service. */

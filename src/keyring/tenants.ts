@@ -2,10 +2,10 @@ import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type { Hierarchy } from './hierarchy.ts';
 import type { KeyLife } from './key-life.ts';
-import { checkPartition, serviceKekName, tenantKekName } from './key-name.ts';
+import { checkPartition } from './key-name.ts';
 import type { KeyInfo } from './keyring.ts';
 import { allRecords } from './listing.ts';
-import type { Placement } from './placement.ts';
+import { keksAbove, type Placement } from './placement.ts';
 
 /** Names destroyed in one call, so that an admin command ends in time; the rest is for the next. */
 const NAMES_AT_ONCE = 50;
@@ -41,9 +41,9 @@ export class Tenants {
     const { hierarchy, life, placement, service } = this.#parts;
     this.#check(tenant);
     await hierarchy.withSealingKek(tenant, '', () => undefined);
-    const infos = [...(await life.describe(tenantKekName(tenant), tenant))];
-    if (placement.levels.includes('service')) {
-      infos.push(...(await life.describe(serviceKekName(service), tenant)));
+    const infos: KeyInfo[] = [];
+    for (const { name } of keksAbove(placement.levels, service, tenant)) {
+      infos.push(...(await life.describe(name, tenant)));
     }
     return infos;
   }
