@@ -2,6 +2,7 @@ import { DekdError } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
 import type { Expectation, Keystore, KeystoreCapabilities, KeystoreHealth, ListFilter, ListPage } from './keystore.ts';
 import { checkLimit, matches } from './list-filter.ts';
+import { hex, larger, mutablePart } from './records.ts';
 
 /** Rows of this process only: gone with it, and every ciphertext with them. For tests and ephemeral agents. */
 export class MemoryKeystore implements Keystore {
@@ -170,12 +171,6 @@ function family(name: string, partition: string, purpose: string): string {
   return JSON.stringify([name, partition, purpose]);
 }
 
-/** What `updateMetadata` and `delete` may replace. */
-function mutablePart(record: KeyRecord): Partial<KeyRecord> {
-  const { state, dates, seq, mac, revision, parent, wrapped } = record;
-  return { state, dates, seq, mac, revision, parent, wrapped };
-}
-
 /** A copy whose bytes nobody else holds. */
 function own(record: KeyRecord): KeyRecord {
   const { parent } = record;
@@ -189,14 +184,6 @@ function own(record: KeyRecord): KeyRecord {
         ? { ...parent, wrappedSecret: parent.wrappedSecret.slice() }
         : { ...parent, kid: parent.kid.slice() },
   });
-}
-
-function larger(value: bigint, stored: bigint | undefined): bigint {
-  return stored !== undefined && stored > value ? stored : value;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }
 
 /** Index of the first entry after `value` in ascending `sorted`. */

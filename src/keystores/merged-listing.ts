@@ -1,6 +1,7 @@
 import { DekdError } from '../errors.ts';
 import type { KeyRecord } from '../keyring/record.ts';
 import type { Keystore, ListFilter } from './keystore.ts';
+import { hex } from './records.ts';
 
 /** A record, and the name of the keystore that holds this copy of it. */
 export interface Copy {
@@ -117,8 +118,4 @@ function decode(cursor: string): Position {
     // Not ours, as below.
   }
   throw new DekdError('INVALID_ARGUMENT', 'cursor is not one that this keystore gave');
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

@@ -13,6 +13,7 @@ import { type Change, Entries, type Settled, type Value } from './openbao-kv/ent
 import { KvMount, type KvNames } from './openbao-kv/kv-mount.ts';
 import { foldLeases, type LeaseRow, leaseRowOf, leasesIn } from './openbao-kv/lease-row.ts';
 import { decodeRecord, encodeRecord, type RecordJson } from './record-codec.ts';
+import { type Family, hex, isSameFamily, mutablePart } from './records.ts';
 
 /** Raised by each change of paths or contents; a higher one is refused. */
 const SCHEMA_VERSION = 1;
@@ -43,7 +44,6 @@ interface Claim {
   readonly kid: string;
 }
 
-type Family = { readonly name: string; readonly partition: string; readonly purpose: string };
 type RecordChange = { readonly record: KeyRecord; readonly expect: Expectation };
 
 /**
@@ -147,7 +147,7 @@ export class OpenbaoKvKeystore implements Keystore {
       if (records.length < 2 || (await this.#entries.read(changedPath(family))) === before) {
         return records.filter(
           (record, index): record is KeyRecord =>
-            record !== undefined && isOf(record, family) && record.version === kids[index]!.version,
+            record !== undefined && isSameFamily(record, family) && record.version === kids[index]!.version,
         );
       }
     }
@@ -301,8 +301,7 @@ export class OpenbaoKvKeystore implements Keystore {
         throw new DekdError('CONFLICT', 'the record exists already');
       }
       this.#checkExpected(stored, expect);
-      const { state, dates, seq, mac, revision, parent, wrapped } = record;
-      const next = encodeRecord({ ...stored, state, dates, seq, mac, revision, parent, wrapped });
+      const next = encodeRecord({ ...stored, ...mutablePart(record) });
       // Wrapped bytes that were replaced lie in older versions of the path, and have no use there.
       planned.push({ ...row, next, shred: isRewrapped(encodeRecord(stored), next) });
       families.set(familyPath(stored), stored);
@@ -399,10 +398,6 @@ function claimOf(value: Value): Pick<Claim, 'kid' | 'version'> | undefined {
     : undefined;
 }
 
-function isOf(record: KeyRecord, { name, partition, purpose }: Family): boolean {
-  return record.name === name && record.partition === partition && record.purpose === purpose;
-}
-
 function isRewrapped(stored: RecordJson, next: RecordJson): boolean {
   const secretOf = ({ parent }: RecordJson) => ('wrappedSecret' in parent ? parent.wrappedSecret : undefined);
   return stored.wrapped !== next.wrapped || secretOf(stored) !== secretOf(next);
@@ -414,8 +409,4 @@ async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<
     results.push(...(await Promise.all(items.slice(start, start + PARALLEL_READS).map(work))));
   }
   return results;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

@@ -3,6 +3,7 @@ import type { KeyLevel, KeyRecord, UsageLease } from '../keyring/record.ts';
 import type { Expectation, Keystore, KeystoreCapabilities, KeystoreHealth, ListFilter, ListPage } from './keystore.ts';
 import { checkLimit, matches } from './list-filter.ts';
 import { type Copy, MergedListing } from './merged-listing.ts';
+import { hex, isSameFamily, larger } from './records.ts';
 
 /** What says where a record belongs. Known before there is one, so that a key that is not made yet has a place too. */
 export interface RouteKey {
@@ -317,7 +318,7 @@ export class RoutedKeystore implements Keystore {
     const candidates = placed.length > 0 ? placed : copies;
     const [first] = candidates;
     return candidates.reduce((best, copy) => {
-      if (!isSameKey(copy.record, first!.record) || copy.record.seq < best.record.seq) {
+      if (!isSameFamily(copy.record, first!.record) || copy.record.seq < best.record.seq) {
         return best;
       }
       const isHome = this.#route(copy.record)?.keystore === copy.part;
@@ -386,19 +387,7 @@ async function shredCopy(part: Keystore, tombstone: KeyRecord): Promise<void> {
   }
 }
 
-function isSameKey(a: KeyRecord, b: KeyRecord): boolean {
-  return a.name === b.name && a.partition === b.partition && a.purpose === b.purpose;
-}
-
 /** The level that a name stands for: those of KEKs are reserved. */
 function levelOf(name: string): KeyLevel {
   return name.startsWith('.l2/') ? 2 : name.startsWith('.l3/') ? 3 : 4;
-}
-
-function larger(value: bigint, stored: bigint | undefined): bigint {
-  return stored !== undefined && stored > value ? stored : value;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }
