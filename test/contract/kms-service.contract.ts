@@ -21,7 +21,7 @@ export interface KmsServiceFacts {
   readonly materialIds: boolean;
 }
 
-const SIGNAL = AbortSignal.timeout(120_000);
+const SIGNAL = new AbortController().signal;
 const CONTEXT = { tenant: 'acme', purpose: 'contract' };
 const SECRET = Uint8Array.from({ length: 32 }, (_, i) => i * 7);
 

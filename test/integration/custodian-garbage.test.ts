@@ -112,7 +112,13 @@ describe('a custodian that starts with', () => {
     ['a reply first', 'it sent garbage: it did not say what it is'],
     ['an end with words', 'it ended with code 9: cannot start: no such thing'],
   ] as const)('%s fails the calls that wait for it', async ([act, why]) => {
-    await using line = openLine({ entry: ROGUE, roots: ['early'], keys: [act], times: { start: 500 } });
+    // The others have the time that a process needs to start.
+    await using line = openLine({
+      entry: ROGUE,
+      roots: ['early'],
+      keys: [act],
+      times: { start: act === 'never ready' ? 500 : 10_000 },
+    });
     const failure = (await line.provider.describe(NEVER).catch((error: unknown) => error)) as DekdError;
     expect([failure.code, providerCodeOf(failure)]).toEqual(['KMS_UNAVAILABLE', 'UNAVAILABLE']);
     expect(failure.reason).toBe(`root early: describe lost its custodian (${why})`);

@@ -163,5 +163,17 @@ function filesWith(server: PostgresServer, bytes: Uint8Array): string[] {
   return readdirSync(server.data, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && !entry.parentPath.includes('pg_wal'))
     .map((entry) => join(entry.parentPath, entry.name))
-    .filter((path) => readFileSync(path).includes(Buffer.from(bytes)));
+    .filter((path) => contentOf(path).includes(Buffer.from(bytes)));
+}
+
+/** The server may have removed it since it was listed. */
+function contentOf(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      return Buffer.alloc(0);
+    }
+    throw error;
+  }
 }

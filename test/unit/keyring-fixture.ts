@@ -2,6 +2,8 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
 import type { LocalRootConfig } from '../../src/config/config.ts';
 import { TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
@@ -10,6 +12,7 @@ import { InlineCustody } from '../../src/custody/inline.ts';
 import type { DataKey, Keyring } from '../../src/keyring/keyring.ts';
 import type { KeyringEvent } from '../../src/keyring/keyring-event.ts';
 import { createKeyring, type KeyringOptions } from '../../src/keyring/open-keyring.ts';
+import type { Placement } from '../../src/keyring/placement.ts';
 import type { Keystore } from '../../src/keystores/keystore.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import type { Provider } from '../../src/providers/provider.ts';
@@ -183,4 +186,31 @@ export function localRoot(name: string, keyFile: string, formerly: readonly stri
     createKeyFile: false,
     ephemeral: false,
   };
+}
+
+/** Each tenant in a tree of its own, under the default root. */
+export const TENANTS: Placement = { levels: ['tenant', 'service'], rootOf: () => undefined };
+
+/** The same keystore, said to outlive the agent, so that what was seen of it is remembered. */
+export function durable<T extends Keystore>(keystore: T): T {
+  return new Proxy(keystore, {
+    get(target, name) {
+      if (name === 'capabilities') {
+        return () => ({ ...target.capabilities(), durable: true });
+      }
+      const value = Reflect.get(target, name, target) as unknown;
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** Asks again for two seconds. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    if (await condition()) {
+      return;
+    }
+    await sleep(5);
+  }
+  expect.unreachable('it did not happen');
 }

@@ -1,12 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Placement } from '../../src/keyring/placement.ts';
 import type { KeyRecord } from '../../src/keyring/record.ts';
 import type { Keystore } from '../../src/keystores/keystore.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
-import { Sandbox, type World } from './keyring-fixture.ts';
-
-const TENANTS: Placement = { levels: ['tenant', 'service'], rootOf: () => undefined };
+import { durable, Sandbox, TENANTS, type World } from './keyring-fixture.ts';
 
 /** What an agent did with the rows that an attacker has changed. */
 interface Outcome {
@@ -288,16 +285,3 @@ describe('a hostile keystore', () => {
     });
   }
 });
-
-/** The same keystore, said to outlive the agent, so that what was seen of it is remembered. */
-function durable(keystore: Keystore): Keystore {
-  return new Proxy(keystore, {
-    get(target, name) {
-      if (name === 'capabilities') {
-        return () => ({ ...target.capabilities(), durable: true });
-      }
-      const value = Reflect.get(target, name, target) as unknown;
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}

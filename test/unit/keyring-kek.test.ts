@@ -4,7 +4,7 @@ import type { KeyRecord } from '../../src/keyring/record.ts';
 import { toHex } from '../../src/keyring/record-binding.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
-import { FakeClock, Sandbox, type World, type WorldOptions } from './keyring-fixture.ts';
+import { FakeClock, Sandbox, TENANTS, type World, type WorldOptions } from './keyring-fixture.ts';
 
 const KEK = { name: '.l3/default', partition: '', purpose: 'wrap' } as const;
 
@@ -275,7 +275,7 @@ describe('KEKs', () => {
       keystore,
       clock,
       refreshMs: 3_600_000,
-      placement: { levels: ['tenant', 'service'], rootOf: () => undefined },
+      placement: TENANTS,
       ...options,
     });
   }

@@ -1,10 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { DekdError } from '../../src/errors.ts';
-import type { Placement } from '../../src/keyring/placement.ts';
 import type { WatchLimits } from '../../src/keyring/root-watch.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
-import { FakeClock, Sandbox, type World, type WorldOptions } from './keyring-fixture.ts';
+import { FakeClock, Sandbox, TENANTS, type World, type WorldOptions } from './keyring-fixture.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -12,7 +11,6 @@ const HOUR = 60 * MINUTE;
 const WATCH: WatchLimits = { coastEncryptMs: HOUR, coastDecryptMs: 24 * HOUR, withinMs: 5 * MINUTE, strict: false };
 
 /** Each tenant in a tree of its own. */
-const TENANTS: Placement = { levels: ['tenant', 'service'], rootOf: () => undefined };
 
 describe('keys whose root is at a provider', () => {
   let sandbox: Sandbox;

@@ -7,7 +7,7 @@ import type { KeyRecord } from '../../src/keyring/record.ts';
 import type { RewrapPage, RewrapRequest } from '../../src/keyring/rewrap.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
-import { Sandbox, type World, type WorldOptions } from './keyring-fixture.ts';
+import { durable, Sandbox, TENANTS, until, type World, type WorldOptions } from './keyring-fixture.ts';
 
 const MOVE = { from: 'old', to: 'new', mode: 'move' } as const;
 
@@ -241,7 +241,7 @@ describe('records wrapped anew', () => {
       await rewrap(world, MOVE);
       await until(async () => {
         await agent.sealed('k', 'more', 'acme');
-        return agent.keyring.stats().watched === 1 && (await unwrapsOf(next)) > 0;
+        return agent.keyring.stats().watched === 1 && next.calls.unwrap > 0;
       });
       old.failure = 'KEY_DISABLED';
       expect(await agent.open(token)).toBe('text');
@@ -316,7 +316,7 @@ describe('records wrapped anew', () => {
 
   /** Each tenant in a tree of its own. */
   async function open(options: WorldOptions): Promise<World> {
-    return sandbox.world({ placement: { levels: ['tenant', 'service'], rootOf: () => undefined }, ...options });
+    return sandbox.world({ placement: TENANTS, ...options });
   }
 
   async function rewrap(agent: World, request: Omit<RewrapRequest, 'limit'>): Promise<RewrapPage> {
@@ -333,8 +333,7 @@ describe('records wrapped anew', () => {
   }
 
   async function shred(row: KeyRecord): Promise<KeyRecord> {
-    const clock = world.keyring;
-    await expect(clock.destroy(row.name, row.partition, row.version)).rejects.toThrow(/minutes ago/);
+    await expect(world.keyring.destroy(row.name, row.partition, row.version)).rejects.toThrow(/minutes ago/);
     const now = (await keystore.retrieve(row.kid))!;
     const { engine, custody } = world;
     const { parent } = now;
@@ -350,40 +349,3 @@ describe('records wrapped anew', () => {
     return tombstone;
   }
 });
-
-async function unwrapsOf(provider: FakeProvider): Promise<number> {
-  return provider.calls.unwrap;
-}
-
-/** A keystore that says it outlives the process, so that the high-water mark is kept. */
-function durable(keystore: MemoryKeystore): MemoryKeystore {
-  return Object.assign(Object.create(keystore) as MemoryKeystore, {
-    ...Object.fromEntries(
-      (
-        [
-          'store',
-          'retrieve',
-          'versions',
-          'updateMetadata',
-          'delete',
-          'list',
-          'leases',
-          'storeLease',
-          'health',
-          'close',
-        ] as const
-      ).map((name) => [name, (keystore[name] as (...values: unknown[]) => unknown).bind(keystore)]),
-    ),
-    capabilities: () => ({ durable: true, writable: true, watch: false }),
-  });
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 300; i++) {
-    if (await condition()) {
-      return;
-    }
-    await sleep(5);
-  }
-  throw new Error('it did not come to that');
-}

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { KeyRecord } from '../../src/keyring/record.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { SqliteKeystore } from '../../src/keystores/sqlite.ts';
-import { Sandbox, type World } from './keyring-fixture.ts';
+import { Sandbox, until, type World } from './keyring-fixture.ts';
 
 /** Rows that somebody else wrote: each is refused, and what is beside it goes on. */
 describe('Keyring over rows that were changed outside of dekd', () => {
@@ -334,14 +334,4 @@ function flipped(bytes: Uint8Array, at = 20): Uint8Array {
   const copy = bytes.slice();
   copy[at]! ^= 1;
   return copy;
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400; i++) {
-    if (await condition()) {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  expect.unreachable('it did not happen');
 }

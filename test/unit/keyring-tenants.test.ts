@@ -1,11 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Placement } from '../../src/keyring/placement.ts';
 import type { KeyRecord } from '../../src/keyring/record.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
-import { Sandbox, type World } from './keyring-fixture.ts';
-
-const TENANTS: Placement = { levels: ['tenant', 'service'], rootOf: () => undefined };
+import { Sandbox, TENANTS, type World } from './keyring-fixture.ts';
 
 describe('a tenant', () => {
   let sandbox: Sandbox;

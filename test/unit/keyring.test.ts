@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { DekdError } from '../../src/errors.ts';
 import type { Placement } from '../../src/keyring/placement.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
-import { FakeClock, Sandbox } from './keyring-fixture.ts';
+import { FakeClock, Sandbox, until } from './keyring-fixture.ts';
 
 const refuse = () => {
   throw new DekdError('PERMISSION_DENIED', 'creation is not allowed');
@@ -504,13 +504,3 @@ describe('Keyring', () => {
     });
   });
 });
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400; i++) {
-    if (await condition()) {
-      return;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  expect.unreachable('it did not happen');
-}

@@ -92,7 +92,7 @@ export class StandInVault {
   readonly #maxRequestSize: number;
   readonly #sockets = new Map<Socket, number>();
   readonly #wrapped = new Map<string, Wrapped>();
-  #faults: Fault[] = [];
+  readonly #faults: Fault[] = [];
   #offsetMs = 0;
   #connections = 0;
 
@@ -157,10 +157,6 @@ export class StandInVault {
   /** The next `times` requests whose path equals or matches `path` go wrong. */
   misbehave(path: string | RegExp, misbehaviour: Misbehaviour, times = 1): void {
     this.#faults.push({ path, misbehaviour, left: times });
-  }
-
-  behave(): void {
-    this.#faults = [];
   }
 
   /** Requests seen at a path, or at those that match. */
