@@ -205,9 +205,9 @@ describe('credentials', () => {
     const error = await provider.describe(SIGNAL).catch((reason) => reason);
     const { accessKeyId, secretAccessKey } = kms.credentials;
     const { name, code, message, detail } = error;
-    expect(JSON.stringify({ name, code, message, detail })).not.toMatch(
-      new RegExp(`${accessKeyId}|${secretAccessKey}`),
-    );
+    const shown = JSON.stringify({ name, code, message, detail });
+    expect(shown).not.toContain(accessKeyId);
+    expect(shown).not.toContain(secretAccessKey);
   });
 });
 
