@@ -10,6 +10,7 @@ WORKDIR /src
 # The versions and hashes of the lockfile and nothing else, and no script of any dependency.
 COPY package.json package-lock.json ./
 COPY native/node-runtime native/node-runtime/
+COPY native/hsm-binding native/hsm-binding/
 RUN npm ci --ignore-scripts
 COPY . .
 # Addon and dist/, as they are published.

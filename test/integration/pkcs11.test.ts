@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import pkcs11 from 'pkcs11js';
+import type pkcs11js from 'pkcs11js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Pkcs11Settings } from '../../src/config/config.ts';
 import { encodeContext } from '../../src/envelope/context.ts';
 import { Pkcs11Provider } from '../../src/providers/pkcs11.ts';
-import { NEEDS_SOFTHSM, SOFTHSM, SOFTHSM_KWP, SoftHsm } from '../support/softhsm.ts';
+import { NEEDS_SOFTHSM, pkcs11, SOFTHSM, SOFTHSM_KWP, SoftHsm } from '../support/softhsm.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const SOURCE = fileURLToPath(new URL('../../src', import.meta.url));
@@ -51,8 +51,8 @@ function hasCompiler(): boolean {
 }
 
 /** What another part of this process does to the module, which is loaded once. */
-function meddle(work: (module: pkcs11.PKCS11) => void): void {
-  const module = new pkcs11.PKCS11(SOFTHSM);
+function meddle(work: (module: pkcs11js.PKCS11) => void): void {
+  const module = new pkcs11!.PKCS11(SOFTHSM);
   work(module);
 }
 
@@ -113,11 +113,11 @@ describe('the pkcs11 provider on SoftHSM2', () => {
     expect(warnings).toEqual([]);
     meddle((module) => {
       const [slot] = module.C_GetSlotList(true);
-      const session = module.C_OpenSession(slot!, pkcs11.CKF_SERIAL_SESSION);
-      module.C_FindObjectsInit(session, [{ type: pkcs11.CKA_LABEL, value: 'root' }]);
+      const session = module.C_OpenSession(slot!, pkcs11!.CKF_SERIAL_SESSION);
+      module.C_FindObjectsInit(session, [{ type: pkcs11!.CKA_LABEL, value: 'root' }]);
       const key = module.C_FindObjects(session)!;
       module.C_FindObjectsFinal(session);
-      const read = () => module.C_GetAttributeValue(session, key, [{ type: pkcs11.CKA_VALUE }]);
+      const read = () => module.C_GetAttributeValue(session, key, [{ type: pkcs11!.CKA_VALUE }]);
       expect(read).toThrow(/CKR_ATTRIBUTE_SENSITIVE/);
     });
   });
@@ -130,7 +130,7 @@ describe('the pkcs11 provider on SoftHSM2', () => {
       await provider.wrap(randomBytes(32), CONTEXT, IN_TIME);
     }
     meddle((module) => {
-      const session = module.C_OpenSession(module.C_GetSlotList(true)[0]!, pkcs11.CKF_SERIAL_SESSION);
+      const session = module.C_OpenSession(module.C_GetSlotList(true)[0]!, pkcs11!.CKF_SERIAL_SESSION);
       module.C_FindObjectsInit(session, []);
       expect((module.C_FindObjects(session, 10) as Buffer[]).length).toBe(1);
       module.C_FindObjectsFinal(session);
@@ -141,7 +141,7 @@ describe('the pkcs11 provider on SoftHSM2', () => {
     const provider = open();
     const { wrapped, reference } = await provider.wrap(new Uint8Array(32), CONTEXT, IN_TIME);
     meddle((module) =>
-      module.C_Logout(module.C_OpenSession(module.C_GetSlotList(true)[0]!, pkcs11.CKF_SERIAL_SESSION)),
+      module.C_Logout(module.C_OpenSession(module.C_GetSlotList(true)[0]!, pkcs11!.CKF_SERIAL_SESSION)),
     );
     const start = performance.now();
     expect(await provider.unwrap(wrapped, reference, CONTEXT, IN_TIME)).toEqual(new Uint8Array(32));

@@ -10,9 +10,14 @@ const TOOL = fileURLToPath(new URL('./softhsm-tokens.ts', import.meta.url));
 const PLACES = ['/usr/lib/softhsm/libsofthsm2.so', '/usr/local/lib/softhsm/libsofthsm2.so'];
 const MULTIARCH = ['/usr/lib/*/softhsm/libsofthsm2.so', '/usr/lib64/**/libsofthsm2.so'];
 
-/** Path of the module, undefined where SoftHSM2 is not installed. */
-export const SOFTHSM: string | undefined = [...PLACES, ...globSync(MULTIARCH)].find((path) => existsSync(path));
-export const NEEDS_SOFTHSM = 'needs softhsm2';
+/** The binding; undefined where npm could not compile it. */
+export const pkcs11 = (await import('pkcs11js').catch(() => undefined))?.default;
+
+/** Path of the module, undefined where SoftHSM2 or the binding is not installed. */
+export const SOFTHSM: string | undefined =
+  pkcs11 === undefined ? undefined : [...PLACES, ...globSync(MULTIARCH)].find((path) => existsSync(path));
+export const NEEDS_SOFTHSM =
+  pkcs11 === undefined ? 'needs pkcs11js, which npm compiles where there is a compiler' : 'needs softhsm2';
 /** SoftHSM2 has RFC 5649 under the number of another mechanism, and refuses the one of the standard. */
 export const SOFTHSM_KWP = 0x210a;
 

@@ -1,4 +1,3 @@
-import type { Attribute, Mechanism, PKCS11 } from 'pkcs11js';
 import {
   CKR,
   type Cryptoki,
@@ -11,6 +10,7 @@ import {
   type Token,
   type TokenKey,
 } from './cryptoki.ts';
+import type { Attribute, Library, Mechanism } from './library.ts';
 
 /** CKF_OS_LOCKING_OK: without it a library may take it that one thread calls it. */
 const OS_LOCKING_OK = 0x2;
@@ -55,9 +55,9 @@ const CKA = {
  */
 export class LoadedModule implements Cryptoki {
   readonly #path: string;
-  readonly #library: PKCS11;
+  readonly #library: Library;
 
-  private constructor(path: string, library: PKCS11) {
+  private constructor(path: string, library: Library) {
     this.#path = path;
     this.#library = library;
   }
@@ -313,7 +313,7 @@ export class LoadedModule implements Cryptoki {
     return value;
   }
 
-  #call<T>(name: string, make: (library: PKCS11) => T): T {
+  #call<T>(name: string, make: (library: Library) => T): T {
     try {
       return make(this.#library);
     } catch (error) {
@@ -326,17 +326,17 @@ export class LoadedModule implements Cryptoki {
   }
 }
 
-async function loadLibrary(path: string): Promise<PKCS11> {
-  let pkcs11js: typeof import('pkcs11js');
+async function loadLibrary(path: string): Promise<Library> {
+  let PKCS11: new (path: string) => Library;
   try {
-    const imported = await import('pkcs11js');
-    pkcs11js = (imported as unknown as { default?: typeof imported }).default ?? imported;
+    const imported = await import('pkcs11js' as string);
+    PKCS11 = (imported.default ?? imported).PKCS11;
   } catch (error) {
     // Its own missing file, or one of another Node, against a package that is not there at all.
     throw new ModuleLoadError((error as NodeJS.ErrnoException).code === 'ERR_MODULE_NOT_FOUND' ? 'package' : 'build');
   }
   try {
-    return new pkcs11js.PKCS11(path);
+    return new PKCS11(path);
   } catch {
     throw new ModuleLoadError('library');
   }
