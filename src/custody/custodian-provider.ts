@@ -111,7 +111,11 @@ export class CustodianProvider implements HandleProvider {
     return this.#call('health', { depth }, signal, {
       read: ({ value }) => {
         const fields = objectOf(value, 'the reply to health');
-        return { ok: booleanOf(fields.ok, 'ok'), detail: textOf(fields.detail, 'detail', MAX_WARNING) };
+        return {
+          ok: booleanOf(fields.ok, 'ok'),
+          detail: textOf(fields.detail, 'detail', MAX_WARNING),
+          ...(fields.code === undefined ? {} : { code: knownCode(fields.code) }),
+        };
       },
     });
   }
@@ -188,13 +192,17 @@ function failureOf({ code, message, detail, retryAfterMs }: Failure, root: strin
       reason: `root ${root}: ${operation} failed in its custodian (${message})`,
     });
   }
-  if (!Object.hasOwn(PROVIDER_CODES, code)) {
-    throw new Garbage('a failure of no known code');
-  }
-  return new ProviderError(code as ProviderCode, message, {
+  return new ProviderError(knownCode(code), message, {
     ...(detail === undefined ? {} : { detail }),
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
+}
+
+function knownCode(code: unknown): ProviderCode {
+  if (typeof code !== 'string' || !Object.hasOwn(PROVIDER_CODES, code)) {
+    throw new Garbage('a failure of no known code');
+  }
+  return code as ProviderCode;
 }
 
 function descriptionOf(value: unknown): ProviderDescription {

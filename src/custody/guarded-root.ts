@@ -11,7 +11,7 @@ import type {
   RootReference,
   WrappedSecret,
 } from '../providers/provider.ts';
-import { PROVIDER_CODES } from '../providers/provider-error.ts';
+import { PROVIDER_CODES, type ProviderCode } from '../providers/provider-error.ts';
 import { Breaker } from './breaker.ts';
 import { CallMeter } from './call-meter.ts';
 import type { Root, RootStanding } from './custody.ts';
@@ -74,7 +74,7 @@ export class GuardedRoot implements Root {
       look: async () => {
         const { ok, code } = await this.#look();
         // A refusal is an answer: what it means is for the next call to say.
-        return ok || (code !== undefined && !PROVIDER_CODES[code].trip);
+        return ok || (code !== undefined && isAnswer(code));
       },
       onChange: (state) => {
         options.notice(`root ${this.name}: the breaker is ${state}`);
@@ -196,10 +196,10 @@ export class GuardedRoot implements Root {
     if (code === undefined ? DekdError.is(error, 'KMS_UNAVAILABLE') : PROVIDER_CODES[code].trip) {
       this.#doubted = true;
       this.#breaker.failed();
-    } else if (code === undefined || code === 'CANCELLED' || code === 'UNAUTHENTICATED') {
-      this.#breaker.abandoned();
-    } else {
+    } else if (code !== undefined && isAnswer(code)) {
       this.#answered();
+    } else {
+      this.#breaker.abandoned();
     }
   }
 
@@ -254,6 +254,11 @@ export class GuardedRoot implements Root {
       });
     }
   }
+}
+
+/** Whether a failure shows that the service is there: it answered, and what it said is of the key or of the call. */
+function isAnswer(code: ProviderCode): boolean {
+  return !PROVIDER_CODES[code].trip && code !== 'CANCELLED' && code !== 'UNAUTHENTICATED';
 }
 
 /** A signal that is never aborted. */

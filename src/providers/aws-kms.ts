@@ -169,7 +169,7 @@ export class AwsKmsProvider implements Provider {
       if (!(error instanceof ProviderError) || error.code === 'CANCELLED') {
         throw error;
       }
-      return { ok: false, detail: `${error.code}: ${error.message}` };
+      return { ok: false, detail: `${error.code}: ${error.message}`, code: error.code };
     }
   }
 

@@ -169,8 +169,8 @@ export class Pkcs11Provider implements Provider {
       });
       return { ok: true, detail: this.#access.resolvedId ?? 'the token answers' };
     } catch (error) {
-      const { message, detail } = faultOf(error, this.root, 'health');
-      return { ok: false, detail: detail === undefined ? message : `${message} (${detail})` };
+      const { message, detail, code } = faultOf(error, this.root, 'health');
+      return { ok: false, detail: detail === undefined ? message : `${message} (${detail})`, code };
     }
   }
 

@@ -202,7 +202,7 @@ export class VaultTransitProvider implements Provider {
       if (!initialized || sealed || secondary) {
         const state =
           sealed && initialized ? 'sealed' : secondary ? 'a disaster-recovery secondary' : 'not initialized';
-        return { ok: false, detail: `the vault is ${state}` };
+        return { ok: false, detail: `the vault is ${state}`, code: secondary ? 'UNAVAILABLE' : 'SEALED' };
       }
       this.#checkUsable(await this.#readKey(this.#configured, signal));
       if (depth === 'deep') {
@@ -210,7 +210,8 @@ export class VaultTransitProvider implements Provider {
       }
       return { ok: true, detail: formatKeyId(this.#configured) };
     } catch (error) {
-      return { ok: false, detail: this.#failure(error, 'health').message };
+      const { message, code } = this.#failure(error, 'health');
+      return { ok: false, detail: message, code };
     }
   }
 

@@ -289,7 +289,11 @@ describe('a key at start', () => {
     kms.setState(key, state);
     const provider = await open(key.arn);
     await expect(provider.describe(SIGNAL)).rejects.toMatchObject({ code, message: expect.stringMatching(remedy) });
-    expect(await provider.health('cheap', SIGNAL)).toMatchObject({ ok: false, detail: expect.stringContaining(code) });
+    expect(await provider.health('cheap', SIGNAL)).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining(code),
+      code,
+    });
   });
 
   it('that nobody made, that is denied and that cannot be reached are told apart', async () => {

@@ -85,6 +85,18 @@ describe('a provider custodian', () => {
     });
   });
 
+  it('brings with an illness what a call would fail with, and is ended for one that nobody knows', async () => {
+    const acting = await open();
+    const { defaultRoot: root } = acting.custody;
+    await wrap(acting, { act: 'sicken', illness: 'KEY_DISABLED' });
+    expect(await root.health('cheap')).toEqual({ ok: false, detail: 'ill', code: 'KEY_DISABLED' });
+    await wrap(acting, { act: 'sicken', illness: 'toString' });
+    expect(await root.health('cheap')).toMatchObject({
+      code: 'UNAVAILABLE',
+      detail: expect.stringContaining('lost its custodian (a failure of no known code)'),
+    });
+  });
+
   it(`gives each of ${CALLS} concurrent calls its own key, whatever order they are answered in`, async () => {
     const acting = await open();
     const { engine, custody } = acting;

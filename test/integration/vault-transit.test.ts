@@ -327,20 +327,20 @@ describe('VaultTransitProvider', () => {
     expect(vault.seen(/encrypt|decrypt/)).toEqual([]);
     vault.state = 'standby';
     expect(await provider.health('cheap', SIGNAL)).toMatchObject({ ok: true });
-    for (const [state, word] of [
-      ['sealed', 'sealed'],
-      ['secondary', 'secondary'],
-      ['uninitialized', 'not initialized'],
+    for (const [state, word, code] of [
+      ['sealed', 'sealed', 'SEALED'],
+      ['secondary', 'secondary', 'UNAVAILABLE'],
+      ['uninitialized', 'not initialized', 'SEALED'],
     ] as const) {
       vault.state = state;
-      const { ok, detail } = await provider.health('cheap', SIGNAL);
-      expect([ok, detail]).toEqual([false, expect.stringContaining(word)]);
+      const health = await provider.health('cheap', SIGNAL);
+      expect(health).toEqual({ ok: false, detail: expect.stringContaining(word), code });
     }
     vault.state = 'active';
     transit.keys.delete('root');
-    expect(await provider.health('cheap', SIGNAL)).toMatchObject({ ok: false });
+    expect(await provider.health('cheap', SIGNAL)).toMatchObject({ ok: false, code: 'KEY_NOT_FOUND' });
     await vault.stop();
-    expect(await provider.health('cheap', SIGNAL)).toMatchObject({ ok: false });
+    expect(await provider.health('cheap', SIGNAL)).toMatchObject({ ok: false, code: 'UNAVAILABLE' });
   });
 
   it('tells unreachable, sealed, throttled and late apart', async () => {

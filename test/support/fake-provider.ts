@@ -101,7 +101,12 @@ export class FakeProvider implements Provider {
 
   async health(depth: 'cheap' | 'deep', signal: AbortSignal): Promise<ProviderHealth> {
     this.calls.look++;
-    await this.#answer({}, signal);
+    try {
+      await this.#answer({}, signal);
+    } catch (error) {
+      const { message, code } = error as ProviderError;
+      return { ok: false, detail: message, code };
+    }
     if (depth === 'deep') {
       const { wrapped, reference } = this.#seal(randomBytes(32), {});
       this.#open(wrapped, reference, {});

@@ -121,6 +121,22 @@ describe('GuardedRoot', () => {
     expect(root.standing().breaker).toBe('closed');
   });
 
+  it('takes a refusal for an answer when it looks, and neither silence nor an end of its own', async () => {
+    const root = await open();
+    provider.failure = 'UNAVAILABLE';
+    await failTimes(root, 5);
+    for (const silence of ['UNAVAILABLE', 'TIMEOUT', 'RATE_LIMITED', 'CANCELLED', 'UNAUTHENTICATED'] as const) {
+      provider.failure = silence;
+      await pass(4_000);
+      expect([silence, root.standing().breaker]).toEqual([silence, 'open']);
+    }
+    provider.failure = 'KEY_DISABLED';
+    await pass(4_000);
+    expect(root.standing().breaker).toBe('half-open');
+    await expect(wrapped(root)).rejects.toMatchObject({ code: 'KMS_DENIED' });
+    expect(root.standing().breaker).toBe('closed');
+  });
+
   it('gives a root that did not answer last time less than a second', async () => {
     const root = await open();
     provider.failure = 'TIMEOUT';

@@ -227,7 +227,7 @@ describe('sessions that are lost', () => {
       code: 'UNAVAILABLE',
       message: expect.stringMatching(/present: none/),
     });
-    expect(await provider.health('cheap', IN_TIME)).toMatchObject({ ok: false });
+    expect(await provider.health('cheap', IN_TIME)).toMatchObject({ ok: false, code: 'UNAVAILABLE' });
     fake.tokens[0]!.present = true;
     const start = performance.now();
     expect(await unwrap()).toEqual(SECRET);

@@ -12,7 +12,7 @@ import type {
   RootReference,
   WrappedSecret,
 } from '../../../src/providers/provider.ts';
-import { ProviderError } from '../../../src/providers/provider-error.ts';
+import { type ProviderCode, ProviderError } from '../../../src/providers/provider-error.ts';
 import type { SessionKeeper } from '../../../src/providers/session-keeper.ts';
 
 const IV = 12;
@@ -31,6 +31,8 @@ export class ActingProvider implements Provider {
   #session: Buffer | undefined;
   /** So that a leak is one: reachable, as whatever a library keeps. */
   readonly #kept: unknown[] = [];
+  /** What `health` says is wrong. */
+  #illness: string | undefined;
 
   constructor(root: ServiceRootConfig, keeper: SessionKeeper) {
     this.root = root.name;
@@ -93,7 +95,9 @@ export class ActingProvider implements Provider {
   }
 
   async health(depth: 'cheap' | 'deep'): Promise<ProviderHealth> {
-    return { ok: true, detail: depth };
+    return this.#illness === undefined
+      ? { ok: true, detail: depth }
+      : { ok: false, detail: 'ill', code: this.#illness as ProviderCode };
   }
 
   capabilities(): ProviderCapabilities {
@@ -127,7 +131,7 @@ export class ActingProvider implements Provider {
     }
   }
 
-  async #act({ act, ms }: KeyContext, signal: AbortSignal): Promise<void> {
+  async #act({ act, ms, illness }: KeyContext, signal: AbortSignal): Promise<void> {
     this.#login();
     if (ms !== undefined) {
       await sleep(Number(ms), undefined, { signal }).catch(() => {
@@ -142,6 +146,9 @@ export class ActingProvider implements Provider {
         throw new ProviderError('KEY_DISABLED', `root ${this.root}: the key is disabled`, { detail: 'KMSDisabled' });
       case 'throttle':
         throw new ProviderError('RATE_LIMITED', `root ${this.root}: slower`, { retryAfterMs: 1_234.5 });
+      case 'sicken':
+        this.#illness = illness;
+        break;
       case 'defect':
         throw new TypeError('secret text of a library');
       case 'exit':
