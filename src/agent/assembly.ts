@@ -1,37 +1,16 @@
 /** Puts an agent together from a configuration, and takes it apart again; the only place that knows every part. */
 import type { Config } from '../config/config.ts';
-import { keyringDefinitions } from '../config/key-definitions.ts';
 import { loadBinding } from '../crypto/binding.ts';
 import type { Engine } from '../crypto/engine.ts';
 import * as nativeHost from '../crypto/host.ts';
 import { loadEngine } from '../crypto/load.ts';
 import { DekdError } from '../errors.ts';
-import type { KeyringEvent } from '../keyring/keyring-event.ts';
-import { createKeyring } from '../keyring/open-keyring.ts';
-import type { WatchLimits } from '../keyring/root-watch.ts';
 import { compilePolicy } from '../policy/policy.ts';
-import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
-import { Counters } from '../telemetry/counters.ts';
-import { Incidents } from '../telemetry/incidents.ts';
-import { type Log, limitedLog } from '../telemetry/log.ts';
-import { Admin } from './admin.ts';
-import { openCustody } from './back-ends.ts';
-import { Backup } from './backup.ts';
-import { PROTOCOL } from './connection.ts';
-import { Dispatcher } from './dispatcher.ts';
-import { Health } from './health.ts';
-import { kekImporter } from './kek-file.ts';
-import { keystoreRoutes, placementOf } from './placement.ts';
-import { Readiness } from './readiness.ts';
-import { Reporter } from './reporter.ts';
-import { Roots } from './roots.ts';
-import { SelfScan } from './self-scan.ts';
-import { Server } from './server.ts';
+import type { Log } from '../telemetry/log.ts';
+import { BackEnds } from './back-ends.ts';
+import { keystoreRoutes } from './placement.ts';
 import { holdState } from './state-folder.ts';
 import { VERSION } from './version.ts';
-
-/** Lines a second that callers can cause in the log. */
-const CALLER_LINES_PER_SECOND = 20;
 
 export interface AssemblyOptions {
   readonly config: Config;
@@ -110,70 +89,21 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     allowOwnUid: config.socket.allowOwnUid,
   });
 
-  const custody = await openCustody(config, engine, warn, keystoreRoutes(config));
-  undo.push(() => custody.close());
-  const keyring = await createKeyring({
-    engine,
-    custody,
-    service: config.service,
-    node: config.node,
-    definitions: keyringDefinitions(config),
-    placement: placementOf(config),
-    ...(config.state === undefined ? {} : { stateFolder: config.state }),
-    watch: watchLimits(config),
-    prewarm: config.prewarm,
-    log: (event) => logKeyring(log, event),
-  });
-  undo.push(() => keyring.close());
-
-  const counters = new Counters();
-  counters.engineFallbacks = fallback === undefined ? 0 : 1;
-  const incidents = new Incidents();
-  const callerLog = limitedLog(log, CALLER_LINES_PER_SECOND);
-  const reporter = new Reporter(callerLog, incidents, counters);
-  const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
-  const health = new Health({ config, engine, fallback, hardening, custody, keyring, counters, policy, warnings });
-  const admin = new Admin({
-    keyring,
-    backup: new Backup(custody.keystore, keyring),
-    keystore: custody.keystore,
-    incidents,
-    selfScan: new SelfScan(engine),
-    roots: new Roots({ custody, keyring, log }),
-    importKek: kekImporter(engine, keyring, config.service),
-    log,
-    status: () => health.status(),
-  });
-  const dispatcher = new Dispatcher({
-    env: { engine, keyring, maxPayload: config.limits.maxPayload, decoy, volume: counters },
-    keyring,
-    counters,
-    admin,
-    identity: () => health.identity(),
-  });
-  const server = new Server({
-    config,
-    policy,
-    dispatcher,
-    reporter,
-    counters,
-    log: callerLog,
-    hello: {
-      version: PROTOCOL.max,
-      maxPayload: config.limits.maxPayload,
-      maxFrame: config.limits.maxPayload + FRAME_ALLOWANCE,
-      maxInFlight: config.limits.maxInFlight,
-      engine: engine.info.name,
-      lockLevel: engine.info.lockLevel,
-      agent: `dekd/${VERSION}`,
-    },
-    credentials: host === undefined ? undefined : (fd) => host.peerCredentials(fd),
-    lock: (fd) => host?.lockFile(fd),
-    replace,
-  });
-  await server.open();
+  const backEnds = await BackEnds.start({ config, engine, warn, route: keystoreRoutes(config) });
+  undo.push(() => backEnds.close());
+  const opening = backEnds.open();
+  undo.push(() =>
+    opening.then(
+      (custody) => custody.close(),
+      () => {},
+    ),
+  );
+  // The rest of the code is read while processes start and services are reached.
+  const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
+  const parts = { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace };
+  const frontEnd = await FrontEnd.open(parts);
   isStarting = false;
-  probes?.serving(new Readiness({ custody, keyring }));
+  probes?.serving(frontEnd.readiness);
   log.info('agent ready', {
     socket: config.socket.path,
     engine: engine.info.name,
@@ -182,7 +112,7 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     keystore: custody.keystore.kind,
     root: custody.defaultRoot.name,
     resolvedId: custody.defaultRoot.description.resolvedId,
-    connections: server.maxConnections,
+    connections: frontEnd.maxConnections,
     agent: VERSION,
     pid: process.pid,
   });
@@ -197,8 +127,7 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     close() {
       closing ??= (async () => {
         probes?.stopping();
-        await server.drain(config.limits.drain);
-        await keyring.close();
+        await frontEnd.close();
         await custody.close();
         state.release();
         engine.close();
@@ -218,24 +147,4 @@ async function openProbes({ admin }: Config, replace: boolean, warn: (warning: s
   }
   const { Probes } = await import('./probes.ts');
   return Probes.open({ host: admin.host, port: admin.port, replace, warn });
-}
-
-function watchLimits({ coast, revocation }: Config): WatchLimits {
-  return {
-    coastEncryptMs: coast.encrypt,
-    coastDecryptMs: coast.decrypt,
-    withinMs: revocation.within,
-    strict: revocation.strict,
-  };
-}
-
-function logKeyring(log: Log, event: KeyringEvent): void {
-  const { key, partition, version, kid } = event;
-  const reason = event.reason ?? (event.error === undefined ? undefined : reasonOf(event.error));
-  log[event.level](event.event, { key, partition, version, kid, reason });
-}
-
-function reasonOf(error: unknown): string {
-  const { reason, message } = DekdError.from(error);
-  return reason ?? message;
 }

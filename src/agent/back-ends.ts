@@ -2,9 +2,9 @@
 import { hasServices, isService } from '../config/checks.ts';
 import type { Config, ServiceKeystoreConfig } from '../config/config.ts';
 import type { Engine } from '../crypto/engine.ts';
+import type { Custodians } from '../custody/custodians.ts';
 import type { Custody } from '../custody/custody.ts';
 import { InlineCustody } from '../custody/inline.ts';
-import type { Succession } from '../custody/succession.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import { openKeystore } from '../keystores/open-keystore.ts';
@@ -12,32 +12,99 @@ import type { RoutedKeystoreOptions } from '../keystores/routed.ts';
 
 type Warn = (warning: string) => void;
 
+export interface BackEndsOptions {
+  readonly config: Config;
+  readonly engine: Engine;
+  readonly warn: Warn;
+  /** Where records lie when there are several keystores. */
+  readonly route?: RoutedKeystoreOptions['route'];
+}
+
 /**
- * @param route where records lie when there are several keystores
- * @throws as the keystores and the providers do, with the remedy
+ * What an agent has behind it. Processes take longest to start, so that comes first, and there is time for other things
+ * until they are ready.
  */
-export async function openCustody(
-  config: Config,
-  engine: Engine,
-  warn: Warn,
-  route: RoutedKeystoreOptions['route'] = () => ({ keystore: 'default', former: [] }),
-): Promise<Custody> {
-  const { roots, defaultRoot, state: stateFolder } = config;
-  const isProcess = takesProcess(config, engine, warn);
-  const keystoreCustodians = isProcess ? await custodiansOfKeystores(config, engine, warn) : undefined;
-  let keystore: Keystore | undefined;
-  try {
-    keystore = await openKeystores(config, keystoreCustodians, route);
-    const options = { engine, keystore, roots, defaultRoot, stateFolder, warn };
-    if (isProcess) {
-      const { ProcessCustody } = await import('../custody/process.ts');
-      return await ProcessCustody.open({ ...options, keystoreCustodians });
+export class BackEnds {
+  readonly #options: BackEndsOptions;
+  /** Undefined when everything is in the agent. */
+  readonly #custodians: Custodians | undefined;
+
+  private constructor(options: BackEndsOptions, custodians: Custodians | undefined) {
+    this.#options = options;
+    this.#custodians = custodians;
+  }
+
+  /**
+   * Starts the processes of providers and keystores.
+   * @throws UNSUPPORTED when there should be some and the engine has no way to hand keys over
+   */
+  static async start(options: BackEndsOptions): Promise<BackEnds> {
+    const { config, engine, warn } = options;
+    if (!takesProcess(config, engine, warn)) {
+      return new BackEnds(options, undefined);
     }
-    return await InlineCustody.open(options);
-  } catch (error) {
-    await keystore?.close();
-    await keystoreCustodians?.close();
-    throw error;
+    const { Custodians } = await import('../custody/custodians.ts');
+    const roots = config.roots.filter((root) => isService(root));
+    const keystores = new Map<string, ServiceKeystoreConfig>();
+    for (const [name, keystore] of config.keystores) {
+      if (isService(keystore)) {
+        keystores.set(name, keystore);
+      }
+    }
+    return new BackEnds(options, Custodians.start({ engine, roots, keystores, notice: warn }));
+  }
+
+  /**
+   * Opens keystores and roots; closing the custody then closes everything. On failure all is closed.
+   * @throws as the keystores and the providers do, with the remedy
+   */
+  async open(): Promise<Custody> {
+    const { config, engine, warn } = this.#options;
+    const { roots, defaultRoot, state: stateFolder } = config;
+    let keystore: Keystore | undefined;
+    try {
+      keystore = await this.#openKeystores();
+      const options = { engine, keystore, roots, defaultRoot, stateFolder, warn };
+      if (this.#custodians === undefined) {
+        return await InlineCustody.open(options);
+      }
+      const { ProcessCustody } = await import('../custody/process.ts');
+      return await ProcessCustody.open({ ...options, custodians: this.#custodians });
+    } catch (error) {
+      await keystore?.close();
+      await this.close();
+      throw error;
+    }
+  }
+
+  /** Ends the processes. */
+  async close(): Promise<void> {
+    await this.#custodians?.close();
+  }
+
+  /** One, or all as one. On failure those opened so far are closed. */
+  async #openKeystores(): Promise<Keystore> {
+    const { config, route = () => ({ keystore: 'default', former: [] }) } = this.#options;
+    const opened = new Map<string, Keystore>();
+    try {
+      for (const [name, keystore] of config.keystores) {
+        if (this.#custodians !== undefined && isService(keystore)) {
+          const { CustodianKeystore } = await import('../custody/custodian-keystore.ts');
+          opened.set(name, await CustodianKeystore.open(name, this.#custodians.keystores!));
+        } else {
+          opened.set(name, await openKeystore(keystore));
+        }
+      }
+      const [only] = opened.values();
+      if (opened.size === 1) {
+        return only!;
+      }
+      const { RoutedKeystore } = await import('../keystores/routed.ts');
+      return new RoutedKeystore({ keystores: opened, route });
+    } catch (error) {
+      await Promise.allSettled([...opened.values()].map((keystore) => keystore.close()));
+      throw error;
+    }
   }
 }
 
@@ -63,46 +130,4 @@ function takesProcess(config: Config, engine: Engine, warn: Warn) {
     `custody: process needs the native engine, and ${name} is in use: build the addon (npm run build:native), ` +
       'or set custody: inline and memory.allowInsecureMemory: true',
   );
-}
-
-/** Undefined when no keystore needs one. */
-async function custodiansOfKeystores(
-  { keystores }: Config,
-  engine: Engine,
-  notice: Warn,
-): Promise<Succession | undefined> {
-  const services = [...keystores].filter((entry): entry is [string, ServiceKeystoreConfig] => isService(entry[1]));
-  if (services.length === 0) {
-    return undefined;
-  }
-  const { Succession } = await import('../custody/succession.ts');
-  return new Succession({ engine, notice, targets: { role: 'keystore', keystores: Object.fromEntries(services) } });
-}
-
-/** One, or all as one. On failure those opened so far are closed. */
-async function openKeystores(
-  { keystores }: Config,
-  custodians: Succession | undefined,
-  route: RoutedKeystoreOptions['route'],
-): Promise<Keystore> {
-  const opened = new Map<string, Keystore>();
-  try {
-    for (const [name, keystore] of keystores) {
-      if (custodians !== undefined && isService(keystore)) {
-        const { CustodianKeystore } = await import('../custody/custodian-keystore.ts');
-        opened.set(name, await CustodianKeystore.open(name, custodians));
-      } else {
-        opened.set(name, await openKeystore(keystore));
-      }
-    }
-    const [only] = opened.values();
-    if (opened.size === 1) {
-      return only!;
-    }
-    const { RoutedKeystore } = await import('../keystores/routed.ts');
-    return new RoutedKeystore({ keystores: opened, route });
-  } catch (error) {
-    await Promise.allSettled([...opened.values()].map((keystore) => keystore.close()));
-    throw error;
-  }
 }

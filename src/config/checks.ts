@@ -1,6 +1,6 @@
 /** What no single key shows: values that do not go together. */
 import { isIP } from 'node:net';
-import type { Config, KeystoreConfig, RootConfig } from './config.ts';
+import type { Config, KeystoreConfig, RootConfig, ServiceKeystoreConfig, ServiceRootConfig } from './config.ts';
 import type { Environment } from './environment.ts';
 import { keystoreFindings } from './keystores.ts';
 import { socketPathProblem } from './paths.ts';
@@ -75,7 +75,9 @@ function custodyFindings(config: Config): Finding[] {
 }
 
 /** Whether the back end's library belongs into a custodian. */
-export function isService(backEnd: RootConfig | KeystoreConfig): boolean {
+export function isService<T extends RootConfig | KeystoreConfig>(
+  backEnd: T,
+): backEnd is Extract<T, ServiceRootConfig | ServiceKeystoreConfig> {
   return 'provider' in backEnd
     ? backEnd.provider !== 'local'
     : backEnd.kind === 'postgres' || backEnd.kind === 'openbao-kv';

@@ -96,6 +96,13 @@ export class Succession {
     return { role: this.#options.targets.role, pid, started: this.#started, crashes: this.#crashes };
   }
 
+  /** Starts the first custodian ahead of the first call, which hears of it if that fails. */
+  begin(): void {
+    if (this.#current === undefined) {
+      this.#succeed();
+    }
+  }
+
   /**
    * Makes a call of the current custodian, which is started if there is none; waits for a place among its calls.
    * @throws as `CustodianProcess.call`

@@ -7,8 +7,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { runYaml } from '../support/agent.ts';
-import { isRunning, until } from '../support/custodian/acting-custody.ts';
+import { until } from '../support/custodian/acting-custody.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { childrenOf, isRunning } from '../support/processes.ts';
 import { AgentProcess, report } from './support/agent-process.ts';
 import { MemoryScanner } from './support/memory-scanner.ts';
 import { PrivatePackage } from './support/private-package.ts';
@@ -140,7 +141,7 @@ describe('an agent whose root is in a KMS, read by root from outside', () => {
     await openAll();
     const unwraps = kms.count('Decrypt') - before;
     expect(unwraps).toBeGreaterThanOrEqual(PARTITIONS);
-    const [custodian] = custodiansOf(agent);
+    const [custodian] = childrenOf(agent.pid);
     using scanner = await MemoryScanner.open(folder, agent.pid, secrets);
     using inCustodian = await MemoryScanner.open(folder, custodian!, secrets);
     const found = await inCustodian.scan();
@@ -193,7 +194,7 @@ describe('an agent whose root is in a KMS, read by root from outside', () => {
     const watch = (async () => {
       while (!isOver) {
         const now = performance.now();
-        const pids = custodiansOf(agent);
+        const pids = childrenOf(agent.pid);
         for (const pid of pids) {
           born.set(pid, born.get(pid) ?? now);
         }
@@ -233,11 +234,6 @@ describe('an agent whose root is in a KMS, read by root from outside', () => {
 
 function partition(index: number): string {
   return `p${index}`;
-}
-
-function custodiansOf(agent: AgentProcess): number[] {
-  const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8').trim();
-  return children === '' ? [] : children.split(' ').map(Number);
 }
 
 /** MiB in memory of the process's own and of files; 0 when it is gone. */

@@ -17,9 +17,10 @@ import { parse, parseAllDocuments, stringify } from 'yaml';
 import { freePort } from '../support/free-port.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
 import { PostgresServer } from '../support/postgres.ts';
+import { childrenOf } from '../support/processes.ts';
 import { ROOT } from '../support/source-copy.ts';
 import { report } from './support/agent-process.ts';
-import { Container, type ContainerOptions, childrenOf, type Mount } from './support/container.ts';
+import { Container, type ContainerOptions, type Mount } from './support/container.ts';
 import { buildImage, type ImageRoot, imageIn, Unreachable, unableToBuild } from './support/image-root.ts';
 
 const MIB = 1024 * 1024;

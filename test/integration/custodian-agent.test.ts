@@ -5,8 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { type ChildAgent, childEnvironment, NODE, runYaml, spawnTestAgent } from '../support/agent.ts';
-import { descriptorsOf, isRunning, UNABLE } from '../support/custodian/acting-custody.ts';
+import { UNABLE } from '../support/custodian/acting-custody.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { childrenOf, descriptorsOf, isRunning } from '../support/processes.ts';
 import { run } from '../support/source-copy.ts';
 import { makeFolder, removeFolder } from '../support/temporary-folder.ts';
 
@@ -62,11 +63,11 @@ describe('an agent with a root in a KMS', () => {
     const token = await client.encrypt(Buffer.from('x'), { key: 'customers' });
     expect(Buffer.from(await client.decrypt(token, { key: 'customers' })).toString()).toBe('x');
     expect(kms.count('Encrypt')).toBeGreaterThan(0);
-    expect(custodians()).toHaveLength(1);
+    expect(childrenOf(agent.pid)).toHaveLength(1);
   });
 
   it('has no connection but Unix sockets and pipes; its custodian has the one to the KMS', async () => {
-    const [custodian] = custodians();
+    const [custodian] = childrenOf(agent.pid);
     expect(networkSockets(agent.pid)).toEqual([]);
     expect(networkSockets(custodian!)).toEqual([expect.stringMatching(/^tcp/)]);
   });
@@ -75,7 +76,7 @@ describe('an agent with a root in a KMS', () => {
     if (process.getuid!() !== 0) {
       return skip('only root may read the memory of an agent');
     }
-    const [custodian] = custodians();
+    const [custodian] = childrenOf(agent.pid);
     expect(occurrences(agent.pid, SDK_TEXT)).toBe(0);
     expect(occurrences(custodian!, SDK_TEXT)).toBeGreaterThan(0);
   });
@@ -84,23 +85,18 @@ describe('an agent with a root in a KMS', () => {
     const args = [MAIN, 'status', '--json', '--socket', agent.socket];
     const { stdout } = await run(NODE, args, { cwd: folder, env: childEnvironment() });
     expect(JSON.parse(stdout)).toMatchObject({
-      custodians: [{ role: 'provider', pid: custodians()[0], started: 1, crashes: 0 }],
+      custodians: [{ role: 'provider', pid: childrenOf(agent.pid)[0], started: 1, crashes: 0 }],
     });
   });
 
   it('drains, ends its custodian and exits 0 when the whole group is told to end', async () => {
-    const [custodian] = custodians();
+    const [custodian] = childrenOf(agent.pid);
     process.kill(custodian!, 'SIGTERM');
     process.kill(agent.pid, 'SIGTERM');
     expect(await agent.exited).toBe(0);
     expect(isRunning(custodian!)).toBe(false);
   });
 });
-
-function custodians(): number[] {
-  const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8').trim();
-  return children === '' ? [] : children.split(' ').map(Number);
-}
 
 /** Sockets of a process that are not Unix sockets, by the table in which the kernel lists them. */
 function networkSockets(pid: number): string[] {

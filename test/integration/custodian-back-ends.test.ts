@@ -6,12 +6,14 @@ import type { ServiceRootConfig } from '../../src/config/config.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
 import { NativeEngine } from '../../src/crypto/native.ts';
 import { CustodianKeystore } from '../../src/custody/custodian-keystore.ts';
+import { Custodians } from '../../src/custody/custodians.ts';
 import { ProcessCustody } from '../../src/custody/process.ts';
 import { type CustodianTimes, Succession } from '../../src/custody/succession.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { recordLike } from '../contract/keystore.contract.ts';
-import { isRunning, UNABLE, until } from '../support/custodian/acting-custody.ts';
+import { UNABLE, until } from '../support/custodian/acting-custody.ts';
 import { describeDatabase, dropSchema, freshSchema, startDatabase } from '../support/postgres.ts';
+import { isRunning } from '../support/processes.ts';
 import { NEEDS_SOFTHSM, SOFTHSM, SoftHsm } from '../support/softhsm.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { AppRoleAuth } from '../support/vault-server/auth-approle.ts';
@@ -33,7 +35,10 @@ function newEngine(): Engine {
 
 async function openRoot(engine: Engine, root: ServiceRootConfig, times?: CustodianTimes | Partial<CustodianTimes>) {
   const keystore = new MemoryKeystore();
-  const custody = await ProcessCustody.open({ engine, roots: [root], keystore, warn: () => undefined, times });
+  const warn = () => undefined;
+  const custodians = Custodians.start({ engine, roots: [root], keystores: new Map(), notice: warn, times });
+  onTestFinished(() => custodians.close());
+  const custody = await ProcessCustody.open({ engine, roots: [root], keystore, warn, custodians });
   onTestFinished(() => custody.close());
   return custody;
 }

@@ -1,6 +1,6 @@
 /** Where providers and keystores run: what the configuration, the engine and the back ends decide. */
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { openCustody } from '../../src/agent/back-ends.ts';
+import { BackEnds, type BackEndsOptions } from '../../src/agent/back-ends.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Engine } from '../../src/crypto/engine.ts';
@@ -10,6 +10,7 @@ import type { Custody } from '../../src/custody/custody.ts';
 import { runYaml } from '../support/agent.ts';
 import { UNABLE } from '../support/custodian/acting-custody.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { childrenOf } from '../support/processes.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 let kms: KmsServer;
@@ -35,9 +36,14 @@ function configOf(changes: Partial<Config> = {}): Config {
   return { ...config, state: undefined, ...changes };
 }
 
+async function openCustody(options: Omit<BackEndsOptions, 'warn'>): Promise<Custody> {
+  const backEnds = await BackEnds.start({ ...options, warn: (warning) => warnings.push(warning) });
+  return backEnds.open();
+}
+
 async function open(config: Config, engine: Engine): Promise<Custody> {
   onTestFinished(() => engine.close());
-  const custody = await openCustody(config, engine, (warning) => warnings.push(warning));
+  const custody = await openCustody({ config, engine });
   onTestFinished(() => custody.close());
   return custody;
 }
@@ -50,6 +56,20 @@ describe('custody of a root in a KMS', () => {
     const custody = await open(configOf({ engine: 'auto', memory: SECURE }), new NativeEngine());
     expect(custody.custodians()).toEqual([expect.objectContaining({ role: 'provider', started: 1 })]);
     expect(warnings).toEqual([]);
+  });
+
+  it('has its process on the way before a keystore or a root is opened, and is without it when that fails', async () => {
+    const engine = new NativeEngine();
+    onTestFinished(() => engine.close());
+    const used = engine.stats().used;
+    const begun = childrenOf(process.pid).length;
+    kms.fail(Number.POSITIVE_INFINITY, 'denied');
+    const config = configOf({ memory: SECURE });
+    const backEnds = await BackEnds.start({ config, engine, warn: (warning) => warnings.push(warning) });
+    expect(childrenOf(process.pid).length).toBe(begun + 1);
+    await expect(backEnds.open()).rejects.toMatchObject({ code: 'KMS_DENIED' });
+    expect(childrenOf(process.pid).length).toBe(begun);
+    expect(engine.stats().used).toBe(used);
   });
 
   it('is the agent itself when the configuration says inline', async () => {
@@ -72,7 +92,7 @@ describe('custody of a root in a KMS', () => {
   ] as const)('is refused with the remedy when %s', async ([, engine, memory]) => {
     const node = new NodeEngine();
     onTestFinished(() => node.close());
-    await expect(openCustody(configOf({ engine, memory }), node, () => undefined)).rejects.toMatchObject({
+    await expect(openCustody({ config: configOf({ engine, memory }), engine: node })).rejects.toMatchObject({
       code: 'UNSUPPORTED',
       message: expect.stringMatching(/build the addon .*, or set custody: inline/),
     });
@@ -84,7 +104,7 @@ describe('custody of a root in a KMS', () => {
     onTestFinished(() => engine.close());
     kms.fail(Number.POSITIVE_INFINITY, 'denied');
     const used = engine.stats().used;
-    await expect(openCustody(configOf({ memory: SECURE }), engine, () => undefined)).rejects.toMatchObject({
+    await expect(openCustody({ config: configOf({ memory: SECURE }), engine })).rejects.toMatchObject({
       code: 'KMS_DENIED',
     });
     expect(engine.stats().used).toBe(used);
@@ -99,7 +119,7 @@ describe('custody of a root in a KMS', () => {
     const engine = new NativeEngine();
     onTestFinished(() => engine.close());
     const route = () => ({ keystore: 'other', former: [] });
-    const custody = await openCustody(configOf({ memory: SECURE, keystores }), engine, () => undefined, route);
+    const custody = await openCustody({ config: configOf({ memory: SECURE, keystores }), engine, route });
     onTestFinished(() => custody.close());
     expect(custody.keystore.kind).toBe('routed (default: memory, other: memory)');
   });

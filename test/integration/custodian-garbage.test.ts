@@ -2,7 +2,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { providerCodeOf } from '../../src/custody/provider-failure.ts';
 import type { DekdError } from '../../src/errors.ts';
-import { isRunning, openLine, ROGUE, UNABLE, until } from '../support/custodian/acting-custody.ts';
+import { openLine, ROGUE, UNABLE, until } from '../support/custodian/acting-custody.ts';
+import { isRunning } from '../support/processes.ts';
 
 const NEVER = new AbortController().signal;
 const REFERENCE = { root: 'rogue', resolvedId: 'rogue:1', materialVersion: '1' };

@@ -10,7 +10,8 @@ import { CustodianKeystore } from '../../src/custody/custodian-keystore.ts';
 import { type CustodianTimes, Succession } from '../../src/custody/succession.ts';
 import type { DekdError } from '../../src/errors.ts';
 import { recordLike } from '../contract/keystore.contract.ts';
-import { descriptorsOf, isRunning, ROGUE, UNABLE, until } from '../support/custodian/acting-custody.ts';
+import { ROGUE, UNABLE, until } from '../support/custodian/acting-custody.ts';
+import { descriptorsOf, isRunning } from '../support/processes.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 beforeEach(({ skip }) => {

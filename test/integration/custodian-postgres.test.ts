@@ -3,8 +3,9 @@ import { NodeEngine } from '../../src/crypto/node.ts';
 import { CustodianKeystore } from '../../src/custody/custodian-keystore.ts';
 import { Succession } from '../../src/custody/succession.ts';
 import { recordLike } from '../contract/keystore.contract.ts';
-import { isRunning, UNABLE, until } from '../support/custodian/acting-custody.ts';
+import { UNABLE, until } from '../support/custodian/acting-custody.ts';
 import { describeOwnServer, PostgresServer } from '../support/postgres.ts';
+import { isRunning } from '../support/processes.ts';
 
 describeOwnServer('a PostgreSQL keystore in a custodian', () => {
   it('that came back empty is refused by the next custodian too, and not made anew', async ({ skip }) => {

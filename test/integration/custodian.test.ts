@@ -16,14 +16,13 @@ import {
   ACTING,
   type ActingCustody,
   type ActingCustodyOptions,
-  descriptorsOf,
-  isRunning,
   openActing,
   openLine,
   pidOf,
   UNABLE,
   until,
 } from '../support/custodian/acting-custody.ts';
+import { descriptorsOf, isRunning } from '../support/processes.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const CONTEXT: KeyContext = { tenant: 'acme' };
@@ -251,6 +250,20 @@ describe('a provider custodian', () => {
     expect(providerCodeOf(await late.catch((error: unknown) => error))).toBe('TIMEOUT');
     await Promise.all([...slow, patient]);
     expect(custodians.standing).toMatchObject({ started: 1, crashes: 0 });
+  });
+
+  it('can be begun before there is a call, which hears of it when that did not work', async () => {
+    await using line = openLine({ entry: ACTING });
+    line.custodians.begin();
+    line.custodians.begin();
+    await until(() => line.custodians.standing.pid > 0, 5_000);
+    await line.provider.describe(NEVER);
+    expect(line.custodians.standing).toMatchObject({ started: 1, crashes: 0 });
+    await using broken = openLine({ entry: '/nonexistent.js' });
+    broken.custodians.begin();
+    await until(() => broken.custodians.standing.crashes === 1, 5_000);
+    await expect(broken.provider.describe(NEVER)).rejects.toMatchObject({ code: 'KMS_UNAVAILABLE' });
+    expect(broken.custodians.standing.started).toBe(2);
   });
 
   it('is started once for many calls, and after faults later and later; an answer makes up for them', async () => {

@@ -16,6 +16,7 @@ import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runYaml } from '../support/agent.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { childrenOf } from '../support/processes.ts';
 import {
   copySources,
   machineNode,
@@ -224,8 +225,8 @@ describe('the package in an empty folder, with no compiler about', () => {
       }
       expect(said).toContain('"engine":"native"');
       expect(await script(process.execPath, ROUND_TRIP, [join(work, 's/agent.sock')])).toEqual(WORKED);
-      const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ');
-      expect(readFileSync(`/proc/${children[0]}/cmdline`, 'utf8')).toContain(
+      const [custodian] = childrenOf(child.pid!);
+      expect(readFileSync(`/proc/${custodian}/cmdline`, 'utf8')).toContain(
         join(installed, 'dist/custody/custodian.js'),
       );
     } finally {

@@ -8,6 +8,7 @@ import pg from 'pg';
 import { describe, it } from 'vitest';
 import type { PostgresSettings } from '../../src/config/config.ts';
 import { freePort } from './free-port.ts';
+import { childrenOf, isRunning } from './processes.ts';
 
 /** Where Debian and others put the server's programs; the newest first. */
 const FOLDERS = ['/usr/lib/postgresql', '/usr/pgsql', '/opt/homebrew/opt/postgresql'];
@@ -255,18 +256,6 @@ function serverUser(): { uid: number; gid: number } | undefined {
   }
   const line = readFileSync('/etc/passwd', 'utf8').match(/^postgres:[^:]*:(\d+):(\d+):/m);
   return line === null ? { uid: 65533, gid: 65533 } : { uid: Number(line[1]), gid: Number(line[2]) };
-}
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
-  } catch {
-    return false;
-  }
 }
 
 function liveDatabase(url: string): DatabaseAccess {

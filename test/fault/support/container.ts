@@ -4,8 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { childrenOf } from '../../support/processes.ts';
 
 export interface Mount {
   /** A folder of the machine, which keeps its owner and mode. */
@@ -98,11 +99,6 @@ export class Container implements AsyncDisposable {
       await this.ended;
     }
   }
-}
-
-export function childrenOf(pid: number): number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
-  return text === '' ? [] : text.split(' ').map(Number);
 }
 
 function scriptOf({ root, mounts, uid, gid, groups }: ContainerOptions): string {

@@ -1,5 +1,3 @@
-/** Custody over custodians of a test, and what a test asks of a process. */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ServiceRootConfig } from '../../../src/config/config.ts';
@@ -7,6 +5,7 @@ import { loadBinding } from '../../../src/crypto/binding.ts';
 import type { Engine } from '../../../src/crypto/engine.ts';
 import { NativeEngine } from '../../../src/crypto/native.ts';
 import { CustodianProvider } from '../../../src/custody/custodian-provider.ts';
+import { Custodians } from '../../../src/custody/custodians.ts';
 import { ProcessCustody } from '../../../src/custody/process.ts';
 import { type CustodianTimes, Succession } from '../../../src/custody/succession.ts';
 import { MemoryKeystore } from '../../../src/keystores/memory.ts';
@@ -60,15 +59,12 @@ export async function openActing(options: ActingCustodyOptions): Promise<ActingC
   const { entry, roots = ['acting'], keys = roots, times } = options;
   const engine = new NativeEngine();
   const notices: string[] = [];
+  const acting = roots.map((name, index) => actingRoot(name, keys[index]!, options));
+  const notice = (text: string) => notices.push(text);
+  const custodians = Custodians.start({ engine, entry, times, roots: acting, keystores: new Map(), notice });
   try {
-    const custody = await ProcessCustody.open({
-      engine,
-      entry,
-      times,
-      roots: roots.map((name, index) => actingRoot(name, keys[index]!, options)),
-      keystore: new MemoryKeystore(),
-      warn: (notice) => notices.push(notice),
-    });
+    const keystore = new MemoryKeystore();
+    const custody = await ProcessCustody.open({ engine, roots: acting, keystore, warn: notice, custodians });
     return {
       engine,
       custody,
@@ -79,6 +75,7 @@ export async function openActing(options: ActingCustodyOptions): Promise<ActingC
       },
     };
   } catch (error) {
+    await custodians.close();
     engine.close();
     throw error;
   }
@@ -120,15 +117,6 @@ export function pidOf({ custody }: Pick<ActingCustody, 'custody'>): number {
   return custody.custodians()[0]!.pid;
 }
 
-/** A zombie is gone: only its parent has not looked yet. */
-export function isRunning(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
-
 /** @returns the milliseconds it took */
 export async function until(holds: () => boolean, withinMs: number): Promise<number> {
   const begun = performance.now();
@@ -139,17 +127,4 @@ export async function until(holds: () => boolean, withinMs: number): Promise<num
     await sleep(5);
   }
   return performance.now() - begun;
-}
-
-/** What the descriptors of a process are, by number. */
-export function descriptorsOf(pid: number): ReadonlyMap<number, string> {
-  const found = new Map<number, string>();
-  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-    try {
-      found.set(Number(fd), readlinkSync(`/proc/${pid}/fd/${fd}`));
-    } catch {
-      // The one that the folder was read with.
-    }
-  }
-  return found;
 }

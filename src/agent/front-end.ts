@@ -1,0 +1,169 @@
+/** What callers see of an agent: the keyring, what is done with its keys, and the sockets. */
+import type { Config } from '../config/config.ts';
+import { keyringDefinitions } from '../config/key-definitions.ts';
+import type { Engine } from '../crypto/engine.ts';
+import type * as nativeHost from '../crypto/host.ts';
+import type { Custody } from '../custody/custody.ts';
+import { DekdError } from '../errors.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+import type { KeyringEvent } from '../keyring/keyring-event.ts';
+import { createKeyring } from '../keyring/open-keyring.ts';
+import type { WatchLimits } from '../keyring/root-watch.ts';
+import type { Policy } from '../policy/policy.ts';
+import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
+import { Counters } from '../telemetry/counters.ts';
+import { Incidents } from '../telemetry/incidents.ts';
+import { type Log, limitedLog } from '../telemetry/log.ts';
+import { Admin } from './admin.ts';
+import { Backup } from './backup.ts';
+import { PROTOCOL } from './connection.ts';
+import { Dispatcher } from './dispatcher.ts';
+import { Health } from './health.ts';
+import { kekImporter } from './kek-file.ts';
+import { placementOf } from './placement.ts';
+import { Readiness } from './readiness.ts';
+import { Reporter } from './reporter.ts';
+import { Roots } from './roots.ts';
+import { SelfScan } from './self-scan.ts';
+import { Server } from './server.ts';
+import { VERSION } from './version.ts';
+
+/** Lines a second that callers can cause in the log. */
+const CALLER_LINES_PER_SECOND = 20;
+
+export interface FrontEndOptions {
+  readonly config: Config;
+  readonly log: Log;
+  readonly engine: Engine;
+  /** Why `auto` did not choose the native engine. */
+  readonly fallback: string | undefined;
+  /** What the kernel says of callers; undefined without the addon. */
+  readonly host: typeof nativeHost | undefined;
+  /** What was done against readers of this process. */
+  readonly hardening: readonly string[];
+  readonly policy: Policy;
+  /** Stays the caller's to close. */
+  readonly custody: Custody;
+  /** What a person should know at start; may grow until it has started. */
+  readonly warnings: readonly string[];
+  /** Takes the socket over from a live agent. */
+  readonly replace: boolean;
+}
+
+export class FrontEnd {
+  readonly readiness: Readiness;
+  readonly #server: Server;
+  readonly #keyring: Keyring;
+  readonly #drainMs: number;
+
+  private constructor(server: Server, keyring: Keyring, readiness: Readiness, drainMs: number) {
+    this.#server = server;
+    this.#keyring = keyring;
+    this.readiness = readiness;
+    this.#drainMs = drainMs;
+  }
+
+  /** When this resolves, both sockets answer. @throws DekdError with the remedy; nothing is left open then */
+  static async open(options: FrontEndOptions): Promise<FrontEnd> {
+    const { config, log, engine, custody } = options;
+    const keyring = await createKeyring({
+      engine,
+      custody,
+      service: config.service,
+      node: config.node,
+      definitions: keyringDefinitions(config),
+      placement: placementOf(config),
+      ...(config.state === undefined ? {} : { stateFolder: config.state }),
+      watch: watchLimits(config),
+      prewarm: config.prewarm,
+      log: (event) => logKeyring(log, event),
+    });
+    try {
+      const server = serverOver(keyring, options);
+      await server.open();
+      return new FrontEnd(server, keyring, new Readiness({ custody, keyring }), config.limits.drain);
+    } catch (error) {
+      await keyring.close();
+      throw error;
+    }
+  }
+
+  /** Connections there may be. */
+  get maxConnections(): number {
+    return this.#server.maxConnections;
+  }
+
+  /** Answers what has arrived, closes connections and wipes the keys of the keyring. */
+  async close(): Promise<void> {
+    await this.#server.drain(this.#drainMs);
+    await this.#keyring.close();
+  }
+}
+
+function serverOver(keyring: Keyring, options: FrontEndOptions): Server {
+  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace } = options;
+  const counters = new Counters();
+  counters.engineFallbacks = fallback === undefined ? 0 : 1;
+  const incidents = new Incidents();
+  const callerLog = limitedLog(log, CALLER_LINES_PER_SECOND);
+  const health = new Health({ config, engine, fallback, hardening, custody, keyring, counters, policy, warnings });
+  const admin = new Admin({
+    keyring,
+    backup: new Backup(custody.keystore, keyring),
+    keystore: custody.keystore,
+    incidents,
+    selfScan: new SelfScan(engine),
+    roots: new Roots({ custody, keyring, log }),
+    importKek: kekImporter(engine, keyring, config.service),
+    log,
+    status: () => health.status(),
+  });
+  const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
+  const dispatcher = new Dispatcher({
+    env: { engine, keyring, maxPayload: config.limits.maxPayload, decoy, volume: counters },
+    keyring,
+    counters,
+    admin,
+    identity: () => health.identity(),
+  });
+  return new Server({
+    config,
+    policy,
+    dispatcher,
+    reporter: new Reporter(callerLog, incidents, counters),
+    counters,
+    log: callerLog,
+    hello: {
+      version: PROTOCOL.max,
+      maxPayload: config.limits.maxPayload,
+      maxFrame: config.limits.maxPayload + FRAME_ALLOWANCE,
+      maxInFlight: config.limits.maxInFlight,
+      engine: engine.info.name,
+      lockLevel: engine.info.lockLevel,
+      agent: `dekd/${VERSION}`,
+    },
+    credentials: host === undefined ? undefined : (fd) => host.peerCredentials(fd),
+    lock: (fd) => host?.lockFile(fd),
+    replace,
+  });
+}
+
+function watchLimits({ coast, revocation }: Config): WatchLimits {
+  return {
+    coastEncryptMs: coast.encrypt,
+    coastDecryptMs: coast.decrypt,
+    withinMs: revocation.within,
+    strict: revocation.strict,
+  };
+}
+
+function logKeyring(log: Log, event: KeyringEvent): void {
+  const { key, partition, version, kid } = event;
+  const reason = event.reason ?? (event.error === undefined ? undefined : reasonOf(event.error));
+  log[event.level](event.event, { key, partition, version, kid, reason });
+}
+
+function reasonOf(error: unknown): string {
+  const { reason, message } = DekdError.from(error);
+  return reason ?? message;
+}
