@@ -10,6 +10,7 @@ import { greeted } from '../support/connections.ts';
 import { median } from '../support/interleave.ts';
 import { BINDING } from '../support/scenarios.ts';
 import { type Bar, figure, type Measured } from './bar.ts';
+import { kmsStartBar } from './kms-start-bar.ts';
 
 const STARTS = 5;
 const SETTLE_MS = 2_000;
@@ -115,6 +116,7 @@ function closeAll(sockets: readonly (Socket | undefined)[]): void {
 
 export const processBars: readonly Bar[] = [
   { name: 'agent start to first answered encrypt, local root and sqlite, ms', atMost: 150, measure: start },
+  kmsStartBar,
   { name: 'resident memory of an idle agent, MiB', atMost: 110, measure: idleMemory },
   { name: 'connects refused in a burst of 1,500', atMost: 0, measure: burst },
   { name: 'each of 4,096 idle connections, KiB of the agent', atMost: 24, measure: idleConnections },

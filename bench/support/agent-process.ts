@@ -8,7 +8,8 @@ import type { EngineName } from '../../src/crypto/engine.ts';
 import { Child, profileFlags } from './child.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const ENTRY = join(ROOT, 'dist/cli/main.js');
+export const ENTRY = join(ROOT, 'dist/cli/main.js');
+export const CUSTODIAN = join(ROOT, 'dist/custody/custodian.js');
 
 /** Builds dist/ when it is not there or older than what it is made from: start, memory and speed are those of dist/. */
 export function ensureDist(): void {

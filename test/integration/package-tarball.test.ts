@@ -142,7 +142,7 @@ describe('the tarball', () => {
   it('carries the compiled package, the addon, the wire and the documents, and no source, test or build', (context) => {
     context.skip(files.length === 0, missing);
     const expected =
-      /^(dist\/.+\.(js|d\.ts)|prebuilds\/linux-\w+\.node|proto\/(dekd\.proto|README\.md)|docs\/.+|[^/]+)$/;
+      /^(dist\/.+\.(js|d\.ts)|dist\/cli\/LICENSES\.txt|prebuilds\/linux-\w+\.node|proto\/(dekd\.proto|README\.md)|docs\/.+|[^/]+)$/;
     expect(files.filter((file) => !expected.test(file))).toEqual([]);
     expect(files.filter((file) => !file.includes('/') && !/^(package\.json|[A-Z]+(\.md)?)$/.test(file))).toEqual([]);
     expect(files).toEqual(
@@ -152,6 +152,7 @@ describe('the tarball', () => {
         'dist/client/index.js',
         'dist/client/index.d.ts',
         'dist/cli/main.js',
+        'dist/cli/LICENSES.txt',
         'dist/custody/custodian.js',
         'dist/providers/pkcs11/thread.js',
         `prebuilds/linux-${process.arch}.node`,
