@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "data_key.h"
 #include "key_wrap.h"
 #include "secret.h"
 
@@ -196,10 +197,17 @@ Status send_opened(KeyTable& table, int fd, uint32_t id, KeyHandle key, std::spa
   return status == Status::kOk ? write_frame(fd, id, pages.bytes()) : status;
 }
 
-Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, uint32_t owner) {
+Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, KeyUse use, uint32_t owner) {
   const StackScrub scrub;
   KeyTable::Reservation reservation;
-  Status status = bytes.size() == kKeyLength ? table.reserve(kPipedUse, owner, reservation) : Status::kInvalidArgument;
+  Status status = Status::kOk;
+  if (bytes.size() != kKeyLength) {
+    status = Status::kInvalidArgument;
+  } else if (use != kPipedUse && use != kDataKeyUse) {
+    status = Status::kWrongUse;
+  } else {
+    status = table.reserve(use, owner, reservation);
+  }
   if (status == Status::kOk) {
     std::memcpy(reservation.slot().key, bytes.data(), kKeyLength);
   }
@@ -207,7 +215,7 @@ Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, uint3
   if (status != Status::kOk) {
     return status;
   }
-  return finish_key(reservation, kPipedUse);
+  return finish_key(reservation, use);
 }
 
 Status expose_secret(KeyTable& table, KeyHandle key, std::span<uint8_t, kKeyLength> out) {

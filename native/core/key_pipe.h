@@ -63,8 +63,9 @@ Status send_opened(KeyTable& table, int fd, uint32_t id, KeyHandle key, std::spa
 
 // For a library that runs in this process itself, where its bytes are in ordinary memory anyhow.
 
-// import_secret makes a key for kPipedUse of `bytes`, which are kKeyLength long, and wipes them whatever comes of it.
-Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, uint32_t owner);
+// import_secret makes a key of `use` of `bytes`, which are kKeyLength long, and wipes them whatever comes of it. The use is
+// kPipedUse or kDataKeyUse: what a provider wraps.
+Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, KeyUse use, uint32_t owner);
 
 // expose_secret copies a key for kPipedUse out of the table, DELIBERATELY. The caller wipes `out`.
 Status expose_secret(KeyTable& table, KeyHandle key, std::span<uint8_t, kKeyLength> out);

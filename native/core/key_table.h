@@ -1,6 +1,7 @@
 #ifndef DEKD_CORE_KEY_TABLE_H_
 #define DEKD_CORE_KEY_TABLE_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -47,6 +48,21 @@ struct KeySlot final {
   uint8_t xaes_k1[kBlockLength];
 };
 static_assert(sizeof(KeySlot) == kSlotLength);
+
+inline constexpr size_t kMessageIdLength = 32;
+
+// What is known of a message in work beside its key (message.h); unused for keys of other uses. Not secret.
+struct MessageState final {
+  enum class Phase : uint8_t { kSealHeader, kSealFrames, kOpenHeader, kOpenFrames, kEnded };
+
+  std::array<uint8_t, kMessageIdLength> id{};
+  // Bytes of plaintext in every frame but the last; 0 for a body that is not framed.
+  uint32_t frame_length = 0;
+  uint32_t next_sequence = 1;
+  Phase phase = Phase::kEnded;
+  // Whether a call works on it; phase and sequence belong to that call.
+  std::atomic<bool> busy{false};
+};
 
 struct KeyTableStats final {
   uint32_t capacity = 0;
@@ -99,6 +115,7 @@ class KeyTable final {
     std::span<const uint8_t, kKeyLength> key() const { return std::span<const uint8_t, kKeyLength>(slot_->key); }
     std::span<const uint8_t, kKidLength> kid() const { return std::span<const uint8_t, kKidLength>(slot_->kid); }
     const KeyUse& use() const { return use_; }
+    MessageState& message() const { return table_->entries_[index_].message; }
 
    private:
     friend class KeyTable;
@@ -123,6 +140,7 @@ class KeyTable final {
 
     // The slot to fill; zero at first.
     KeySlot& slot() { return *slot_; }
+    MessageState& message() { return table_->entries_[index_].message; }
     // Makes the key usable and returns its handle. The reservation is empty afterwards; one that is never published
     // is wiped and freed.
     KeyHandle publish();
@@ -154,7 +172,9 @@ class KeyTable final {
     // Written by the reserving thread before the slot is published, and read only under a lease.
     KeyUse use;
     std::atomic<uint32_t> owner{0};
+    MessageState message;
   };
+  static_assert(sizeof(Entry) == 64);
 
   KeySlot* slot(uint32_t index) const;
   bool begin_use(uint32_t index, uint32_t generation);

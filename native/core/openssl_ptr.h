@@ -36,6 +36,7 @@ struct Algorithms final {
   const EVP_CIPHER* aes_256_gcm;
   const EVP_CIPHER* aes_256_ecb;
   const EVP_MD* sha_256;
+  const EVP_MD* sha_512;
 };
 
 // algorithms returns the one set. Any thread.

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <vector>
 
+#include "../core/data_key.h"
 #include "../core/file_lock.h"
 #include "../core/given_nonce.h"
 #include "../core/hmac.h"
@@ -21,6 +22,7 @@
 #include "../core/key_table.h"
 #include "../core/key_wrap.h"
 #include "../core/memory_scan.h"
+#include "../core/message.h"
 #include "../core/peer_identity.h"
 #include "../core/process_hardening.h"
 #include "../core/random.h"
@@ -333,13 +335,17 @@ Napi::Value SendOpened(const Napi::CallbackInfo& info) {
                                      : Status::kInvalidArgument);
 }
 
-// importSecret(owner, bytes): handle or -status; the bytes are zeros afterwards
+// importSecret(owner, bytes, algorithm, purpose): handle or -status; the bytes are zeros afterwards
 Napi::Value ImportSecret(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const uint32_t owner = arguments.number();
   const std::span<uint8_t> bytes = arguments.bytes();
-  return answer(info, arguments.ok() ? import_secret(KeyTable::shared(), bytes, owner)
-                                     : Result<KeyHandle>(Status::kInvalidArgument));
+  const uint32_t algorithm = arguments.number();
+  const uint32_t purpose = arguments.number();
+  KeyUse use;
+  return answer(info, arguments.ok() && key_use(algorithm, purpose, use)
+                          ? import_secret(KeyTable::shared(), bytes, use, owner)
+                          : Result<KeyHandle>(Status::kInvalidArgument));
 }
 
 // exposeSecret(key, out 32): status
@@ -348,6 +354,124 @@ Napi::Value ExposeSecret(const Napi::CallbackInfo& info) {
   const KeyHandle key = arguments.number();
   const auto out = arguments.bytes_of_length<kKeyLength>();
   return answer(info, arguments.ok() ? expose_secret(KeyTable::shared(), key, out) : Status::kInvalidArgument);
+}
+
+// ── messages ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+// wrapDataKey(message key, data key, context, info 77, out 48): status
+Napi::Value WrapDataKey(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle message_key = arguments.number();
+  const KeyHandle data_key = arguments.number();
+  const std::span<const uint8_t> context = arguments.bytes();
+  const auto provider_info = arguments.bytes_of_length<kDataKeyInfoLength>();
+  const auto out = arguments.bytes_of_length<kEncryptedDataKeyLength>();
+  return answer(info, arguments.ok() ? wrap_data_key(KeyTable::shared(), message_key, data_key, context,
+                                                     provider_info, out)
+                                     : Status::kInvalidArgument);
+}
+
+// unwrapDataKey(owner, message key, info, encrypted, context): handle or -status
+Napi::Value UnwrapDataKey(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const KeyHandle message_key = arguments.number();
+  const std::span<const uint8_t> provider_info = arguments.bytes();
+  const std::span<const uint8_t> encrypted = arguments.bytes();
+  const std::span<const uint8_t> context = arguments.bytes();
+  return answer(info, arguments.ok() ? unwrap_data_key(KeyTable::shared(), message_key, provider_info, encrypted,
+                                                       context, owner)
+                                     : Result<KeyHandle>(Status::kInvalidArgument));
+}
+
+// beginMessage(owner, data key, frame length, id 32, commitment 32): handle or -status
+Napi::Value BeginMessage(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const KeyHandle data_key = arguments.number();
+  const uint32_t frame_length = arguments.number();
+  const auto id = arguments.bytes_of_length<kMessageIdLength>();
+  const auto commitment = arguments.bytes_of_length<kCommitmentLength>();
+  return answer(info, arguments.ok()
+                          ? begin_message(KeyTable::shared(), data_key, frame_length, owner, id, commitment)
+                          : Result<KeyHandle>(Status::kInvalidArgument));
+}
+
+// resumeMessage(owner, data key, suite, id 32, frame length, commitment 32): handle or -status
+Napi::Value ResumeMessage(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const KeyHandle data_key = arguments.number();
+  const uint32_t suite = arguments.number();
+  const auto id = arguments.bytes_of_length<kMessageIdLength>();
+  const uint32_t frame_length = arguments.number();
+  const auto commitment = arguments.bytes_of_length<kCommitmentLength>();
+  const bool known = suite == static_cast<uint32_t>(MessageSuite::kCommitted) ||
+                     suite == static_cast<uint32_t>(MessageSuite::kSigned);
+  return answer(info, arguments.ok() && known
+                          ? resume_message(KeyTable::shared(), data_key, static_cast<MessageSuite>(suite), id,
+                                           frame_length, commitment, owner)
+                          : Result<KeyHandle>(Status::kInvalidArgument));
+}
+
+// sealHeader(message, header, required, out 16): status
+Napi::Value SealHeader(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle message = arguments.number();
+  const std::span<const uint8_t> header = arguments.bytes();
+  const std::span<const uint8_t> required = arguments.bytes();
+  const auto tag = arguments.bytes_of_length<kTagLength>();
+  return answer(info, arguments.ok() ? seal_header(KeyTable::shared(), message, header, required, tag)
+                                     : Status::kInvalidArgument);
+}
+
+// verifyHeader(message, header, required, tag 16): status
+Napi::Value VerifyHeader(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle message = arguments.number();
+  const std::span<const uint8_t> header = arguments.bytes();
+  const std::span<const uint8_t> required = arguments.bytes();
+  const auto tag = arguments.bytes_of_length<kTagLength>();
+  return answer(info, arguments.ok() ? verify_header(KeyTable::shared(), message, header, required, tag)
+                                     : Status::kInvalidArgument);
+}
+
+// sealFrames(message, plaintext, 0 or 1 for final, out): status
+Napi::Value SealFrames(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle message = arguments.number();
+  const std::span<const uint8_t> plaintext = arguments.bytes();
+  const bool final = arguments.number() != 0;
+  const std::span<uint8_t> out = arguments.bytes();
+  return answer(info, arguments.ok() ? seal_frames(KeyTable::shared(), message, plaintext, final, out)
+                                     : Status::kInvalidArgument);
+}
+
+// openFrames(message, body, out): { consumed, produced, final } or status
+Napi::Value OpenFrames(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle message = arguments.number();
+  const std::span<const uint8_t> body = arguments.bytes();
+  const std::span<uint8_t> out = arguments.bytes();
+  OpenedFrames opened;
+  const Status status = arguments.ok() ? open_frames(KeyTable::shared(), message, body, out, opened)
+                                       : Status::kInvalidArgument;
+  if (status != Status::kOk) {
+    return answer(info, status);
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("consumed", static_cast<double>(opened.consumed));
+  result.Set("produced", static_cast<double>(opened.produced));
+  result.Set("final", opened.final);
+  return result;
+}
+
+// seekFrame(message, sequence): status
+Napi::Value SeekFrame(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle message = arguments.number();
+  const uint32_t sequence = arguments.number();
+  return answer(info, arguments.ok() ? seek_frame(KeyTable::shared(), message, sequence) : Status::kInvalidArgument);
 }
 
 // ── randomness ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -545,6 +669,15 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<SendOpened>(env, exports, "sendOpened");
   set<ImportSecret>(env, exports, "importSecret");
   set<ExposeSecret>(env, exports, "exposeSecret");
+  set<WrapDataKey>(env, exports, "wrapDataKey");
+  set<UnwrapDataKey>(env, exports, "unwrapDataKey");
+  set<BeginMessage>(env, exports, "beginMessage");
+  set<ResumeMessage>(env, exports, "resumeMessage");
+  set<SealHeader>(env, exports, "sealHeader");
+  set<VerifyHeader>(env, exports, "verifyHeader");
+  set<SealFrames>(env, exports, "sealFrames");
+  set<OpenFrames>(env, exports, "openFrames");
+  set<SeekFrame>(env, exports, "seekFrame");
   set<Random>(env, exports, "random");
   set<SetSnapshotSafe>(env, exports, "setSnapshotSafe");
   set<GetPeerIdentity>(env, exports, "peerIdentity");

@@ -116,7 +116,7 @@ const Test kNoDescriptors("open_pipe without a descriptor left says so and leaks
 const Test kSent("send_key writes id, length and the key, and nothing else", [] {
   Fixture f;
   Bytes bytes = counting(32, 50);
-  const Result<KeyHandle> key = import_secret(f.table, bytes, 0);
+  const Result<KeyHandle> key = import_secret(f.table, bytes, kPipedUse, 0);
   expect(send_key(f.table, f.pipe.write, 0x01020304, key.value()) == Status::kOk);
   expect(f.take() == frame(0x01020304, counting(32, 50)));
 });
@@ -361,23 +361,23 @@ const Test kSlow("send_opened finishes a frame that a slow reader takes in parts
 const Test kImport("import_secret wipes what it is given whatever comes of it", [] {
   Fixture f(PipeEnd::kRead, 4096);
   Bytes bytes = counting(32, 1);
-  const Result<KeyHandle> key = import_secret(f.table, bytes, 0);
+  const Result<KeyHandle> key = import_secret(f.table, bytes, kPipedUse, 0);
   expect(key.ok() && all_zero(bytes));
   Secret<kKeyLength> out;
   expect(expose_secret(f.table, key.value(), out.bytes()) == Status::kOk);
   expect(std::memcmp(out.bytes().data(), counting(32, 1).data(), 32) == 0);
   for (const size_t size : {size_t{0}, size_t{31}, size_t{33}}) {
     bytes = counting(size, 1);
-    expect(import_secret(f.table, bytes, 0).status() == Status::kInvalidArgument && all_zero(bytes));
+    expect(import_secret(f.table, bytes, kPipedUse, 0).status() == Status::kInvalidArgument && all_zero(bytes));
   }
   while (f.table.stats().used < f.table.stats().capacity) {
     f.make(kSeal);
   }
   bytes = counting(32, 1);
-  expect(import_secret(f.table, bytes, 0).status() == Status::kTableFull && all_zero(bytes));
+  expect(import_secret(f.table, bytes, kPipedUse, 0).status() == Status::kTableFull && all_zero(bytes));
   KeyTable closed;
   bytes = counting(32, 1);
-  expect(import_secret(closed, bytes, 0).status() == Status::kNotReady && all_zero(bytes));
+  expect(import_secret(closed, bytes, kPipedUse, 0).status() == Status::kNotReady && all_zero(bytes));
 });
 
 const Test kCopies("no way through the pipe leaves a copy of the key outside of the table", [] {

@@ -44,8 +44,37 @@ export interface Binding {
   receiveSealed(fd: number, id: number, key: number, context: Uint8Array, out: Uint8Array): number;
   sendOpened(fd: number, id: number, key: number, token: Uint8Array, context: Uint8Array): number;
   /** The bytes are zeros afterwards. */
-  importSecret(owner: number, bytes: Uint8Array): number;
+  importSecret(owner: number, bytes: Uint8Array, algorithm: number, purpose: number): number;
   exposeSecret(key: number, out: Uint8Array): number;
+
+  wrapDataKey(messageKey: number, dataKey: number, context: Uint8Array, info: Uint8Array, out: Uint8Array): number;
+  unwrapDataKey(
+    owner: number,
+    messageKey: number,
+    info: Uint8Array,
+    encrypted: Uint8Array,
+    context: Uint8Array,
+  ): number;
+  beginMessage(owner: number, dataKey: number, frameLength: number, id: Uint8Array, commitment: Uint8Array): number;
+  resumeMessage(
+    owner: number,
+    dataKey: number,
+    suite: number,
+    id: Uint8Array,
+    frameLength: number,
+    commitment: Uint8Array,
+  ): number;
+  sealHeader(message: number, header: Uint8Array, required: Uint8Array, tag: Uint8Array): number;
+  verifyHeader(message: number, header: Uint8Array, required: Uint8Array, tag: Uint8Array): number;
+  /** `final` is 0 or 1. */
+  sealFrames(message: number, plaintext: Uint8Array, final: number, out: Uint8Array): number;
+  /** A status instead of an object when it is not ok. */
+  openFrames(
+    message: number,
+    body: Uint8Array,
+    out: Uint8Array,
+  ): { consumed: number; produced: number; final: boolean } | number;
+  seekFrame(message: number, sequence: number): number;
 
   /**
    * The numbers of `seal` and `open`, at the places of CALL, written before the call instead of passed with it: at 64

@@ -1,5 +1,5 @@
 /**
- * What an engine does: keys by handle, XAES-256-GCM tokens, wrapping, HMAC. Three engines implement it with the same
+ * What an engine does: keys by handle, XAES-256-GCM tokens, wrapping, HMAC, messages. Three engines implement it with the same
  * bytes and the same errors: `native` (locked memory, OpenSSL), `node` (node:crypto), `noble` (pure JavaScript).
  *
  * Key bytes appear in this interface in two places only, `importSecret` and `exposeSecret`, for a provider's library
@@ -18,6 +18,13 @@ export interface KeyUse {
   readonly algorithm: Algorithm;
   readonly purpose: Purpose;
 }
+
+/** What a provider wraps: the secret over a key of a record, and the data key of a message. */
+export const SECRET_USE: KeyUse = { algorithm: 'hkdf-sha-256', purpose: 'wrap' };
+export const DATA_KEY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'wrap' };
+/** Of a key in the keystore under which data keys are wrapped, and of a message in work. */
+export const MESSAGE_KEY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'message' };
+export const BODY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'seal' };
 
 /** Where keys lie: `secret` = memfd_secret, `locked` = mlock and DONTDUMP, `heap` = ordinary memory. */
 export type LockLevel = 'secret' | 'locked' | 'heap';
@@ -67,6 +74,32 @@ export const ROW = {
   status: 6,
 } as const;
 export const ROW_STATUS = { ok: 0, failed: 1, staleKey: 2, skip: 0xffffffff } as const;
+
+/** Suites of messages that commit to their key (AWS Encryption SDK); 0x0578 is signed as well. */
+export type CommittedSuite = 0x0478 | 0x0578;
+/** Bytes of a message's id, of what it commits to its data key with, and of the tag of its header. */
+export const MESSAGE_ID_LENGTH = 32;
+export const COMMITMENT_LENGTH = 32;
+export const HEADER_TAG_LENGTH = 16;
+/** Bytes of the provider info and of the ciphertext that `wrapDataKey` gives. */
+export const DATA_KEY_INFO_LENGTH = 77;
+export const ENCRYPTED_DATA_KEY_LENGTH = 48;
+
+/** A message that is being sealed: its handle, and what its header has to say. The bytes are fresh copies. */
+export interface BegunMessage {
+  readonly message: KeyHandle;
+  readonly id: Uint8Array;
+  readonly commitment: Uint8Array;
+}
+
+export interface OpenedFrames {
+  /** Bytes of the body that were whole frames. */
+  readonly consumed: number;
+  /** Bytes of plaintext in them, now at the start of the output. */
+  readonly produced: number;
+  /** The final frame was among them: the message has ended, and what follows is not of its body. */
+  readonly final: boolean;
+}
 
 export interface Engine {
   readonly info: EngineInfo;
@@ -132,10 +165,11 @@ export interface Engine {
 
   // ── secrets in JavaScript: only for a provider's library that runs in the agent ───────────────────────────────
   /**
-   * Makes a key for wrap with hkdf-sha-256 of 32 bytes, and zero-fills `bytes` in the same call whatever comes of it.
-   * @throws INVALID_ARGUMENT on another length; RESOURCE_EXHAUSTED when the table is full.
+   * Makes a key of 32 bytes, for SECRET_USE unless `use` is DATA_KEY_USE, and zero-fills `bytes` in the same call whatever
+   * comes of it.
+   * @throws INVALID_ARGUMENT on another length or use; RESOURCE_EXHAUSTED when the table is full.
    */
-  importSecret(bytes: Uint8Array): KeyHandle;
+  importSecret(bytes: Uint8Array, use?: KeyUse): KeyHandle;
   /**
    * DELIBERATELY hands out the bytes of a key. @returns a fresh copy of 32 bytes, which the caller wipes.
    * @throws INVALID_ARGUMENT unless `key` is for wrap with hkdf-sha-256.
@@ -187,6 +221,62 @@ export interface Engine {
    * region of a row that did not is zero.
    */
   openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void;
+
+  // ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────
+  //
+  // Of the AWS Encryption SDK, message format version 2; header bytes are those of `src/envelope/message-header.ts`. A
+  // data key is a key of use DATA_KEY_USE. A message in work is a key too, derived from it: its handle is destroyed as
+  // that of any key. The engine keeps where the work stands, so that every nonce is used once: a header is sealed or
+  // verified once, before the first frame; after a failure, and after the final frame, the message has ended. What
+  // comes out of order is INVALID_ARGUMENT. Messages work on any thread, by one call at a time.
+  /**
+   * Wraps a data key under a message key of the keystore, in the layout of raw AES keyrings. `context` is the whole
+   * serialised encryption context of the message.
+   * @returns provider info ‖ encrypted data key, a fresh copy. @throws INVALID_ARGUMENT for keys of other uses.
+   */
+  wrapDataKey(messageKey: KeyHandle, dataKey: KeyHandle, context: Uint8Array): Uint8Array;
+  /** The reverse of `wrapDataKey`. @throws DECRYPTION_FAILED; RESOURCE_EXHAUSTED when the table is full. */
+  unwrapDataKey(messageKey: KeyHandle, info: Uint8Array, encrypted: Uint8Array, context: Uint8Array): KeyHandle;
+  /**
+   * Begins a message of suite 0x0478 with `frameLength` bytes of plaintext in every frame but the last.
+   * @throws INVALID_ARGUMENT on a frame length outside 1 to 2^32 - 1; RESOURCE_EXHAUSTED when the table is full.
+   */
+  beginMessage(dataKey: KeyHandle, frameLength: number): BegunMessage;
+  /**
+   * Takes a message up that is there; `frameLength` 0 says that its body is not framed.
+   * @throws DECRYPTION_FAILED when `commitment` is not to this data key; RESOURCE_EXHAUSTED when the table is full.
+   */
+  resumeMessage(
+    dataKey: KeyHandle,
+    suite: CommittedSuite,
+    id: Uint8Array,
+    frameLength: number,
+    commitment: Uint8Array,
+  ): KeyHandle;
+  /**
+   * The tag of a header. `required` is the serialised pairs of the context that are not in it.
+   * @throws INVALID_ARGUMENT for a message whose header was sealed before.
+   */
+  sealHeader(message: KeyHandle, header: Uint8Array, required: Uint8Array): Uint8Array;
+  /** Whether `tag` is the one of the header; frames can be opened only when it is. */
+  verifyHeader(message: KeyHandle, header: Uint8Array, required: Uint8Array, tag: Uint8Array): boolean;
+  /**
+   * Writes the next frames to `output`: whole ones, and when `final` also the final frame, which holds 1 to frameLength
+   * bytes, or none if the message has none.
+   * @throws INVALID_ARGUMENT when `output` is not exactly as long as those frames, or lies over `plaintext`; when a part
+   * before the final one is not whole frames; when the message has no more sequence numbers. Nothing is written then.
+   */
+  sealFrames(message: KeyHandle, plaintext: Uint8Array, final: boolean, output: Uint8Array): void;
+  /**
+   * Opens the frames that are whole in `body`, beginning with the next one; `output` is at least as long as `body`.
+   * @returns undefined for a frame that was changed or is not the next; `output` then holds none of this call.
+   */
+  openFrames(message: KeyHandle, body: Uint8Array, output: Uint8Array): OpenedFrames | undefined;
+  /**
+   * Says which frame `openFrames` gets next, counting from 1, to read a part of a framed body. That the message is
+   * complete only its final frame shows.
+   */
+  seekFrame(message: KeyHandle, sequence: number): void;
 
   /** `length` bytes from the engine's random source. */
   random(length: number): Uint8Array;

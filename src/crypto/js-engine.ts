@@ -1,16 +1,31 @@
 import { DekdError, decryptionFailed } from '../errors.ts';
-import type { Algorithm, Engine, EngineInfo, KeyHandle, KeyTableStats, KeyUse, Purpose } from './engine.ts';
+import type {
+  Algorithm,
+  BegunMessage,
+  CommittedSuite,
+  Engine,
+  EngineInfo,
+  KeyHandle,
+  KeyTableStats,
+  KeyUse,
+  OpenedFrames,
+  Purpose,
+} from './engine.ts';
 import {
+  DATA_KEY_USE,
   MAX_PIPED_LENGTH,
   ROW,
   ROW_STATUS,
   ROW_WORDS,
   SECRET_LENGTH,
+  SECRET_USE,
   TOKEN_OVERHEAD,
   WRAPPED_KEY_LENGTH,
 } from './engine.ts';
 import { DEFAULT_KEY_CAPACITY, JsKeyTable, type KeyEntry } from './js-key-table.ts';
+import { JsMessages } from './js-messages.ts';
 import { checkFrameId, checkSecretLength, lastingBytes, readFrame, writeFrame } from './key-pipe.ts';
+import type { MessageState } from './message-frames.ts';
 import type { Primitives } from './primitives.ts';
 import { checkKeyAndNonce, GCM_NONCE_LENGTH, KEY_LENGTH, TAG_LENGTH, XAES_NONCE_LENGTH } from './primitives.ts';
 import { checkRandomLength, RandomPool } from './random-pool.ts';
@@ -39,6 +54,8 @@ export interface CipherLibrary<K> {
   gcmOpen(key: K, nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array, output: Uint8Array, offset: number): boolean;
   /** HKDF-SHA-256 with an empty salt, 32 bytes. */
   hkdf(key: K, info: Uint8Array): K;
+  /** HKDF-SHA-512, at most 64 bytes. A fresh copy, which the caller wipes where it is a key. */
+  hkdf512(key: K, salt: Uint8Array, info: Uint8Array, length: number): Uint8Array;
   hmac(key: K, data: Uint8Array): Uint8Array;
   equal(a: Uint8Array, b: Uint8Array): boolean;
   fillRandom(target: Uint8Array): void;
@@ -103,6 +120,7 @@ export class JsEngine<K> implements Engine {
   readonly #library: CipherLibrary<K>;
   readonly #keys: JsKeyTable<K>;
   readonly #random: RandomPool;
+  readonly #messages: JsMessages<K>;
   readonly #aad = new Uint8Array(AAD_SCRATCH);
   #closed = false;
 
@@ -111,6 +129,15 @@ export class JsEngine<K> implements Engine {
     this.#library = library;
     this.#keys = new JsKeyTable(options.capacity ?? DEFAULT_KEY_CAPACITY, (key) => library.wipeKey(key));
     this.#random = new RandomPool((target) => library.fillRandom(target), options.snapshotSafe !== true);
+    this.#messages = new JsMessages({
+      library,
+      add: (bytes, use, message) => {
+        this.#checkOpen();
+        return this.#add(bytes, use, message);
+      },
+      require: (handle, { algorithm, purpose }) => this.#require(handle, algorithm, purpose),
+      fillRandom: (target) => this.#random.fill(target),
+    });
   }
 
   stats(): KeyTableStats {
@@ -278,12 +305,13 @@ export class JsEngine<K> implements Engine {
     }
   }
 
-  importSecret(bytes: Uint8Array): KeyHandle {
+  importSecret(bytes: Uint8Array, use: KeyUse = SECRET_USE): KeyHandle {
     try {
       this.#checkOpen();
       checkSecretLength(bytes);
+      checkSecretUse(use);
       this.#keys.checkRoom();
-      return this.#add(bytes, { algorithm: 'hkdf-sha-256', purpose: 'wrap' });
+      return this.#add(bytes, use);
     } finally {
       bytes.fill(0);
     }
@@ -467,6 +495,48 @@ export class JsEngine<K> implements Engine {
     }
   }
 
+  wrapDataKey(messageKey: KeyHandle, dataKey: KeyHandle, context: Uint8Array): Uint8Array {
+    return this.#messages.wrapDataKey(messageKey, dataKey, context);
+  }
+
+  unwrapDataKey(messageKey: KeyHandle, info: Uint8Array, encrypted: Uint8Array, context: Uint8Array): KeyHandle {
+    return this.#messages.unwrapDataKey(messageKey, info, encrypted, context);
+  }
+
+  beginMessage(dataKey: KeyHandle, frameLength: number): BegunMessage {
+    return this.#messages.begin(dataKey, frameLength);
+  }
+
+  resumeMessage(
+    dataKey: KeyHandle,
+    suite: CommittedSuite,
+    id: Uint8Array,
+    frameLength: number,
+    commitment: Uint8Array,
+  ): KeyHandle {
+    return this.#messages.resume(dataKey, suite, id, frameLength, commitment);
+  }
+
+  sealHeader(message: KeyHandle, header: Uint8Array, required: Uint8Array): Uint8Array {
+    return this.#messages.sealHeader(message, header, required);
+  }
+
+  verifyHeader(message: KeyHandle, header: Uint8Array, required: Uint8Array, tag: Uint8Array): boolean {
+    return this.#messages.verifyHeader(message, header, required, tag);
+  }
+
+  sealFrames(message: KeyHandle, plaintext: Uint8Array, final: boolean, output: Uint8Array): void {
+    this.#messages.sealFrames(message, plaintext, final, output);
+  }
+
+  openFrames(message: KeyHandle, body: Uint8Array, output: Uint8Array): OpenedFrames | undefined {
+    return this.#messages.openFrames(message, body, output);
+  }
+
+  seekFrame(message: KeyHandle, sequence: number): void {
+    this.#messages.seekFrame(message, sequence);
+  }
+
   random(length: number): Uint8Array {
     this.#checkOpen();
     checkRandomLength(length);
@@ -488,11 +558,17 @@ export class JsEngine<K> implements Engine {
     }
   }
 
-  #add(bytes: Uint8Array, use: KeyUse): KeyHandle {
+  #add(bytes: Uint8Array, use: KeyUse, message?: MessageState): KeyHandle {
     const key = this.#library.importKey(bytes);
     const mask = use.algorithm === 'xaes-256-gcm' ? xaesMask(this.#library, key) : undefined;
     const kid = this.#library.hmac(key, kidInput(use)).slice(0, KID_LENGTH);
-    return this.#keys.add({ key, mask, kid, use: { algorithm: use.algorithm, purpose: use.purpose } });
+    return this.#keys.add({
+      key,
+      mask,
+      kid,
+      use: { algorithm: use.algorithm, purpose: use.purpose },
+      ...(message === undefined ? {} : { message }),
+    });
   }
 
   /** The key HKDF gives for `label` under a key that wraps; the caller wipes it. */
@@ -601,6 +677,13 @@ export class JsEngine<K> implements Engine {
     }
     aad.set(input.subarray(contextOffset, contextOffset + contextLength), NONCE_OFFSET);
     return aad;
+  }
+}
+
+/** @throws INVALID_ARGUMENT unless a provider wraps keys of this use. */
+function checkSecretUse(use: KeyUse): void {
+  if (use.purpose !== 'wrap' || (use.algorithm !== SECRET_USE.algorithm && use.algorithm !== DATA_KEY_USE.algorithm)) {
+    throw new DekdError('INVALID_ARGUMENT', `no provider wraps a key for ${use.purpose} with ${use.algorithm}`);
   }
 }
 

@@ -1,5 +1,6 @@
 import { DekdError } from '../errors.ts';
 import type { KeyHandle, KeyTableStats, KeyUse } from './engine.ts';
+import type { MessageState } from './message-frames.ts';
 
 /** As many keys as the native table holds in the 64 KiB a container may lock. */
 export const DEFAULT_KEY_CAPACITY = 1024;
@@ -12,6 +13,8 @@ export interface KeyEntry<K> {
   readonly kid: Uint8Array;
   /** XAES-256-GCM's CMAC subkey K1, only for keys that seal; wiped with the key. */
   readonly mask: Uint8Array | undefined;
+  /** Where the work on a message stands, only for keys of messages. */
+  readonly message?: MessageState;
 }
 
 /**

@@ -1,8 +1,31 @@
 import { getSystemErrorName } from 'node:util';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import { type Binding, CALL, loadBinding } from './binding.ts';
-import type { Algorithm, Engine, EngineInfo, KeyHandle, KeyTableStats, KeyUse, LockLevel, Purpose } from './engine.ts';
-import { MAX_PIPED_LENGTH, SECRET_LENGTH, TOKEN_OVERHEAD, WRAPPED_KEY_LENGTH } from './engine.ts';
+import type {
+  Algorithm,
+  BegunMessage,
+  CommittedSuite,
+  Engine,
+  EngineInfo,
+  KeyHandle,
+  KeyTableStats,
+  KeyUse,
+  LockLevel,
+  OpenedFrames,
+  Purpose,
+} from './engine.ts';
+import {
+  COMMITMENT_LENGTH,
+  DATA_KEY_INFO_LENGTH,
+  ENCRYPTED_DATA_KEY_LENGTH,
+  HEADER_TAG_LENGTH,
+  MAX_PIPED_LENGTH,
+  MESSAGE_ID_LENGTH,
+  SECRET_LENGTH,
+  SECRET_USE,
+  TOKEN_OVERHEAD,
+  WRAPPED_KEY_LENGTH,
+} from './engine.ts';
 import {
   checkFrameId,
   checkSecretLength,
@@ -11,6 +34,7 @@ import {
   pipeFailure,
   UNEXPECTED_FRAME,
 } from './key-pipe.ts';
+import { checkFrameLength, checkMessage, checkSequence, outOfOrder } from './message-frames.ts';
 import {
   checkHkdfLength,
   checkKeyAndNonce,
@@ -182,10 +206,11 @@ export class NativeEngine implements Engine {
     this.#done(this.#binding.sendOpened(fd, id, key, token, context), 'send opened bytes');
   }
 
-  importSecret(bytes: Uint8Array): KeyHandle {
+  importSecret(bytes: Uint8Array, use: KeyUse = SECRET_USE): KeyHandle {
     try {
       checkSecretLength(bytes);
-      return this.#made(this.#binding.importSecret(this.#ownerNow(), bytes), 'import a secret');
+      const { algorithm, purpose } = numbersOf(use);
+      return this.#made(this.#binding.importSecret(this.#ownerNow(), bytes, algorithm, purpose), 'import a secret');
     } finally {
       bytes.fill(0);
     }
@@ -249,6 +274,85 @@ export class NativeEngine implements Engine {
     this.#done(this.#binding.openMany(table, count, input, output), 'open a batch');
   }
 
+  wrapDataKey(messageKey: KeyHandle, dataKey: KeyHandle, context: Uint8Array): Uint8Array {
+    const wrapped = new Uint8Array(DATA_KEY_INFO_LENGTH + ENCRYPTED_DATA_KEY_LENGTH);
+    const info = wrapped.subarray(0, DATA_KEY_INFO_LENGTH);
+    const encrypted = wrapped.subarray(DATA_KEY_INFO_LENGTH);
+    this.#done(this.#binding.wrapDataKey(messageKey, dataKey, context, info, encrypted), 'wrap a data key');
+    return wrapped;
+  }
+
+  unwrapDataKey(messageKey: KeyHandle, info: Uint8Array, encrypted: Uint8Array, context: Uint8Array): KeyHandle {
+    return this.#made(
+      this.#binding.unwrapDataKey(this.#ownerNow(), messageKey, info, encrypted, context),
+      'unwrap a data key',
+    );
+  }
+
+  beginMessage(dataKey: KeyHandle, frameLength: number): BegunMessage {
+    checkFrameLength(frameLength);
+    const id = new Uint8Array(MESSAGE_ID_LENGTH);
+    const commitment = new Uint8Array(COMMITMENT_LENGTH);
+    const message = this.#made(
+      this.#binding.beginMessage(this.#ownerNow(), dataKey, frameLength, id, commitment),
+      'begin a message',
+    );
+    return { message, id, commitment };
+  }
+
+  resumeMessage(
+    dataKey: KeyHandle,
+    suite: CommittedSuite,
+    id: Uint8Array,
+    frameLength: number,
+    commitment: Uint8Array,
+  ): KeyHandle {
+    checkMessage(id, frameLength, commitment);
+    return this.#made(
+      this.#binding.resumeMessage(this.#ownerNow(), dataKey, suite, id, frameLength, commitment),
+      'take a message up',
+    );
+  }
+
+  sealHeader(message: KeyHandle, header: Uint8Array, required: Uint8Array): Uint8Array {
+    const tag = new Uint8Array(HEADER_TAG_LENGTH);
+    this.#inOrder(this.#binding.sealHeader(message, header, required, tag), 'seal a header');
+    return tag;
+  }
+
+  verifyHeader(message: KeyHandle, header: Uint8Array, required: Uint8Array, tag: Uint8Array): boolean {
+    if (tag.length !== HEADER_TAG_LENGTH) {
+      return false;
+    }
+    const status = this.#binding.verifyHeader(message, header, required, tag);
+    if (status === STATUS.authenticationFailed) {
+      return false;
+    }
+    this.#inOrder(status, 'verify a header');
+    return true;
+  }
+
+  sealFrames(message: KeyHandle, plaintext: Uint8Array, final: boolean, output: Uint8Array): void {
+    this.#inOrder(this.#binding.sealFrames(message, plaintext, final ? 1 : 0, output), 'seal frames');
+  }
+
+  openFrames(message: KeyHandle, body: Uint8Array, output: Uint8Array): OpenedFrames | undefined {
+    const opened = this.#binding.openFrames(message, body, output);
+    if (typeof opened === 'object') {
+      return opened;
+    }
+    if (opened === STATUS.authenticationFailed) {
+      return undefined;
+    }
+    this.#inOrder(opened, 'open frames');
+    return undefined;
+  }
+
+  seekFrame(message: KeyHandle, sequence: number): void {
+    checkSequence(sequence);
+    this.#inOrder(this.#binding.seekFrame(message, sequence), 'go to a frame');
+  }
+
   random(length: number): Uint8Array {
     checkRandomLength(length);
     this.#ownerNow();
@@ -283,6 +387,14 @@ export class NativeEngine implements Engine {
     if (status !== STATUS.ok) {
       throw failure(this.#binding, status, what);
     }
+  }
+
+  /** Of a call on a message in work, where an invalid argument is mostly a call out of order. */
+  #inOrder(status: number, what: string): void {
+    if (status === STATUS.invalidArgument) {
+      throw outOfOrder(what);
+    }
+    this.#done(status, what);
   }
 
   #verified(status: number, what: string): boolean {

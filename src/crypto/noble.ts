@@ -2,7 +2,7 @@ import { ecb, gcm } from '@noble/ciphers/aes.js';
 import { equalBytes } from '@noble/ciphers/utils.js';
 import { hkdf } from '@noble/hashes/hkdf.js';
 import { hmac } from '@noble/hashes/hmac.js';
-import { sha256 } from '@noble/hashes/sha2.js';
+import { sha256, sha512 } from '@noble/hashes/sha2.js';
 import { aeadPrimitives, type CipherLibrary, JsEngine, type JsEngineOptions } from './js-engine.ts';
 import { lastingBytes } from './key-pipe.ts';
 import { checkHkdfLength, KEY_LENGTH, type Primitives } from './primitives.ts';
@@ -42,6 +42,7 @@ const library: CipherLibrary<Uint8Array> = {
     return true;
   },
   hkdf: (key, info) => hkdf(sha256, key, undefined, info, KEY_LENGTH),
+  hkdf512: (key, salt, info, length) => hkdf(sha512, key, salt, info, length),
   hmac: (key, data) => hmac(sha256, key, data),
   equal: (a, b) => equalBytes(a, b),
   fillRandom(target) {

@@ -61,6 +61,7 @@ const library: CipherLibrary<KeyObject> = {
     bytes.fill(0);
     return derived;
   },
+  hkdf512: (key, salt, info, length) => new Uint8Array(hkdfSync('sha512', key, salt, info, length)),
   hmac: (key, data) => new Uint8Array(createHmac('sha256', key).update(data).digest()),
   equal: (a, b) => timingSafeEqual(a, b),
   fillRandom: (target) => {

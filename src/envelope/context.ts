@@ -15,6 +15,7 @@ export const RESERVED_NAME_PREFIX = 'aws-crypto-';
 
 const COUNT_BYTES = 2;
 const LENGTH_BYTES = 2;
+const PAIR_OVERHEAD = 2 * LENGTH_BYTES;
 const EMPTY = new Uint8Array(0);
 const RESERVED = new TextEncoder().encode(RESERVED_NAME_PREFIX);
 const encoder = new TextEncoder();
@@ -33,7 +34,7 @@ export function encodeContext(context: Readonly<Record<string, string>>): Uint8A
     return EMPTY;
   }
   let ascii = true;
-  let length = COUNT_BYTES + count * 2 * LENGTH_BYTES;
+  let length = COUNT_BYTES + count * PAIR_OVERHEAD;
   for (let i = 0; i < count; i++) {
     const name = names[i]!;
     const value: unknown = context[name];
@@ -77,39 +78,148 @@ export function checkContext(bytes: Uint8Array, offset: number, length: number):
     return;
   }
   checkTotal(length);
-  const end = offset + length;
-  if (end > bytes.length || length < COUNT_BYTES) {
-    throw notCanonical('it is cut short');
+  const check = new ContextCheck('caller', offset, length);
+  if (!check.advance(bytes)) {
+    throw check.refusal('it is cut short');
   }
-  const count = readU16(bytes, offset);
-  if (count === 0) {
-    throw notCanonical('an empty context has no bytes');
+}
+
+/**
+ * Where a context is from, and so what is asked of it. A caller's is canonical and has no reserved names, and is an
+ * INVALID_ARGUMENT when it is not. One stored in a message may have them and may have its names in any order, because
+ * other writers do (see `sortedContext`), and is MALFORMED where it is no context at all.
+ */
+export type ContextOrigin = 'caller' | 'message';
+
+/**
+ * The check of canonical bytes that may still be arriving. Every name and value is judged once, when its last byte is
+ * there, and a length when it is there, so the work is the same however the bytes were cut.
+ */
+export class ContextCheck {
+  readonly #origin: ContextOrigin;
+  /** Where the next length is. */
+  #at: number;
+  /** Names and values still to come; -1 before the count has come. */
+  #fields = -1;
+  /** Bytes that the fields to come have to fill, their lengths aside. */
+  #room: number;
+  #name = 0;
+  #nameLength = -1;
+
+  /**
+   * @param offset where the count is in the bytes given to `advance`
+   * @param length of the whole context in bytes, never 0
+   * @throws when no context has this length
+   */
+  constructor(origin: ContextOrigin, offset: number, length: number) {
+    this.#origin = origin;
+    this.#at = offset;
+    this.#room = length - COUNT_BYTES;
+    if (length < COUNT_BYTES + PAIR_OVERHEAD) {
+      throw this.refusal(`no pair has room in ${length} bytes, and an empty context has none`);
+    }
   }
-  let at = offset + COUNT_BYTES;
-  let previous = 0;
-  let previousLength = -1;
-  for (let i = 0; i < count; i++) {
-    const nameLength = lengthAt(bytes, at, end);
-    const name = at + LENGTH_BYTES;
-    at = name + nameLength;
-    const valueLength = lengthAt(bytes, at, end);
-    const value = at + LENGTH_BYTES;
-    at = value + valueLength;
-    if (!isUtf8(bytes, name, nameLength) || !isUtf8(bytes, value, valueLength)) {
-      throw notCanonical('it is not UTF-8');
+
+  /**
+   * Judges what has come since the last call.
+   * @param bytes all that has come so far, with what stands in front of the context; bytes behind it are not looked at
+   * @returns whether the context is whole, and canonical; false when more bytes are needed
+   * @throws INVALID_ARGUMENT or MALFORMED, by origin; the check is of no more use then
+   */
+  advance(bytes: Uint8Array): boolean {
+    if (this.#fields < 0) {
+      if (bytes.length < this.#at + COUNT_BYTES) {
+        return false;
+      }
+      this.#readCount(bytes);
     }
-    if (previousLength >= 0 && compareBytes(bytes, previous, previousLength, name, nameLength) >= 0) {
-      throw notCanonical('its names are not in strictly ascending order');
+    while (this.#fields > 0) {
+      const start = this.#at + LENGTH_BYTES;
+      if (bytes.length < start) {
+        return false;
+      }
+      const length = readU16(bytes, this.#at);
+      if (length > this.#room) {
+        throw this.refusal('it is cut short');
+      }
+      if (this.#fields === 1 && length < this.#room) {
+        throw this.refusal(`${this.#room - length} bytes follow its last pair`);
+      }
+      if (bytes.length < start + length) {
+        return false;
+      }
+      if (!isUtf8(bytes, start, length)) {
+        throw this.refusal('it is not UTF-8');
+      }
+      if (this.#fields % 2 === 0) {
+        this.#checkName(bytes, start, length);
+      }
+      this.#at = start + length;
+      this.#room -= length;
+      this.#fields--;
     }
-    if (startsWithReserved(bytes, name, nameLength)) {
+    return true;
+  }
+
+  /** What to throw about a context of this origin that is not canonical. */
+  refusal(reason: string): DekdError {
+    return this.#origin === 'caller'
+      ? new DekdError('INVALID_ARGUMENT', `context is not in canonical form: ${reason}`)
+      : new DekdError('MALFORMED', `malformed context of the message: ${reason}`);
+  }
+
+  #readCount(bytes: Uint8Array): void {
+    const count = readU16(bytes, this.#at);
+    if (count === 0) {
+      throw this.refusal('an empty context has no bytes');
+    }
+    this.#at += COUNT_BYTES;
+    this.#fields = 2 * count;
+    this.#room -= PAIR_OVERHEAD * count;
+    if (this.#room < 0) {
+      throw this.refusal('it is cut short');
+    }
+  }
+
+  #checkName(bytes: Uint8Array, name: number, length: number): void {
+    if (this.#origin === 'message') {
+      return;
+    }
+    if (this.#nameLength >= 0 && compareBytes(bytes, this.#name, this.#nameLength, name, length) >= 0) {
+      throw this.refusal('its names are not in strictly ascending order');
+    }
+    if (startsWithReserved(bytes, name, length)) {
       throw new DekdError('INVALID_ARGUMENT', `a context name begins with the reserved ${RESERVED_NAME_PREFIX}`);
     }
-    previous = name;
-    previousLength = nameLength;
+    this.#name = name;
+    this.#nameLength = length;
   }
-  if (at !== end) {
-    throw notCanonical(`${end - at} bytes follow its last pair`);
+}
+
+/**
+ * Canonical bytes of the context in a message (checked before), whatever the order of its names there; a fresh array.
+ * @throws MALFORMED when two pairs have one name
+ */
+export function sortedContext(bytes: Uint8Array): Uint8Array {
+  const pairs: Pair[] = [];
+  let at = COUNT_BYTES;
+  while (at < bytes.length) {
+    const name = fieldAt(bytes, at);
+    const value = fieldAt(bytes, at + LENGTH_BYTES + name.length);
+    at += PAIR_OVERHEAD + name.length + value.length;
+    pairs.push({ name, value });
   }
+  const sorted = pairs.length === 0 ? EMPTY : encodePairs(pairs);
+  if (pairs.some(({ name }, index) => index > 0 && compareArrays(pairs[index - 1]!.name, name) === 0)) {
+    throw new DekdError('MALFORMED', 'malformed context of the message: two pairs have one name');
+  }
+  return sorted;
+}
+
+/** What stands behind the u16 length at `at`; a view. */
+export function fieldAt(bytes: Uint8Array, at: number): Uint8Array {
+  const start = at + LENGTH_BYTES;
+  return bytes.subarray(start, start + readU16(bytes, at));
 }
 
 /** Whether canonical bytes (checked before) hold a pair of this name. */
@@ -154,6 +264,11 @@ export function decodeContext(
   length: number = bytes.length - offset,
 ): Record<string, string> {
   checkContext(bytes, offset, length);
+  return contextOf(bytes, offset, length);
+}
+
+/** The context in canonical bytes (checked before, whatever its origin), as an object without prototype. */
+export function contextOf(bytes: Uint8Array, offset: number, length: number): Record<string, string> {
   const context = Object.create(null) as Record<string, string>;
   const end = offset + length;
   let at = offset + COUNT_BYTES;
@@ -170,7 +285,7 @@ export function decodeContext(
 
 /** The general case: encode first, then sort by bytes, because UTF-16 order is another order above U+FFFF. */
 function encodeUnicode(context: Readonly<Record<string, string>>, names: readonly string[]): Uint8Array {
-  const pairs = names.map((name) => {
+  const pairs: Pair[] = names.map((name) => {
     const value = context[name]!;
     if (!name.isWellFormed()) {
       throw new DekdError('INVALID_ARGUMENT', `context name ${quote(name)} has a lone surrogate`);
@@ -180,9 +295,19 @@ function encodeUnicode(context: Readonly<Record<string, string>>, names: readonl
     }
     return { name: encoder.encode(name), value: encoder.encode(value) };
   });
+  return encodePairs(pairs);
+}
+
+interface Pair {
+  readonly name: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** Sorts the pairs, which have different names, and writes them. @throws INVALID_ARGUMENT when they are too long */
+function encodePairs(pairs: Pair[]): Uint8Array {
   let length = COUNT_BYTES;
   for (const { name, value } of pairs) {
-    length += 2 * LENGTH_BYTES + name.length + value.length;
+    length += PAIR_OVERHEAD + name.length + value.length;
   }
   checkTotal(length);
   pairs.sort((a, b) => compareArrays(a.name, b.name));
@@ -241,31 +366,21 @@ function putAscii(bytes: Uint8Array, at: number, text: string): number {
   return start + length;
 }
 
-function putBytes(bytes: Uint8Array, at: number, part: Uint8Array): number {
+/** Writes u16 length ‖ part at `at`; returns the offset after it. */
+export function putBytes(bytes: Uint8Array, at: number, part: Uint8Array): number {
   bytes[at] = part.length >> 8;
   bytes[at + 1] = part.length;
   bytes.set(part, at + LENGTH_BYTES);
   return at + LENGTH_BYTES + part.length;
 }
 
-function readU16(bytes: Uint8Array, at: number): number {
+/** The big-endian u16 at `at`. */
+export function readU16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!;
 }
 
-/** The length at `at`, when both it and the bytes it counts lie before `end`. */
-function lengthAt(bytes: Uint8Array, at: number, end: number): number {
-  if (at + LENGTH_BYTES > end) {
-    throw notCanonical('it is cut short');
-  }
-  const length = readU16(bytes, at);
-  if (at + LENGTH_BYTES + length > end) {
-    throw notCanonical('it is cut short');
-  }
-  return length;
-}
-
 /** RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
-function isUtf8(bytes: Uint8Array, offset: number, length: number): boolean {
+export function isUtf8(bytes: Uint8Array, offset: number, length: number): boolean {
   const end = offset + length;
   let at = offset;
   while (at < end) {
@@ -327,10 +442,6 @@ function sameBytes(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
 
 function startsWithReserved(bytes: Uint8Array, at: number, length: number): boolean {
   return length >= RESERVED.length && sameBytes(bytes, at, RESERVED);
-}
-
-function notCanonical(reason: string): DekdError {
-  return new DekdError('INVALID_ARGUMENT', `context is not in canonical form: ${reason}`);
 }
 
 /** Names are not secret and are shown, cut to a readable length. */

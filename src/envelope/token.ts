@@ -82,16 +82,21 @@ function notAToken(bytes: Uint8Array, offset: number, length: number): DekdError
   return new DekdError('MALFORMED', `not a token: ${known ?? 'it does not begin with the byte c1'}`);
 }
 
-/** What a text that is no `dk1.` string looks like, for an error that helps; undefined when nothing is recognised. */
+/** What base64 of a message begins with: version 1 (01 80 00 to 01 80 03), version 2 (02 04 78 and 02 05 78). */
+const MESSAGE_BASE64 = ['AYA', 'AgR4', 'AgV4'];
+
+/**
+ * What a text looks like that came where a token or a message was wanted, for an error that helps; undefined when
+ * nothing is recognised. Of base64 two characters are enough: a message may have begun to arrive.
+ */
 export function lookAlike(text: string): string | undefined {
   if (text.startsWith('dk1.')) {
-    return 'this is the string form of one, to be decrypted as text';
+    return 'this is the string form of a token, to be decrypted as text';
   }
   if (text.startsWith('vault:v')) {
     return 'this is a Vault Transit ciphertext';
   }
-  // Version 1 begins 01 80 00 to 01 80 03, version 2 begins 02 04 78 or 02 05 78.
-  if (text.startsWith('AYA') || text.startsWith('AgR4') || text.startsWith('AgV4')) {
+  if (MESSAGE_BASE64.some((start) => text.startsWith(start) || (text.length > 1 && start.startsWith(text)))) {
     return 'this is an AWS Encryption SDK message in base64';
   }
   if (/^\s*\{/.test(text)) {

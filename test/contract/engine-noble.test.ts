@@ -1,4 +1,7 @@
 import { engineUnderTest } from '../support/engines.ts';
 import { describeEngine } from './engine.contract.ts';
+import { describeMessages } from './message.contract.ts';
 
-describeEngine(await engineUnderTest('noble'));
+const under = await engineUnderTest('noble');
+describeEngine(under);
+describeMessages(under);

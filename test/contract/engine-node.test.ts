@@ -1,4 +1,7 @@
 import { engineUnderTest } from '../support/engines.ts';
 import { describeEngine } from './engine.contract.ts';
+import { describeMessages } from './message.contract.ts';
 
-describeEngine(await engineUnderTest('node'));
+const under = await engineUnderTest('node');
+describeEngine(under);
+describeMessages(under);

@@ -1,0 +1,157 @@
+#include "data_key.h"
+
+#include <openssl/crypto.h>
+
+#include <array>
+#include <cstring>
+#include <string_view>
+
+#include "hmac.h"
+#include "key_wrap.h"
+#include "random.h"
+#include "secret.h"
+
+namespace dekd {
+namespace {
+
+constexpr std::string_view kLabel = "dekd/v1/edk";
+constexpr std::string_view kDigits = "0123456789abcdef";
+
+using Epoch = std::array<uint8_t, kEpochLength>;
+
+// A forked child goes on with its parent's epoch, which counts its wraps twice at worst: nonces are drawn, and the count
+// is far below what they are good for.
+thread_local Epoch epoch;
+thread_local uint32_t wraps_left = 0;
+
+Status current_epoch(Epoch& out) {
+  if (wraps_left == 0) {
+    const Status status = draw_nonce(epoch);
+    if (status != Status::kOk) {
+      return status;
+    }
+    wraps_left = kWrapsAnEpoch;
+  }
+  --wraps_left;
+  out = epoch;
+  return Status::kOk;
+}
+
+uint8_t* put_hex(std::span<const uint8_t> bytes, uint8_t* out) {
+  for (const uint8_t byte : bytes) {
+    *out++ = static_cast<uint8_t>(kDigits[byte >> 4]);
+    *out++ = static_cast<uint8_t>(kDigits[byte & 15]);
+  }
+  return out;
+}
+
+void put_u32(uint32_t value, uint8_t* out) {
+  for (size_t i = 0; i < 4; ++i) {
+    out[i] = static_cast<uint8_t>(value >> (24 - 8 * i));
+  }
+}
+
+// Everything of the provider info but the nonce.
+void put_head(std::span<const uint8_t, kKidLength> kid, const Epoch& of, uint8_t* out) {
+  out = put_hex(kid, out);
+  *out++ = '.';
+  out = put_hex(of, out);
+  put_u32(8 * kTagLength, out);
+  put_u32(kGcmNonceLength, out + 4);
+}
+
+// The epoch in a name, whatever else the name says; anything that is no digit counts as 0, and is found out by comparing
+// the name as a whole.
+Epoch epoch_in(std::span<const uint8_t> info) {
+  Epoch found{};
+  const uint8_t* const digits = info.data() + 2 * kKidLength + 1;
+  for (size_t i = 0; i < 2 * kEpochLength; ++i) {
+    const size_t value = kDigits.find(static_cast<char>(digits[i]));
+    const uint8_t nibble = value == std::string_view::npos ? 0 : static_cast<uint8_t>(value);
+    found[i / 2] = static_cast<uint8_t>((found[i / 2] << 4) | nibble);
+  }
+  return found;
+}
+
+// Keys `gcm` for wrapping under the message key in `lease`.
+Status start(const KeyTable::Lease& lease, const Epoch& of, Gcm& gcm,
+             std::span<const uint8_t, kGcmNonceLength> nonce) {
+  std::array<uint8_t, kLabel.size() + kEpochLength> label;
+  std::memcpy(label.data(), kLabel.data(), kLabel.size());
+  std::memcpy(label.data() + kLabel.size(), of.data(), of.size());
+  Secret<kKeyLength> wrapping_key;
+  const Status status = hkdf_sha_256(lease.key(), {}, label, wrapping_key.bytes());
+  return status == Status::kOk ? gcm.start(wrapping_key.bytes(), nonce) : status;
+}
+
+Status lend(KeyTable& table, KeyHandle key, KeyUse use, KeyTable::Lease& lease) {
+  if (!table.lease(key, lease)) {
+    return Status::kStaleKey;
+  }
+  return lease.use() == use ? Status::kOk : Status::kWrongUse;
+}
+
+}  // namespace
+
+Status wrap_data_key(KeyTable& table, KeyHandle message_key, KeyHandle data_key, std::span<const uint8_t> context,
+                     std::span<uint8_t, kDataKeyInfoLength> info, std::span<uint8_t, kEncryptedDataKeyLength> out) {
+  const StackScrub scrub;
+  KeyTable::Lease under;
+  KeyTable::Lease wrapped;
+  Status status = lend(table, message_key, kMessageKeyUse, under);
+  if (status == Status::kOk) {
+    status = lend(table, data_key, kDataKeyUse, wrapped);
+  }
+  Epoch now;
+  if (status == Status::kOk) {
+    status = current_epoch(now);
+  }
+  const auto nonce = info.last<kGcmNonceLength>();
+  if (status == Status::kOk) {
+    status = draw_nonce(nonce);
+  }
+  if (status != Status::kOk) {
+    return status;
+  }
+  put_head(under.kid(), now, info.data());
+  Gcm gcm(Direction::kSeal);
+  status = start(under, now, gcm, nonce);
+  return status == Status::kOk ? gcm.seal(context, wrapped.key(), out.data(), out.last<kTagLength>()) : status;
+}
+
+Result<KeyHandle> unwrap_data_key(KeyTable& table, KeyHandle message_key, std::span<const uint8_t> info,
+                                  std::span<const uint8_t> encrypted, std::span<const uint8_t> context,
+                                  uint32_t owner) {
+  const StackScrub scrub;
+  KeyTable::Lease under;
+  Status status = lend(table, message_key, kMessageKeyUse, under);
+  if (status == Status::kOk && (info.size() != kDataKeyInfoLength || encrypted.size() != kEncryptedDataKeyLength)) {
+    status = Status::kAuthenticationFailed;
+  }
+  if (status != Status::kOk) {
+    return status;
+  }
+  KeyTable::Reservation reservation;
+  status = table.reserve(kDataKeyUse, owner, reservation);
+  if (status != Status::kOk) {
+    return status;
+  }
+  const Epoch then = epoch_in(info);
+  Gcm gcm(Direction::kOpen);
+  status = start(under, then, gcm, info.last<kGcmNonceLength>());
+  if (status == Status::kOk) {
+    status = gcm.open(context, encrypted.first<kKeyLength>(), encrypted.last<kTagLength>(), reservation.slot().key);
+  }
+  // Compared after the work, so that another name costs what a wrong tag does.
+  std::array<uint8_t, kDataKeyInfoLength - kGcmNonceLength> head;
+  put_head(under.kid(), then, head.data());
+  if (status == Status::kOk && CRYPTO_memcmp(head.data(), info.data(), head.size()) != 0) {
+    status = Status::kAuthenticationFailed;
+  }
+  if (status != Status::kOk) {
+    return status;
+  }
+  return finish_key(reservation, kDataKeyUse);
+}
+
+}  // namespace dekd

@@ -1,0 +1,372 @@
+import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import { MAX_SIGNATURE_LENGTH, MessageSignature } from '../crypto/message-signature.ts';
+import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, NON_FRAMED_OVERHEAD } from '../envelope/message-body.ts';
+import {
+  DEFAULT_MESSAGE_LIMITS,
+  type MessageHeader,
+  MessageHeaderReader,
+  type MessageLimits,
+  messageContext,
+  SIGNED_MESSAGE_SUITE,
+} from '../envelope/message-header.ts';
+import { DekdError, decryptionFailed } from '../errors.ts';
+
+export interface MessageOpeningOptions {
+  readonly engine: Engine;
+  readonly limits?: MessageLimits;
+  /**
+   * Finds the data key of a message by its header, which nobody has vouched for yet. Taken over.
+   * @throws what keeps the message from being opened
+   */
+  readonly dataKeyOf: (header: MessageHeader) => Promise<KeyHandle>;
+  /** Canonical bytes of the pairs that are bound and that the header does not store. */
+  readonly requiredOf: (header: MessageHeader) => Uint8Array;
+  /** Gives plaintext of a signed message out before its signature was verified. */
+  readonly allowUnverifiedSignature?: boolean;
+  /** Bytes of a signed message that are held back until then; 16 MiB unless given. */
+  readonly maxHeldBack?: number;
+}
+
+const MAX_HELD_BACK = 16 * 1024 * 1024;
+const PUBLIC_KEY = 'aws-crypto-public-key';
+const FINAL_MARK = 0xffffffff;
+const MARK_LENGTH = 4;
+/** Bytes up to and with the length, of a final frame and of a body that is not framed. */
+const FINAL_HEAD = 24;
+const SINGLE_HEAD = 20;
+const NOTHING = new Uint8Array(0);
+
+/**
+ * One message while it is opened, in pieces of any size. Plaintext is given out frame by frame, each verified; a signed
+ * message as a whole, once its signature is. That it was complete only `end` says.
+ *
+ * Calls follow each other: `push` again when the last one has resolved. After an error there is no more.
+ */
+export class MessageOpening {
+  readonly #options: MessageOpeningOptions;
+  readonly #limits: MessageLimits;
+  readonly #headerReader: MessageHeaderReader;
+  #header: MessageHeader | undefined;
+  #message: KeyHandle | undefined;
+  #signature: MessageSignature | undefined;
+  /** What has come of something that is not whole: header, frame or signature. */
+  #waiting = NOTHING;
+  #waitingLength = 0;
+  #isBodyOver = false;
+  #isOver = false;
+  readonly #heldBack: Uint8Array[] = [];
+  #heldBackLength = 0;
+  #failure: unknown;
+
+  constructor(options: MessageOpeningOptions) {
+    this.#options = options;
+    this.#limits = options.limits ?? DEFAULT_MESSAGE_LIMITS;
+    this.#headerReader = new MessageHeaderReader(this.#limits);
+  }
+
+  /** Once it was read and verified. */
+  get header(): MessageHeader | undefined {
+    return this.#message === undefined && !this.#isBodyOver ? undefined : this.#header;
+  }
+
+  /**
+   * Takes the next bytes of the message, which are not kept.
+   * @returns plaintext that may be used now, maybe none; a fresh array
+   * @throws DECRYPTION_FAILED; MALFORMED; UNSUPPORTED_VERSION; INVALID_ARGUMENT naming a limit; what `dataKeyOf` throws
+   */
+  async push(bytes: Uint8Array): Promise<Uint8Array> {
+    if (this.#failure !== undefined) {
+      throw this.#failure;
+    }
+    try {
+      return await this.#take(bytes);
+    } catch (error) {
+      this.#failure = error;
+      this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Says that there is no more to come.
+   * @returns what was held back of a signed message
+   * @throws MALFORMED when the message is not complete
+   */
+  end(): Uint8Array {
+    if (this.#failure !== undefined) {
+      throw this.#failure;
+    }
+    if (!this.#isOver) {
+      this.#failure = new DekdError('MALFORMED', `the message is cut short: ${this.#missing()}`);
+      this.close();
+      throw this.#failure;
+    }
+    const plaintext = joined(this.#heldBack, this.#heldBackLength);
+    this.close();
+    return plaintext;
+  }
+
+  /** Wipes the key of the message and the plaintext held back; also in the middle of it. */
+  close(): void {
+    if (this.#message !== undefined) {
+      this.#options.engine.destroyKey(this.#message);
+      this.#message = undefined;
+    }
+    for (const piece of this.#heldBack.splice(0)) {
+      piece.fill(0);
+    }
+    this.#heldBackLength = 0;
+    this.#waiting = NOTHING;
+    this.#waitingLength = 0;
+  }
+
+  #missing(): string {
+    if (this.#header === undefined) {
+      return 'its header is not whole';
+    }
+    return this.#isBodyOver ? 'its signature is not whole' : 'its final frame has not come';
+  }
+
+  async #take(bytes: Uint8Array): Promise<Uint8Array> {
+    let rest = bytes;
+    if (this.#header === undefined) {
+      const body = await this.#takeHeader(bytes);
+      if (body === undefined) {
+        return NOTHING;
+      }
+      rest = body;
+    }
+    const output = new Output(this.#waitingLength + rest.length);
+    while (rest.length > 0 && !this.#isBodyOver) {
+      rest = rest.subarray(this.#takeFrames(rest, output));
+    }
+    if (this.#isBodyOver && rest.length > 0) {
+      this.#takeFooter(rest);
+    }
+    return this.#given(output.plaintext);
+  }
+
+  /** @returns what follows the header, once that is whole */
+  async #takeHeader(bytes: Uint8Array): Promise<Uint8Array | undefined> {
+    const before = this.#waitingLength;
+    if (before > 0) {
+      this.#wait(bytes);
+    }
+    const header = this.#headerReader.read(before > 0 ? this.#waited() : bytes);
+    if (header === undefined) {
+      if (before === 0) {
+        this.#wait(bytes);
+      }
+      return undefined;
+    }
+    this.#header = header;
+    this.#waitingLength = 0;
+    await this.#begin(header);
+    return bytes.subarray(header.length - before);
+  }
+
+  async #begin(header: MessageHeader): Promise<void> {
+    const { engine, dataKeyOf, requiredOf } = this.#options;
+    const publicKey = messageContext(header)[PUBLIC_KEY];
+    const isSigned = header.suite === SIGNED_MESSAGE_SUITE;
+    if (isSigned !== (publicKey !== undefined)) {
+      throw new DekdError(
+        'MALFORMED',
+        `malformed message header: its suite is ${isSigned ? 'signed and it stores no' : 'not signed and it stores a'} public key`,
+      );
+    }
+    if (publicKey !== undefined) {
+      this.#signature = new MessageSignature(publicKey);
+      this.#signature.update(header.body);
+      this.#signature.update(header.tag);
+    }
+    const dataKey = await dataKeyOf(header);
+    try {
+      this.#message = engine.resumeMessage(
+        dataKey,
+        header.suite,
+        header.messageId,
+        header.frameLength,
+        header.commitment,
+      );
+    } finally {
+      engine.destroyKey(dataKey);
+    }
+    if (!engine.verifyHeader(this.#message, header.body, requiredOf(header), header.tag)) {
+      throw decryptionFailed('message header does not authenticate');
+    }
+  }
+
+  /** Opens what is whole, or waits for the frame that is not. @returns how many of `bytes` were taken, never 0 */
+  #takeFrames(bytes: Uint8Array, output: Output): number {
+    const waiting = this.#waitingLength;
+    const needed = this.#frameNeeds(waiting > 0 ? this.#waited() : bytes) - waiting;
+    if (needed > bytes.length || waiting > 0) {
+      const part = bytes.subarray(0, needed);
+      this.#wait(part);
+      // What was needed may have been the head of the frame, which says how long it is.
+      if (part.length === needed && this.#frameNeeds(this.#waited()) <= this.#waitingLength) {
+        this.#open(this.#waited(), output);
+        this.#waitingLength = 0;
+      }
+      return part.length;
+    }
+    return this.#open(bytes, output);
+  }
+
+  /** @returns how many of `bytes` were whole frames */
+  #open(bytes: Uint8Array, output: Output): number {
+    const opened = this.#options.engine.openFrames(this.#message!, bytes, output.room());
+    if (opened === undefined) {
+      throw decryptionFailed('message does not authenticate, or its frames are not in order');
+    }
+    output.length += opened.produced;
+    this.#signature?.update(bytes.subarray(0, opened.consumed));
+    if (opened.final) {
+      this.#isBodyOver = true;
+      this.#isOver = this.#signature === undefined;
+    }
+    return opened.consumed;
+  }
+
+  /**
+   * How long the frame is that `have` begins with; where that is not known yet, how much of it must have come for that.
+   * A frame that is longer than its message allows is left to the engine, which refuses it by its head.
+   * @throws INVALID_ARGUMENT
+   */
+  #frameNeeds(have: Uint8Array): number {
+    const { frameLength } = this.#header!;
+    const view = new DataView(have.buffer, have.byteOffset, have.byteLength);
+    if (frameLength === 0) {
+      if (have.length < SINGLE_HEAD) {
+        return SINGLE_HEAD;
+      }
+      const length = view.getBigUint64(SINGLE_HEAD - 8);
+      if (length > this.#limits.maxFrameLength) {
+        throw new DekdError(
+          'INVALID_ARGUMENT',
+          `body of ${length} bytes in one piece is over maxFrameLength of ${this.#limits.maxFrameLength}`,
+        );
+      }
+      return Number(length) + NON_FRAMED_OVERHEAD;
+    }
+    if (have.length < MARK_LENGTH) {
+      return MARK_LENGTH;
+    }
+    if (view.getUint32(0) !== FINAL_MARK) {
+      return frameLength + FRAME_OVERHEAD;
+    }
+    if (have.length < FINAL_HEAD) {
+      return FINAL_HEAD;
+    }
+    const length = view.getUint32(FINAL_HEAD - 4);
+    return length > frameLength ? FINAL_HEAD : length + FINAL_FRAME_OVERHEAD;
+  }
+
+  #takeFooter(bytes: Uint8Array): void {
+    if (this.#isOver) {
+      throw new DekdError('MALFORMED', `${bytes.length} bytes follow the end of the message`);
+    }
+    this.#wait(bytes.subarray(0, 2 + MAX_SIGNATURE_LENGTH));
+    const have = this.#waited();
+    if (have.length < 2) {
+      return;
+    }
+    const length = (have[0]! << 8) | have[1]!;
+    if (length === 0 || length > MAX_SIGNATURE_LENGTH) {
+      throw new DekdError('MALFORMED', `a signature of ${length} bytes is none of P-384`);
+    }
+    if (have.length < 2 + length) {
+      return;
+    }
+    if (!this.#signature!.verify(have.subarray(2, 2 + length))) {
+      throw decryptionFailed('signature of the message does not verify');
+    }
+    this.#isOver = true;
+    const before = this.#waitingLength - Math.min(bytes.length, 2 + MAX_SIGNATURE_LENGTH);
+    const after = bytes.subarray(2 + length - before);
+    this.#waitingLength = 0;
+    if (after.length > 0) {
+      this.#takeFooter(after);
+    }
+  }
+
+  #given(plaintext: Uint8Array): Uint8Array {
+    const { allowUnverifiedSignature = false, maxHeldBack = MAX_HELD_BACK } = this.#options;
+    if (this.#signature === undefined || allowUnverifiedSignature) {
+      return plaintext;
+    }
+    this.#heldBackLength += plaintext.length;
+    if (this.#heldBackLength > maxHeldBack) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `a signed message is held back until its signature is verified, and this one is over ${maxHeldBack} bytes: ` +
+          'allowUnverifiedSignature gives it out before that',
+      );
+    }
+    this.#heldBack.push(plaintext);
+    return NOTHING;
+  }
+
+  /** What has come of something that is not whole; a view. */
+  #waited(): Uint8Array {
+    return this.#waiting.subarray(0, this.#waitingLength);
+  }
+
+  /** Keeps bytes of what is not whole; grows with what has come, never with what a length says. */
+  #wait(bytes: Uint8Array): void {
+    const length = this.#waitingLength + bytes.length;
+    if (length > this.#waiting.length) {
+      const larger = new Uint8Array(Math.max(length, 2 * this.#waiting.length));
+      larger.set(this.#waiting.subarray(0, this.#waitingLength));
+      this.#waiting = larger;
+    }
+    this.#waiting.set(bytes, this.#waitingLength);
+    this.#waitingLength = length;
+  }
+}
+
+/** Where the plaintext of one call goes, made when there is some. */
+class Output {
+  readonly #capacity: number;
+  #bytes = NOTHING;
+  length = 0;
+
+  /** @param capacity more than this cannot come of the call, in bytes */
+  constructor(capacity: number) {
+    this.#capacity = capacity;
+  }
+
+  get plaintext(): Uint8Array {
+    return this.#bytes.subarray(0, this.length);
+  }
+
+  room(): Uint8Array {
+    if (this.#bytes.length === 0) {
+      this.#bytes = new Uint8Array(this.#capacity);
+    }
+    return this.#bytes.subarray(this.length);
+  }
+}
+
+/** The plaintext of a whole message. @throws as `MessageOpening` */
+export async function openMessage(bytes: Uint8Array, options: MessageOpeningOptions): Promise<Uint8Array> {
+  const opening = new MessageOpening(options);
+  try {
+    const plaintext = await opening.push(bytes);
+    const rest = opening.end();
+    return rest.length === 0 ? plaintext : rest;
+  } finally {
+    opening.close();
+  }
+}
+
+function joined(pieces: readonly Uint8Array[], length: number): Uint8Array {
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.length;
+  }
+  return whole;
+}

@@ -1,0 +1,118 @@
+import type { BegunMessage, Engine, KeyHandle } from '../crypto/engine.ts';
+import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sealedBodyLength } from '../envelope/message-body.ts';
+import { type EncryptedDataKey, encodeMessageHeader } from '../envelope/message-header.ts';
+
+export interface MessageSealingOptions {
+  readonly engine: Engine;
+  /** Stays the caller's. */
+  readonly dataKey: KeyHandle;
+  /** The data key as each recipient can open it. */
+  readonly dataKeys: readonly EncryptedDataKey[];
+  /** Canonical bytes of the context that the header stores. */
+  readonly context: Uint8Array;
+  /** Canonical bytes of the pairs that are bound and not stored. */
+  readonly required: Uint8Array;
+  /** Bytes of plaintext in every frame but the last. */
+  readonly frameLength: number;
+}
+
+/**
+ * One message while it is made: first its header, then what `update` and `end` give. Holds back at most one frame of
+ * plaintext, because the last frame is another kind of frame and only `end` says which one that is.
+ */
+export class MessageSealing {
+  /** Header body and tag. */
+  readonly header: Uint8Array;
+  readonly #engine: Engine;
+  readonly #message: KeyHandle;
+  readonly #frameLength: number;
+  /** Plaintext of a frame that is not full, or not known to be followed by another. */
+  readonly #held: Uint8Array;
+  #heldLength = 0;
+
+  /** @throws INVALID_ARGUMENT for a header that cannot be written; RESOURCE_EXHAUSTED when the key table is full */
+  constructor({ engine, dataKey, dataKeys, context, required, frameLength }: MessageSealingOptions) {
+    const begun = engine.beginMessage(dataKey, frameLength);
+    try {
+      this.header = headerOf(engine, begun, { dataKeys, context, required, frameLength });
+    } catch (error) {
+      engine.destroyKey(begun.message);
+      throw error;
+    }
+    this.#engine = engine;
+    this.#message = begun.message;
+    this.#frameLength = frameLength;
+    this.#held = new Uint8Array(frameLength);
+  }
+
+  /**
+   * Takes plaintext, which is not kept.
+   * @returns the frames that are known not to be the last, maybe none; a fresh array
+   */
+  update(plaintext: Uint8Array): Uint8Array {
+    const total = this.#heldLength + plaintext.length;
+    // One byte at least stays, so that the final frame is empty only when the message is.
+    const frames = total === 0 ? 0 : Math.floor((total - 1) / this.#frameLength);
+    const sealed = new Uint8Array(frames * (this.#frameLength + FRAME_OVERHEAD));
+    let from = 0;
+    let to = 0;
+    if (frames > 0 && this.#heldLength > 0) {
+      from = this.#frameLength - this.#heldLength;
+      this.#held.set(plaintext.subarray(0, from), this.#heldLength);
+      to = this.#frameLength + FRAME_OVERHEAD;
+      this.#engine.sealFrames(this.#message, this.#held, false, sealed.subarray(0, to));
+      this.#heldLength = 0;
+    }
+    const whole = frames * this.#frameLength - (to === 0 ? 0 : this.#frameLength);
+    if (whole > 0) {
+      this.#engine.sealFrames(this.#message, plaintext.subarray(from, from + whole), false, sealed.subarray(to));
+    }
+    const rest = plaintext.subarray(from + whole);
+    this.#held.set(rest, this.#heldLength);
+    this.#heldLength += rest.length;
+    return sealed;
+  }
+
+  /** The final frame; a fresh array. Nothing can follow. */
+  end(): Uint8Array {
+    const sealed = new Uint8Array(this.#heldLength + FINAL_FRAME_OVERHEAD);
+    this.#engine.sealFrames(this.#message, this.#held.subarray(0, this.#heldLength), true, sealed);
+    this.close();
+    return sealed;
+  }
+
+  /** Wipes the key of the message and the plaintext held back; also in the middle of it. */
+  close(): void {
+    this.#engine.destroyKey(this.#message);
+    this.#held.fill(0);
+    this.#heldLength = 0;
+  }
+}
+
+/** A whole message in one call; a fresh array. @throws as `MessageSealing` */
+export function sealMessage(plaintext: Uint8Array, options: MessageSealingOptions): Uint8Array {
+  const { engine, dataKey, frameLength } = options;
+  const begun = engine.beginMessage(dataKey, frameLength);
+  try {
+    const header = headerOf(engine, begun, options);
+    const message = new Uint8Array(header.length + sealedBodyLength(plaintext.length, frameLength));
+    message.set(header);
+    engine.sealFrames(begun.message, plaintext, true, message.subarray(header.length));
+    return message;
+  } finally {
+    engine.destroyKey(begun.message);
+  }
+}
+
+function headerOf(
+  engine: Engine,
+  { message, id, commitment }: BegunMessage,
+  { dataKeys, context, required, frameLength }: Omit<MessageSealingOptions, 'engine' | 'dataKey'>,
+): Uint8Array {
+  const body = encodeMessageHeader({ messageId: id, context, dataKeys, frameLength, commitment });
+  const tag = engine.sealHeader(message, body, required);
+  const header = new Uint8Array(body.length + tag.length);
+  header.set(body);
+  header.set(tag, body.length);
+  return header;
+}
