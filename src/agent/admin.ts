@@ -85,23 +85,23 @@ export class Admin {
       ]);
     }
     if (command.disable) {
-      const { name, partition, version } = versionOf(command.disable);
-      return this.#changed('disabled', await keyring.disable(name, partition, version));
+      const { name, partition, version, purpose } = versionOf(command.disable);
+      return this.#changed('disabled', await keyring.disable(name, partition, version, purpose));
     }
     if (command.enable) {
-      const { name, partition, version } = versionOf(command.enable);
-      return this.#changed('enabled', await keyring.enable(name, partition, version));
+      const { name, partition, version, purpose } = versionOf(command.enable);
+      return this.#changed('enabled', await keyring.enable(name, partition, version, purpose));
     }
     if (command.compromise) {
-      const { name, partition, version } = versionOf(command.compromise);
+      const { name, partition, version, purpose } = versionOf(command.compromise);
       if (version === undefined) {
         throw new DekdError('INVALID_ARGUMENT', 'which version is compromised has to be said');
       }
-      return this.#changed('marked compromised', await keyring.markCompromised(name, partition, version));
+      return this.#changed('marked compromised', await keyring.markCompromised(name, partition, version, purpose));
     }
     if (command.destroy) {
-      const { name, partition, version } = versionOf(command.destroy);
-      return this.#changed('destroyed', await keyring.destroy(name, partition, version));
+      const { name, partition, version, purpose } = versionOf(command.destroy);
+      return this.#changed('destroyed', await keyring.destroy(name, partition, version, purpose));
     }
     if (command.export) {
       return backup.page(command.export.cursor || undefined, command.export.limit || LIST_LIMIT);
@@ -192,13 +192,23 @@ function nameOf(command: KeyCommand): string {
 }
 
 function keyOf(command: KeyCommand): { name: string; partition: string; purpose: Purpose } {
-  const purpose = command.purpose || (command.name?.startsWith('.') ? 'wrap' : 'seal');
-  if (!PURPOSES.has(purpose)) {
-    throw new DekdError('INVALID_ARGUMENT', `purpose '${purpose}' is none of ${[...PURPOSES].join(', ')}`);
-  }
-  return { name: nameOf(command), partition: command.partition ?? '', purpose: purpose as Purpose };
+  const purpose = purposeOf(command) ?? (command.name?.startsWith('.') ? 'wrap' : 'seal');
+  return { name: nameOf(command), partition: command.partition ?? '', purpose };
 }
 
-function versionOf(command: KeyCommand): { name: string; partition: string; version: number | undefined } {
-  return { name: nameOf(command), partition: command.partition ?? '', version: command.version || undefined };
+/** Versions of every purpose, unless the command says one. */
+function versionOf(command: KeyCommand) {
+  return {
+    name: nameOf(command),
+    partition: command.partition ?? '',
+    version: command.version || undefined,
+    purpose: purposeOf(command),
+  };
+}
+
+function purposeOf({ purpose }: KeyCommand): Purpose | undefined {
+  if (purpose && !PURPOSES.has(purpose)) {
+    throw new DekdError('INVALID_ARGUMENT', `purpose '${purpose}' is none of ${[...PURPOSES].join(', ')}`);
+  }
+  return purpose ? (purpose as Purpose) : undefined;
 }

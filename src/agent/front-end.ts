@@ -1,7 +1,7 @@
 /** What callers see of an agent: the keyring, what is done with its keys, and the sockets. */
 import type { Config } from '../config/config.ts';
 import { keyringDefinitions } from '../config/key-definitions.ts';
-import type { Engine } from '../crypto/engine.ts';
+import { type Engine, MESSAGE_KEY_USE } from '../crypto/engine.ts';
 import type * as nativeHost from '../crypto/host.ts';
 import type { Custody } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
@@ -119,8 +119,9 @@ function serverOver(keyring: Keyring, options: FrontEndOptions): Server {
     status: () => health.status(),
   });
   const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
+  const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
   const dispatcher = new Dispatcher({
-    env: { engine, keyring, maxPayload: config.limits.maxPayload, decoy, volume: counters },
+    env: { engine, keyring, maxPayload: config.limits.maxPayload, decoy, messageDecoy, volume: counters },
     keyring,
     counters,
     admin,

@@ -1,13 +1,21 @@
 import type { KeyDefinitions } from './key-definition.ts';
+import type { DataPurpose } from './keyring.ts';
 import { type KeyFamily, type LoadedKey, wordAt } from './loaded-key.ts';
 
 /** A small integer needs no allocation as a Map's key; the rest of the kid is compared on the chain. */
 const BUCKET_MASK = 0x3fffffff;
 
-/** The data keys that are known: by kid for opening, by partition and name for sealing. Both without allocation. */
+/** By partition, then by name. */
+type Families = Map<string, Map<string, KeyFamily>>;
+
+/**
+ * The data keys that are known: by kid for opening, whatever they are for, and by partition and name for sealing, each
+ * purpose by itself. Both without allocation.
+ */
 export class KeyIndex {
   readonly #byKid = new Map<number, LoadedKey>();
-  readonly #families = new Map<string, Map<string, KeyFamily>>();
+  readonly #families: Families = new Map();
+  readonly #messageFamilies: Families = new Map();
   readonly #definitions: KeyDefinitions;
   #last: LoadedKey | undefined;
   size = 0;
@@ -43,22 +51,29 @@ export class KeyIndex {
     return undefined;
   }
 
+  /** The family for tokens. */
   family(name: string, partition: string): KeyFamily | undefined {
     return this.#families.get(partition)?.get(name);
   }
 
+  familyOf(purpose: DataPurpose, name: string, partition: string): KeyFamily | undefined {
+    return this.#familiesOf(purpose).get(partition)?.get(name);
+  }
+
   /** The family, made when there is none. */
-  ensureFamily(name: string, partition: string): KeyFamily {
-    let names = this.#families.get(partition);
+  ensureFamily(purpose: DataPurpose, name: string, partition: string): KeyFamily {
+    const families = this.#familiesOf(purpose);
+    let names = families.get(partition);
     if (names === undefined) {
       names = new Map();
-      this.#families.set(partition, names);
+      families.set(partition, names);
     }
     let family = names.get(name);
     if (family === undefined) {
       family = {
         name,
         partition,
+        purpose,
         rules: this.#definitions.rulesFor(name),
         keys: new Map(),
         isPrewarmed: false,
@@ -123,12 +138,17 @@ export class KeyIndex {
     }
   }
 
+  #familiesOf(purpose: DataPurpose): Families {
+    return purpose === 'seal' ? this.#families : this.#messageFamilies;
+  }
+
   #removeFamily(family: KeyFamily): void {
-    const names = this.#families.get(family.partition);
+    const families = this.#familiesOf(family.purpose);
+    const names = families.get(family.partition);
     if (names?.get(family.name) === family) {
       names.delete(family.name);
       if (names.size === 0) {
-        this.#families.delete(family.partition);
+        families.delete(family.partition);
       }
     }
   }

@@ -34,6 +34,14 @@ export interface KeyLifeParts {
   readonly clock: SteadyClock;
 }
 
+/** Versions of one name: of every purpose, and all of them, unless said otherwise. */
+interface Selection {
+  readonly name: string;
+  readonly partition: string;
+  readonly version: number | undefined;
+  readonly purpose: Purpose | undefined;
+}
+
 /** The state that a version goes to, or undefined to leave it as it is. */
 type Step = (row: KeyRecord, rows: readonly KeyRecord[]) => KeyState | undefined;
 
@@ -95,12 +103,12 @@ export class KeyLife {
     }
   }
 
-  disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
-    return this.#change(name, partition, version, (row) => {
+  disable(selection: Selection): Promise<readonly KeyInfo[]> {
+    return this.#change(selection, (row) => {
       if (row.state === 'suspended') {
         return undefined;
       }
-      if (version !== undefined) {
+      if (selection.version !== undefined) {
         checkTransition(row.state, 'suspended');
       }
       return canBecome(row.state, 'suspended') ? 'suspended' : undefined;
@@ -108,10 +116,10 @@ export class KeyLife {
   }
 
   /** A version that had stopped sealing before, or whose place another has taken, goes back to deactivated. */
-  enable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
-    return this.#change(name, partition, version, (row, rows) => {
+  enable(selection: Selection): Promise<readonly KeyInfo[]> {
+    return this.#change(selection, (row, rows) => {
       if (row.state !== 'suspended') {
-        if (version !== undefined && row.state !== 'active' && row.state !== 'deactivated') {
+        if (selection.version !== undefined && row.state !== 'active' && row.state !== 'deactivated') {
           throw new DekdError('INVALID_ARGUMENT', `version ${row.version} is ${row.state}, not disabled`);
         }
         return undefined;
@@ -121,8 +129,8 @@ export class KeyLife {
     });
   }
 
-  markCompromised(name: string, partition: string, version: number): Promise<readonly KeyInfo[]> {
-    return this.#change(name, partition, version, (row) => {
+  markCompromised(selection: Selection): Promise<readonly KeyInfo[]> {
+    return this.#change(selection, (row) => {
       if (row.state === 'compromised') {
         return undefined;
       }
@@ -132,11 +140,12 @@ export class KeyLife {
   }
 
   /** Of a KEK only a version that has rested, and has no keys under it any more. */
-  async destroy(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
+  async destroy(selection: Selection): Promise<readonly KeyInfo[]> {
+    const { name, partition, version } = selection;
     if (isKekName(name)) {
       await this.#checkDispensable(name, partition, version);
     }
-    return this.#change(name, partition, version, (row) => (row.state === 'destroyed' ? undefined : 'destroyed'));
+    return this.#change(selection, (row) => (row.state === 'destroyed' ? undefined : 'destroyed'));
   }
 
   /**
@@ -145,7 +154,7 @@ export class KeyLife {
    */
   async shred(name: string, partition: string): Promise<number> {
     const shredded = new Set<string>();
-    await this.#change(name, partition, undefined, (row) => {
+    await this.#change({ name, partition, version: undefined, purpose: undefined }, (row) => {
       if (row.state === 'destroyed') {
         return undefined;
       }
@@ -174,11 +183,35 @@ export class KeyLife {
     return { keys: page.records.map((row) => this.#info(row)), cursor: page.cursor };
   }
 
-  /** Takes `step` with the versions asked for, of every purpose. @throws KEY_NOT_FOUND when there are none. */
-  async #change(name: string, partition: string, version: number | undefined, step: Step): Promise<readonly KeyInfo[]> {
+  /** Version 1 for tokens and version 1 for messages are two keys. @throws INVALID_ARGUMENT naming the purposes */
+  async #checkUnambiguous(selection: Selection): Promise<void> {
+    const { name, partition, version } = selection;
+    const purposes = selectedPurposes(selection);
+    if (version === undefined || purposes.length === 1) {
+      return;
+    }
+    const having: Purpose[] = [];
+    for (const purpose of purposes) {
+      const rows = await this.#parts.keystore.versions(name, partition, purpose);
+      if (rows.some((row) => row.version === version && row.state !== 'destroyed')) {
+        having.push(purpose);
+      }
+    }
+    if (having.length > 1) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `key ${name} has a version ${version} for each of ${having.join(', ')}: name the purpose (--purpose)`,
+      );
+    }
+  }
+
+  /** Takes `step` with the versions asked for. @throws KEY_NOT_FOUND when there are none. */
+  async #change(selection: Selection, step: Step): Promise<readonly KeyInfo[]> {
+    const { name, partition, version } = selection;
     const changed: KeyInfo[] = [];
     let found = false;
-    for (const purpose of purposesOf(name, partition)) {
+    await this.#checkUnambiguous(selection);
+    for (const purpose of selectedPurposes(selection)) {
       const request = { name, partition, purpose };
       const rows = await this.#changePurpose(request, version, step);
       found ||= rows.length > 0;
@@ -331,6 +364,18 @@ function purposesOf(name: string, partition: string): readonly Purpose[] {
   checkKeyName(name);
   checkPartition(partition);
   return USER_PURPOSES;
+}
+
+/** @throws INVALID_ARGUMENT when a key of this name cannot have the purpose */
+function selectedPurposes({ name, partition, purpose }: Selection): readonly Purpose[] {
+  const purposes = purposesOf(name, partition);
+  if (purpose === undefined) {
+    return purposes;
+  }
+  if (!purposes.includes(purpose)) {
+    throw new DekdError('INVALID_ARGUMENT', `the purpose of ${name} must be one of ${purposes.join(', ')}`);
+  }
+  return [purpose];
 }
 
 /** KEKs are rotated like other keys; they are made, and destroyed, with what they are for. */

@@ -6,6 +6,9 @@ import type { KeyRecord, KeyState } from './record.ts';
 import type { RewrapPage, RewrapRequest } from './rewrap.ts';
 import type { TenantDestruction } from './tenants.ts';
 
+/** What a data key that is loaded is for: `seal` tokens, or `message`. A name has its own versions for each. */
+export type DataPurpose = Extract<Purpose, 'seal' | 'message'>;
+
 /**
  * A data key that is loaded, as the operations use it. Identity is stable while the version is loaded; the handle is
  * not: it is asked for right before use, in the same synchronous stretch as the engine call.
@@ -14,10 +17,13 @@ export interface DataKey {
   readonly kid: Uint8Array;
   readonly name: string;
   readonly partition: string;
+  readonly purpose: DataPurpose;
   readonly version: number;
   readonly state: KeyState;
   /** Context names that every call with this key must carry. */
   readonly requiredContext: readonly string[];
+  /** What the version was made for, as its record says. */
+  readonly keyContext: Readonly<Record<string, string>>;
   /**
    * The handle, valid until control returns to the event loop, or until the handle of another key takes its slot because
    * the table is full: the engine then reports it as stale (`ROW_STATUS.staleKey`), and the row is run again with a new
@@ -83,19 +89,35 @@ export interface ImportReport {
 export interface Keyring {
   /** The version that seals now, when it is already known and due for nothing; else undefined: await `prepareSealing`. */
   sealing(name: string, partition: string): DataKey | undefined;
+  /** The same of the version for messages. */
+  messageSealing(name: string, partition: string): DataKey | undefined;
   /**
-   * Loads the sealing version, single-flight per (name, partition); creates the key when there is none and `create` says
-   * so (called only then; it throws to refuse). Rotates when the key is due.
-   * @throws KEY_NOT_FOUND, KEY_DISABLED, KMS_UNAVAILABLE, KMS_DENIED, KEYSTORE_UNAVAILABLE, CONFLICT.
+   * Loads the sealing version of a purpose, single-flight per (name, partition, purpose); creates the key when there is
+   * none and `create` says so (called only then; it throws to refuse). Rotates when the key is due.
+   * @param purpose `seal` unless given
+   * @throws KEY_NOT_FOUND, KEY_DISABLED, KMS_UNAVAILABLE, KMS_DENIED, KEYSTORE_UNAVAILABLE, CONFLICT; INVALID_ARGUMENT
+   * for the message key of a name that is direct.
    */
-  prepareSealing(name: string, partition: string, share: Share, create: (() => void) | undefined): Promise<DataKey>;
+  prepareSealing(
+    name: string,
+    partition: string,
+    share: Share,
+    create: (() => void) | undefined,
+    purpose?: DataPurpose,
+  ): Promise<DataKey>;
   /**
-   * The version with the kid at `bytes[offset, +16)`, when it is already known. In any state: a version that must not be
-   * used says so in `state`, and its `handle()` throws KEY_DISABLED.
+   * The version with the kid at `bytes[offset, +16)`, when it is already known. Of either purpose: who asks looks at
+   * `purpose`. In any state: a version that must not be used says so in `state`, and `handle()` throws KEY_DISABLED.
    */
   opening(bytes: Uint8Array, offset: number): DataKey | undefined;
   /** Looks the kid up in the keystore, rate-limited for unknown ones; undefined when there is none or its row is refused. */
   prepareOpening(kid: Uint8Array, share: Share): Promise<DataKey | undefined>;
+  /**
+   * Runs `make`, which takes slots of the engine's table for keys of its own, as those of a message in work; data keys
+   * give theirs up while the table is full. So `make` asks for handles itself, and may run again.
+   * @throws RESOURCE_EXHAUSTED, and what `make` throws.
+   */
+  room<T>(make: () => T): T;
   /** The key to encrypt with when it is direct: the provider encrypts each value itself. @throws KEY_DISABLED */
   directSealing(name: string, partition: string): DirectKey | undefined;
   /** The direct key of this name that made the token with this reference. @throws KEY_DISABLED */
@@ -118,12 +140,15 @@ export interface Keyring {
   wipe(root: string | undefined): void;
   /** Disables versions that `rotation.keep` and `rotation.grace` have done with. Runs by itself too. @returns how many */
   retire(): Promise<number>;
-  /** `disable` suspends, `enable` makes a suspended version active again; no version means all of the name. */
-  disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
-  enable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
-  markCompromised(name: string, partition: string, version: number): Promise<readonly KeyInfo[]>;
+  /**
+   * `disable` suspends, `enable` makes a suspended version active again. No version means all of the name; here and
+   * below, no purpose means every purpose.
+   */
+  disable(name: string, partition: string, version: number | undefined, purpose?: Purpose): Promise<readonly KeyInfo[]>;
+  enable(name: string, partition: string, version: number | undefined, purpose?: Purpose): Promise<readonly KeyInfo[]>;
+  markCompromised(name: string, partition: string, version: number, purpose?: Purpose): Promise<readonly KeyInfo[]>;
   /** Shreds the wrapped bytes for good; leaves a tombstone. */
-  destroy(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]>;
+  destroy(name: string, partition: string, version: number | undefined, purpose?: Purpose): Promise<readonly KeyInfo[]>;
   list(
     filter: { name?: string; partition?: string },
     cursor: string | undefined,

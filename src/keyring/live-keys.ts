@@ -7,12 +7,13 @@ import { Flights } from './flights.ts';
 import { type Freeze, type Freezes, matches } from './freezes.ts';
 import type { Hierarchy } from './hierarchy.ts';
 import type { HighWater } from './high-water.ts';
+import type { KeyDefinitions } from './key-definition.ts';
 import type { KeyIndex } from './key-index.ts';
 import { checkKeyName, checkPartition } from './key-name.ts';
 import type { KeyVersions } from './key-versions.ts';
-import type { CreateRequest, DataKey, Share } from './keyring.ts';
+import type { CreateRequest, DataKey, DataPurpose, Share } from './keyring.ts';
 import { type KeyringLog, refusalEvent } from './keyring-event.ts';
-import { type Kek, type KeyFamily, LoadedKey, NO_SLOT } from './loaded-key.ts';
+import { isDataPurpose, type Kek, type KeyFamily, LoadedKey, NO_SLOT } from './loaded-key.ts';
 import type { MissLimit } from './miss-limit.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import { toHex } from './record-binding.ts';
@@ -27,6 +28,11 @@ const MAX_ATTEMPTS = 8;
 /** Keys that are loaded at once. */
 const MAX_LOADS = 64;
 
+/** What names a family. */
+interface FamilyRequest extends CreateRequest {
+  readonly purpose: DataPurpose;
+}
+
 export interface LiveKeyParts {
   readonly engine: Engine;
   readonly keystore: Keystore;
@@ -34,6 +40,7 @@ export interface LiveKeyParts {
   readonly index: KeyIndex;
   readonly hierarchy: Hierarchy;
   readonly highWater: HighWater;
+  readonly definitions: KeyDefinitions;
   readonly ledger: UsageLedger;
   readonly versions: KeyVersions;
   readonly misses: MissLimit;
@@ -79,6 +86,11 @@ export class LiveKeys {
     return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
   }
 
+  messageSealing(name: string, partition: string): LoadedKey | undefined {
+    const key = this.#parts.index.familyOf('message', name, partition)?.active;
+    return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
+  }
+
   opening(bytes: Uint8Array, offset: number): LoadedKey | undefined {
     const key = this.#parts.index.find(bytes, offset);
     return key !== undefined && this.#isCurrent(key) ? key : undefined;
@@ -107,18 +119,21 @@ export class LiveKeys {
     partition: string,
     share: Share,
     create: (() => void) | undefined,
+    purpose: DataPurpose,
   ): Promise<DataKey> {
     checkKeyName(name);
     checkPartition(partition);
+    this.#checkNotDirect(name, purpose);
     this.#parts.freezes.check(name, partition);
-    const id = JSON.stringify([name, partition]);
+    const request: FamilyRequest = { name, partition, purpose };
+    const id = JSON.stringify([name, partition, purpose]);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#checkOpen();
-      const ready = this.sealing(name, partition);
+      const ready = purpose === 'seal' ? this.sealing(name, partition) : this.messageSealing(name, partition);
       if (ready !== undefined) {
         return ready;
       }
-      const key = await this.#sealing.run(id, () => this.#turns.run(() => this.#readySealing(name, partition, share)));
+      const key = await this.#sealing.run(id, () => this.#turns.run(() => this.#readySealing(request, share)));
       if (key !== undefined) {
         return key;
       }
@@ -126,7 +141,7 @@ export class LiveKeys {
         throw new DekdError('KEY_NOT_FOUND', `no key ${name}`);
       }
       create();
-      await this.#creating.run(id, () => this.#makeFirst(name, partition));
+      await this.#creating.run(id, () => this.#makeFirst(request));
     }
     throw new DekdError('CONFLICT', `key ${name} is being changed by others`);
   }
@@ -144,9 +159,9 @@ export class LiveKeys {
    * Takes over what the rows of a name say, after they were written; nothing happens for a name that is not in use. The
    * write is done whatever comes of this: what fails here is logged, and met again when the key is next used.
    */
-  async reread(request: CreateRequest): Promise<void> {
-    const family = this.#parts.index.family(request.name, request.partition);
-    if (family !== undefined && request.purpose === 'seal') {
+  async reread({ name, partition, purpose }: CreateRequest): Promise<void> {
+    const family = isDataPurpose(purpose) ? this.#parts.index.familyOf(purpose, name, partition) : undefined;
+    if (family !== undefined) {
       await this.#refreshFamily(family);
     }
   }
@@ -173,9 +188,9 @@ export class LiveKeys {
     }
   }
 
-  /** Loads the sealing version of a key, which then stays loaded. @throws what `prepareSealing` throws */
+  /** Loads the version of a key that seals tokens, which then stays loaded. @throws what `prepareSealing` throws */
   async prewarm(name: string, partition: string): Promise<void> {
-    const { family } = (await this.prepareSealing(name, partition, '', undefined)) as LoadedKey;
+    const { family } = (await this.prepareSealing(name, partition, '', undefined, 'seal')) as LoadedKey;
     family.isPrewarmed = true;
   }
 
@@ -218,20 +233,20 @@ export class LiveKeys {
     }
   }
 
-  async #readySealing(name: string, partition: string, share: Share): Promise<LoadedKey | undefined> {
+  async #readySealing(request: FamilyRequest, share: Share): Promise<LoadedKey | undefined> {
     const { index, keystore, ledger, versions } = this.#parts;
-    const request: CreateRequest = { name, partition, purpose: 'seal' };
+    const { name, partition, purpose } = request;
     try {
-      const rows = await keystore.versions(name, partition, 'seal');
+      const rows = await keystore.versions(name, partition, purpose);
       versions.checkNotGone(request, rows);
       if (rows.length === 0) {
         return undefined;
       }
       await this.#absorb(rows, share);
-      let key = this.#activeOf(name, partition, rows);
+      let key = this.#activeOf(request, rows);
       await this.#attach(key);
       if (ledger.isDue(key) && (await this.#rotateDue(request, key.version))) {
-        key = this.#activeOf(name, partition, rows);
+        key = this.#activeOf(request, rows);
         await this.#attach(key);
       }
       await this.#parts.hierarchy.watch.ensureSealing(key.parent!.anchor);
@@ -239,7 +254,7 @@ export class LiveKeys {
       key.sealable = key.usable && key.state === 'active';
       return key;
     } catch (error) {
-      const warm = index.family(name, partition)?.active;
+      const warm = index.familyOf(purpose, name, partition)?.active;
       if (isOutage(error) && warm?.usable === true && this.#isWarm(warm)) {
         this.#parts.log({ event: 'refresh-failed', level: 'warn', key: name, partition, error });
         warm.checked = this.#generation;
@@ -259,9 +274,9 @@ export class LiveKeys {
     );
   }
 
-  async #makeFirst(name: string, partition: string): Promise<void> {
+  async #makeFirst(request: FamilyRequest): Promise<void> {
     try {
-      await this.#parts.versions.first({ name, partition, purpose: 'seal' });
+      await this.#parts.versions.first(request);
     } catch (error) {
       throw this.#notUsable(error);
     }
@@ -291,7 +306,7 @@ export class LiveKeys {
       let key = index.find(kid, 0);
       if (key === undefined) {
         const row = await misses.find(toHex(kid), share, () => keystore.retrieve(kid));
-        if (row === undefined || row.level !== 4 || row.purpose !== 'seal') {
+        if (row === undefined || row.level !== 4 || !isDataPurpose(row.purpose)) {
           return undefined;
         }
         key = index.find(kid, 0) ?? (await this.#loadCurrent(row, share));
@@ -325,7 +340,11 @@ export class LiveKeys {
     // Newest first: when the sealing version changes, the new one is known before the old one stops.
     for (const row of rows.toReversed()) {
       try {
-        const known = index.find(row.kid, 0);
+        let known = index.find(row.kid, 0);
+        if (known !== undefined && isMisnamed(known, row)) {
+          this.forget(row.kid);
+          known = undefined;
+        }
         if (known !== undefined) {
           await this.#apply(known, row);
         } else if (row.state === 'active' && !seals) {
@@ -349,9 +368,16 @@ export class LiveKeys {
   /** Checks a row that is not known, and loads its key when its state allows use. */
   async #load(row: KeyRecord, share: Share): Promise<LoadedKey> {
     const { engine, cache, index, hierarchy, highWater, ledger } = this.#parts;
+    const { purpose } = row;
+    if (!isDataPurpose(purpose)) {
+      const refusal = new RecordRefused(`a key for ${purpose} neither seals nor opens`);
+      this.#report(row, refusal);
+      throw refusal;
+    }
+    const family = (): KeyFamily => index.ensureFamily(purpose, row.name, row.partition);
     if (!canOpen(row.state) || row.parent.kind !== 'key' || this.#parts.freezes.covers(row.name, row.partition)) {
       // Towards denial a row is believed whatever its MAC.
-      const denied = new LoadedKey(row, index.ensureFamily(row.name, row.partition), undefined, share, cache, ledger);
+      const denied = new LoadedKey(row, family(), undefined, share, cache, ledger);
       denied.checked = this.#generation;
       index.add(denied);
       cache.drop(denied);
@@ -367,7 +393,7 @@ export class LiveKeys {
           return other;
         }
         const handle = cache.room(() => unwrapRecord(engine, secret, row));
-        const key = new LoadedKey(row, index.ensureFamily(row.name, row.partition), kek, share, cache, ledger);
+        const key = new LoadedKey(row, family(), kek, share, cache, ledger);
         ledger.resume(key);
         key.checked = this.#generation;
         index.add(key);
@@ -477,8 +503,8 @@ export class LiveKeys {
     });
   }
 
-  #activeOf(name: string, partition: string, rows: readonly KeyRecord[]): LoadedKey {
-    const active = this.#parts.index.family(name, partition)?.active;
+  #activeOf({ name, partition, purpose }: FamilyRequest, rows: readonly KeyRecord[]): LoadedKey {
+    const active = this.#parts.index.familyOf(purpose, name, partition)?.active;
     if (active !== undefined) {
       return active;
     }
@@ -527,7 +553,7 @@ export class LiveKeys {
     const { keystore, log } = this.#parts;
     const keys = [...family.keys.values()];
     try {
-      const rows = await keystore.versions(family.name, family.partition, 'seal');
+      const rows = await keystore.versions(family.name, family.partition, family.purpose);
       const seals = family.active !== undefined;
       const share = family.active?.share ?? keys[0]?.share ?? '';
       await this.#absorb(seals ? rows : rows.filter((row) => family.keys.has(row.version)), share);
@@ -581,7 +607,16 @@ export class LiveKeys {
     this.#parts.cache.drop(key);
   }
 
-  /** @throws KEY_DISABLED */
+  /** @throws INVALID_ARGUMENT: where the provider encrypts values itself, there is no key that could wrap data keys */
+  #checkNotDirect(name: string, purpose: DataPurpose): void {
+    if (purpose === 'message' && this.#parts.definitions.rulesFor(name).direct) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `key '${name}' is direct: its provider encrypts each value itself, and there is no key for messages`,
+      );
+    }
+  }
+
   /** What a caller is told who names a key whose row is refused; the reason is the operator's. */
   #notUsable(error: unknown): unknown {
     return error instanceof RecordRefused
@@ -600,6 +635,16 @@ export class LiveKeys {
       throw new DekdError('SHUTTING_DOWN', 'the keyring is closed');
     }
   }
+}
+
+/**
+ * Whether all that is known of a key is a denial that nobody vouched for, and `row` says that it is another key than
+ * that denial said. Were it taken over, it would go on under the name that the denial gave it.
+ */
+function isMisnamed({ parent, family, version }: LoadedKey, row: KeyRecord): boolean {
+  const { name, partition, purpose } = family;
+  const isSame = row.name === name && row.partition === partition && row.purpose === purpose && row.version === version;
+  return parent === undefined && !isSame;
 }
 
 /** What may be wrong with one row and not with those beside it: also that it was put there under a key of somebody else. */

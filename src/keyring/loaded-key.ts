@@ -1,9 +1,9 @@
-import type { KeyHandle } from '../crypto/engine.ts';
+import type { KeyHandle, Purpose } from '../crypto/engine.ts';
 import type { Root } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
 import type { DekCache, PartitionSlots } from './dek-cache.ts';
 import type { KeyRules } from './key-definition.ts';
-import type { DataKey, Share } from './keyring.ts';
+import type { DataKey, DataPurpose, Share } from './keyring.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import { toHex } from './record-binding.ts';
 import type { UsageLedger } from './rotation.ts';
@@ -12,10 +12,11 @@ import { canOpen } from './states.ts';
 /** No slot: the key is not in the engine's table. */
 export const NO_SLOT = 0;
 
-/** All known versions of one name in one partition, for sealing and opening. */
+/** All known versions of one name in one partition for one purpose, for sealing and opening. */
 export interface KeyFamily {
   readonly name: string;
   readonly partition: string;
+  readonly purpose: DataPurpose;
   readonly rules: KeyRules;
   readonly keys: Map<number, LoadedKey>;
   /** Kept loaded although nobody uses it: it was asked for at start. */
@@ -61,6 +62,7 @@ export class LoadedKey implements DataKey {
   readonly kid: Uint8Array;
   readonly name: string;
   readonly partition: string;
+  readonly purpose: DataPurpose;
   readonly version: number;
   readonly requiredContext: readonly string[];
   readonly family: KeyFamily;
@@ -114,6 +116,7 @@ export class LoadedKey implements DataKey {
     this.kid = record.kid;
     this.name = record.name;
     this.partition = record.partition;
+    this.purpose = family.purpose;
     this.version = record.version;
     this.requiredContext = family.rules.requiredContext;
     this.family = family;
@@ -128,6 +131,10 @@ export class LoadedKey implements DataKey {
     this.word3 = wordAt(record.kid, 12);
     this.#cache = cache;
     this.#ledger = ledger;
+  }
+
+  get keyContext(): Readonly<Record<string, string>> {
+    return this.record.keyContext;
   }
 
   handle(): KeyHandle {
@@ -145,6 +152,11 @@ export class LoadedKey implements DataKey {
       this.#ledger.renewSoon(this);
     }
   }
+}
+
+/** Whether keys of this purpose are loaded. */
+export function isDataPurpose(purpose: Purpose): purpose is DataPurpose {
+  return purpose === 'seal' || purpose === 'message';
 }
 
 /** Big-endian, as a signed 32-bit integer. */

@@ -1,4 +1,4 @@
-import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import type { Engine, KeyHandle, Purpose } from '../crypto/engine.ts';
 import type { Custody } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -17,7 +17,16 @@ import { KeyIndex } from './key-index.ts';
 import { KeyLife } from './key-life.ts';
 import { checkKeyName, type KekName, serviceKekName } from './key-name.ts';
 import { KeyVersions } from './key-versions.ts';
-import type { CreateRequest, DataKey, ImportReport, KeyInfo, Keyring, KeyringStats, Share } from './keyring.ts';
+import type {
+  CreateRequest,
+  DataKey,
+  DataPurpose,
+  ImportReport,
+  KeyInfo,
+  Keyring,
+  KeyringStats,
+  Share,
+} from './keyring.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import { allRecords } from './listing.ts';
 import { LiveKeys } from './live-keys.ts';
@@ -167,6 +176,7 @@ class OpenKeyring implements Keyring {
       index,
       hierarchy,
       highWater,
+      definitions,
       ledger,
       versions,
       misses,
@@ -256,8 +266,18 @@ class OpenKeyring implements Keyring {
     return this.#live.sealing(name, partition);
   }
 
-  prepareSealing(name: string, partition: string, share: Share, create: (() => void) | undefined): Promise<DataKey> {
-    return this.#live.prepareSealing(name, partition, share, create);
+  messageSealing(name: string, partition: string): DataKey | undefined {
+    return this.#live.messageSealing(name, partition);
+  }
+
+  prepareSealing(
+    name: string,
+    partition: string,
+    share: Share,
+    create: (() => void) | undefined,
+    purpose: DataPurpose = 'seal',
+  ): Promise<DataKey> {
+    return this.#live.prepareSealing(name, partition, share, create, purpose);
   }
 
   opening(bytes: Uint8Array, offset: number): DataKey | undefined {
@@ -266,6 +286,10 @@ class OpenKeyring implements Keyring {
 
   prepareOpening(kid: Uint8Array, share: Share): Promise<DataKey | undefined> {
     return this.#live.prepareOpening(kid, share);
+  }
+
+  room<T>(make: () => T): T {
+    return this.#cache.room(make);
   }
 
   directSealing(name: string, partition: string): DirectKey | undefined {
@@ -308,20 +332,30 @@ class OpenKeyring implements Keyring {
     return this.#retirement.run();
   }
 
-  disable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
-    return this.#life.disable(name, partition, version);
+  disable(
+    name: string,
+    partition: string,
+    version: number | undefined,
+    purpose?: Purpose,
+  ): Promise<readonly KeyInfo[]> {
+    return this.#life.disable({ name, partition, version, purpose });
   }
 
-  enable(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
-    return this.#life.enable(name, partition, version);
+  enable(name: string, partition: string, version: number | undefined, purpose?: Purpose): Promise<readonly KeyInfo[]> {
+    return this.#life.enable({ name, partition, version, purpose });
   }
 
-  markCompromised(name: string, partition: string, version: number): Promise<readonly KeyInfo[]> {
-    return this.#life.markCompromised(name, partition, version);
+  markCompromised(name: string, partition: string, version: number, purpose?: Purpose): Promise<readonly KeyInfo[]> {
+    return this.#life.markCompromised({ name, partition, version, purpose });
   }
 
-  destroy(name: string, partition: string, version: number | undefined): Promise<readonly KeyInfo[]> {
-    return this.#life.destroy(name, partition, version);
+  destroy(
+    name: string,
+    partition: string,
+    version: number | undefined,
+    purpose?: Purpose,
+  ): Promise<readonly KeyInfo[]> {
+    return this.#life.destroy({ name, partition, version, purpose });
   }
 
   list(

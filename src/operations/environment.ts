@@ -9,6 +9,8 @@ export interface OperationsEnvironment {
   readonly maxPayload: number;
   /** A key nothing was ever sealed with: opening under it is the work an unknown key costs. */
   readonly decoy: KeyHandle;
+  /** The same for messages: no data key was ever wrapped with it. */
+  readonly messageDecoy: KeyHandle;
   /** Plaintext bytes so far, counted by the operations. */
   readonly volume: { bytesSealed: number; bytesOpened: number };
 }

@@ -3,7 +3,7 @@ import { type KeyHandle, ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../c
 import { checkContext } from '../envelope/context.ts';
 import { KID_LENGTH, readTokenHead, SUITE_DIRECT, TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
-import type { DataKey } from '../keyring/keyring.ts';
+import type { DataKey, DataPurpose } from '../keyring/keyring.ts';
 import { Pass, staleRows } from './batch.ts';
 import { openDirect, remakeDirect, type ValuePlace } from './direct.ts';
 import type { OperationsEnvironment } from './environment.ts';
@@ -11,32 +11,45 @@ import { checkPayload } from './limits.ts';
 import { type Loaded, loadOpening } from './loading.ts';
 import type { Caller, ManyRequest, ValueRequest } from './request.ts';
 
+/** The key that a caller names, or with `anyKey` whichever it is. */
+export interface ExpectedKey {
+  readonly key: string;
+  readonly partition: string;
+  readonly anyKey: boolean;
+}
+
 /**
- * Which key opens a token for this caller, and why not when none does. A token of another key than the named one, or of
- * one the caller may not use, costs the work of a failed open and says nothing else.
+ * Which key opens a ciphertext for this caller, and why not when none does. A ciphertext of another key than the named
+ * one, of one the caller may not use, or of one with another purpose, costs the work of a failed open and says nothing
+ * else.
  */
 export function openingHandle(
   env: OperationsEnvironment,
   caller: Caller,
   operation: 'decrypt' | 'reencrypt',
   key: DataKey | undefined,
-  expected: { readonly key: string; readonly partition: string; readonly anyKey: boolean },
+  expected: ExpectedKey,
+  purpose: DataPurpose = 'seal',
 ): { handle: KeyHandle; refusal: string | undefined } {
+  const decoy = purpose === 'seal' ? env.decoy : env.messageDecoy;
   if (key === undefined) {
-    return { handle: env.decoy, refusal: 'no key has the token’s kid' };
+    return { handle: decoy, refusal: 'no key has this kid' };
+  }
+  if (key.purpose !== purpose) {
+    return { handle: decoy, refusal: `the kid is of a key for another purpose, ${key.purpose}: ${quoted(key)}` };
   }
   if (expected.anyKey) {
     if (!caller.allows('anyKey', key.name, key.partition) || !caller.allows(operation, key.name, key.partition)) {
-      return { handle: env.decoy, refusal: `no rule grants anyKey and ${operation} on key ${quoted(key)}` };
+      return { handle: decoy, refusal: `no rule grants anyKey and ${operation} on key ${quoted(key)}` };
     }
   } else if (key.name !== expected.key || key.partition !== expected.partition) {
-    return { handle: env.decoy, refusal: `the token is of key ${quoted(key)}` };
+    return { handle: decoy, refusal: `the ${purpose === 'seal' ? 'token' : 'message'} is of key ${quoted(key)}` };
   }
   try {
     return { handle: key.handle(), refusal: undefined };
   } catch (error) {
     if (expected.anyKey && DekdError.is(error, 'KEY_DISABLED')) {
-      return { handle: env.decoy, refusal: `key ${quoted(key)} is ${key.state}` };
+      return { handle: decoy, refusal: `key ${quoted(key)} is ${key.state}` };
     }
     throw error;
   }

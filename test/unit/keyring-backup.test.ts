@@ -43,7 +43,7 @@ describe('Keyring backup', () => {
       }
     }
     await world.keyring.create({ name: 'a', partition: '', purpose: 'mac' });
-    await world.keyring.destroy('a', '', 1);
+    await world.keyring.destroy('a', '', 1, 'seal');
     const records = await exported(world);
     const backwards = records.toSorted((a, b) => b.level - a.level);
     const fresh = await sandbox.world(options);

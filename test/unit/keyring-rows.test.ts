@@ -147,6 +147,32 @@ describe('Keyring over rows that were changed outside of dekd', () => {
     );
   });
 
+  it('takes no key for the one that a denied row said it was', async () => {
+    for (const lie of [
+      { name: 'stranger' },
+      { partition: 'q' },
+      { purpose: 'message', algorithm: 'esdk-0478' },
+    ] as const) {
+      const world = await sandbox.world({ keystore });
+      const original = await row(victim);
+      await edit(victim, () => ({ ...lie, state: 'suspended' }));
+      await expect(world.open(victim)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
+      await edit(victim, () => original);
+      const { name, partition, purpose } = { ...original, ...lie };
+      // The keystore shows the true row when it is asked for that of the lie.
+      const { versions } = keystore;
+      keystore.versions = async () => [original];
+      await world.keyring.prepareSealing(name, partition, 'x', undefined, purpose as 'seal').catch(() => undefined);
+      keystore.versions = versions;
+      const { keyring } = world;
+      const taken = purpose === 'seal' ? keyring.sealing(name, partition) : keyring.messageSealing(name, partition);
+      expect(taken).toBeUndefined();
+      await world.sealed('victim', 'x', 'p');
+      expect(keyring.opening(victim, 2)).toMatchObject({ name: 'victim', partition: 'p', purpose: 'seal' });
+      expect(await world.open(victim)).toBe('secret');
+    }
+  });
+
   it('never takes an older row for the one in use, though its MAC is good', async () => {
     const world = await sandbox.world({ keystore, refreshMs: 5 });
     expect(await world.open(victim)).toBe('secret');

@@ -24,6 +24,7 @@ const KEY = {
   partition: '',
   version: 1,
   state: 'active',
+  purpose: 'seal',
   requiredContext: [],
   handle: () => 1,
   used: () => {},
@@ -39,6 +40,7 @@ function environment(): OperationsEnvironment {
     keyring: { directSealing: () => undefined, sealing: () => KEY, opening: () => KEY } as unknown as Keyring,
     maxPayload: 1024,
     decoy: 0 as never,
+    messageDecoy: 0 as never,
     volume: { bytesSealed: 0, bytesOpened: 0 },
   };
 }

@@ -85,8 +85,10 @@ export async function importKek(line: CommandLine, options: Options): Promise<vo
 
 export async function destroy(line: CommandLine, options: Options, name: string): Promise<void> {
   const version = options.version as number | undefined;
-  const what = `${version === undefined ? 'every version' : `version ${version}`} of key '${name}'${inPartition(options)}`;
-  const action = `destroy ${what} for good, so that its tokens never open again`;
+  const purpose = text(options, 'purpose');
+  const versions = version === undefined ? 'every version' : `version ${version}`;
+  const what = `${versions}${purpose === '' ? '' : ` for ${purpose}`} of key '${name}'${inPartition(options)}`;
+  const action = `destroy ${what} for good, so that what it encrypted never opens again`;
   if (!(await confirm(action, options.yes === true))) {
     throw new CommandError(EXIT.failed, 'CANCELLED', 'nothing was destroyed');
   }
