@@ -21,6 +21,8 @@ export interface MessageOpeningOptions {
   readonly dataKeyOf: (header: MessageHeader) => Promise<KeyHandle>;
   /** Canonical bytes of the pairs that are bound and that the header does not store. */
   readonly requiredOf: (header: MessageHeader) => Uint8Array;
+  /** Runs what takes a slot of the key table, and makes room for it where that is full; just runs it unless given. */
+  readonly room?: <T>(make: () => T) => T;
   /** Gives plaintext of a signed message out before its signature was verified. */
   readonly allowUnverifiedSignature?: boolean;
   /** Bytes of a signed message that are held back until then; 16 MiB unless given. */
@@ -102,12 +104,14 @@ export class MessageOpening {
       throw this.#failure;
     }
     const plaintext = joined(this.#heldBack, this.#heldBackLength);
+    this.#failure = new DekdError('INTERNAL', 'a message goes on after its end');
     this.close();
     return plaintext;
   }
 
-  /** Wipes the key of the message and the plaintext held back; also in the middle of it. */
+  /** Wipes the key of the message and the plaintext held back; also in the middle of it. Nothing can follow. */
   close(): void {
+    this.#failure ??= new DekdError('CANCELLED', 'the message was given up');
     if (this.#message !== undefined) {
       this.#options.engine.destroyKey(this.#message);
       this.#message = undefined;
@@ -137,13 +141,19 @@ export class MessageOpening {
       rest = body;
     }
     const output = new Output(this.#waitingLength + rest.length);
-    while (rest.length > 0 && !this.#isBodyOver) {
-      rest = rest.subarray(this.#takeFrames(rest, output));
+    try {
+      while (rest.length > 0 && !this.#isBodyOver) {
+        rest = rest.subarray(this.#takeFrames(rest, output));
+      }
+      if (this.#isBodyOver && rest.length > 0) {
+        this.#takeFooter(rest);
+      }
+      return this.#given(output.plaintext);
+    } catch (error) {
+      // Frames before the one that was refused.
+      output.plaintext.fill(0);
+      throw error;
     }
-    if (this.#isBodyOver && rest.length > 0) {
-      this.#takeFooter(rest);
-    }
-    return this.#given(output.plaintext);
   }
 
   /** @returns what follows the header, once that is whole */
@@ -166,7 +176,7 @@ export class MessageOpening {
   }
 
   async #begin(header: MessageHeader): Promise<void> {
-    const { engine, dataKeyOf, requiredOf } = this.#options;
+    const { engine, dataKeyOf, requiredOf, room = (make) => make() } = this.#options;
     const publicKey = messageContext(header)[PUBLIC_KEY];
     const isSigned = header.suite === SIGNED_MESSAGE_SUITE;
     if (isSigned !== (publicKey !== undefined)) {
@@ -182,13 +192,12 @@ export class MessageOpening {
     }
     const dataKey = await dataKeyOf(header);
     try {
-      this.#message = engine.resumeMessage(
-        dataKey,
-        header.suite,
-        header.messageId,
-        header.frameLength,
-        header.commitment,
-      );
+      if (this.#failure !== undefined) {
+        // It was given up meanwhile.
+        throw this.#failure;
+      }
+      const { suite, messageId, frameLength, commitment } = header;
+      this.#message = room(() => engine.resumeMessage(dataKey, suite, messageId, frameLength, commitment));
     } finally {
       engine.destroyKey(dataKey);
     }
@@ -304,7 +313,9 @@ export class MessageOpening {
           'allowUnverifiedSignature gives it out before that',
       );
     }
-    this.#heldBack.push(plaintext);
+    if (plaintext.length > 0) {
+      this.#heldBack.push(plaintext);
+    }
     return NOTHING;
   }
 

@@ -1,6 +1,7 @@
 import type { BegunMessage, Engine, KeyHandle } from '../crypto/engine.ts';
 import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sealedBodyLength } from '../envelope/message-body.ts';
 import { type EncryptedDataKey, encodeMessageHeader } from '../envelope/message-header.ts';
+import { DekdError } from '../errors.ts';
 
 export interface MessageSealingOptions {
   readonly engine: Engine;
@@ -29,6 +30,7 @@ export class MessageSealing {
   /** Plaintext of a frame that is not full, or not known to be followed by another. */
   readonly #held: Uint8Array;
   #heldLength = 0;
+  #isOver = false;
 
   /** @throws INVALID_ARGUMENT for a header that cannot be written; RESOURCE_EXHAUSTED when the key table is full */
   constructor({ engine, dataKey, dataKeys, context, required, frameLength }: MessageSealingOptions) {
@@ -48,8 +50,10 @@ export class MessageSealing {
   /**
    * Takes plaintext, which is not kept.
    * @returns the frames that are known not to be the last, maybe none; a fresh array
+   * @throws INTERNAL after `end` or `close`
    */
   update(plaintext: Uint8Array): Uint8Array {
+    this.#checkOpen();
     const total = this.#heldLength + plaintext.length;
     // One byte at least stays, so that the final frame is empty only when the message is.
     const frames = total === 0 ? 0 : Math.floor((total - 1) / this.#frameLength);
@@ -73,19 +77,30 @@ export class MessageSealing {
     return sealed;
   }
 
-  /** The final frame; a fresh array. Nothing can follow. */
+  /** The final frame; a fresh array. Nothing can follow. @throws INTERNAL after `end` or `close` */
   end(): Uint8Array {
-    const sealed = new Uint8Array(this.#heldLength + FINAL_FRAME_OVERHEAD);
-    this.#engine.sealFrames(this.#message, this.#held.subarray(0, this.#heldLength), true, sealed);
-    this.close();
-    return sealed;
+    this.#checkOpen();
+    try {
+      const sealed = new Uint8Array(this.#heldLength + FINAL_FRAME_OVERHEAD);
+      this.#engine.sealFrames(this.#message, this.#held.subarray(0, this.#heldLength), true, sealed);
+      return sealed;
+    } finally {
+      this.close();
+    }
   }
 
   /** Wipes the key of the message and the plaintext held back; also in the middle of it. */
   close(): void {
+    this.#isOver = true;
     this.#engine.destroyKey(this.#message);
     this.#held.fill(0);
     this.#heldLength = 0;
+  }
+
+  #checkOpen(): void {
+    if (this.#isOver) {
+      throw new DekdError('INTERNAL', 'a message goes on after its end');
+    }
   }
 }
 
