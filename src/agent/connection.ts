@@ -7,6 +7,7 @@
  */
 import type { Socket } from 'node:net';
 import { DekdError, withoutStacks } from '../errors.ts';
+import type { MessageWork } from '../operations/message-streams.ts';
 import type { ItemFailure, Output } from '../operations/request.ts';
 import { FRAME_ALLOWANCE, FrameReader, ReusedAssembly } from '../protocol/frame.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
@@ -14,6 +15,7 @@ import { messages } from '../protocol/messages.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
 import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
 import { type Intake, readShared } from './shared-reading.ts';
+import { AgentStream, type StreamOutput } from './stream.ts';
 
 /** The protocol versions this agent serves: the newest and the one before it, once there is one. */
 export const PROTOCOL = { min: 1, max: 1 } as const;
@@ -59,7 +61,7 @@ interface InFlight {
   timer: NodeJS.Timeout | undefined;
 }
 
-export class Connection<Caller> implements Output, Intake {
+export class Connection<Caller> implements Output, StreamOutput, Intake {
   readonly caller: Caller;
   /** What the client calls itself; for the log only. */
   client = '';
@@ -70,6 +72,8 @@ export class Connection<Caller> implements Output, Intake {
   readonly #request = new RequestReader();
   readonly #writer = new ReplyWriter();
   readonly #inFlight = new Map<number, InFlight>();
+  /** By the id they were opened with; each is in flight until it ends. */
+  readonly #streams = new Map<number, AgentStream>();
   /** Answered with CANCELLED or DEADLINE_EXCEEDED while their work still runs. */
   readonly #abandoned = new Set<number>();
   #greeted = false;
@@ -97,7 +101,13 @@ export class Connection<Caller> implements Output, Intake {
     this.#socket = socket;
     socket.on('drain', () => this.#unblock());
     // The client has said all it will say: what is in flight is still answered.
-    socket.on('end', () => this.end());
+    socket.on('end', () => {
+      const error = new DekdError('CANCELLED', 'the client closed its side before the end of the stream');
+      for (const stream of [...this.#streams.values()]) {
+        stream.halfClosed(error);
+      }
+      this.end();
+    });
     // An 'error' is always followed by 'close', which is where things are put away.
     socket.on('error', () => {});
     socket.on('close', () => this.#closedBySocket());
@@ -149,6 +159,39 @@ export class Connection<Caller> implements Output, Intake {
   document(id: number, document: unknown): void {
     this.#checkWanted(id);
     this.#writer.document(id, document);
+  }
+
+  /** Streams that are open. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** No new work is begun: what there is is answered, and then it closes. */
+  get isEnding(): boolean {
+    return this.#ending;
+  }
+
+  /** Opens a stream under the id of `request`; what resolves is its end. */
+  async stream(request: RequestReader, opening: Promise<MessageWork>): Promise<void> {
+    const { id } = request;
+    const stream = new AgentStream(id, request.credit, this, opening);
+    this.#streams.set(id, stream);
+    try {
+      await stream.done;
+    } finally {
+      this.#streams.delete(id);
+    }
+  }
+
+  streamPart(id: number, credit: number, isEnd: boolean, data: Uint8Array): void {
+    this.#writer.streamPart(id, credit, isEnd, data);
+    this.#flushSoon();
+  }
+
+  #failStreams(error: DekdError): void {
+    for (const stream of [...this.#streams.values()]) {
+      stream.fail(error);
+    }
   }
 
   /** Stops late work from answering a request that was answered already: cancelled, past its deadline, or gone. */
@@ -258,6 +301,13 @@ export class Connection<Caller> implements Output, Intake {
     if (id === 0) {
       throw new DekdError('PROTOCOL_ERROR', 'request id 0 is not used');
     }
+    if (request.operation === OPERATION.streamPart) {
+      request.readStreamPart();
+      const { dataOffset, dataLength, isEnd, credit } = request;
+      // Of a stream that is over, which the client has not heard yet, nothing is wanted.
+      this.#streams.get(id)?.part(frame.subarray(dataOffset, dataOffset + dataLength), isEnd, credit);
+      return;
+    }
     if (this.#inFlight.has(id)) {
       throw new DekdError('PROTOCOL_ERROR', `request id ${id} is already in flight`);
     }
@@ -311,7 +361,8 @@ export class Connection<Caller> implements Output, Intake {
 
   /** Work given up still runs, so it counts: else requests and cancels in turn would pile it up. */
   get #isFull(): boolean {
-    return this.#inFlight.size + this.#abandoned.size >= this.#limits.maxInFlight;
+    // Streams have a limit of their own: the parts that would end them must be read.
+    return this.#inFlight.size - this.#streams.size + this.#abandoned.size >= this.#limits.maxInFlight;
   }
 
   #await(request: RequestReader, outcome: Promise<void>): void {
@@ -350,6 +401,8 @@ export class Connection<Caller> implements Output, Intake {
     clearTimeout(entry.timer);
     this.#inFlight.delete(id);
     this.#abandoned.add(id);
+    this.#streams.get(id)?.fail(error);
+    this.#streams.delete(id);
     this.#flushSoon();
   }
 
@@ -431,6 +484,7 @@ export class Connection<Caller> implements Output, Intake {
 
   #closedBySocket(): void {
     this.#closed = true;
+    this.#failStreams(new DekdError('CANCELLED', 'the connection was closed'));
     clearTimeout(this.#farewell);
     for (const entry of this.#inFlight.values()) {
       clearTimeout(entry.timer);

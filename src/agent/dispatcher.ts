@@ -4,6 +4,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import { decryptMany, decryptValue } from '../operations/decrypt.ts';
 import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
+import { openingWork, sealingWork } from '../operations/message-streams.ts';
 import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
 import type { Caller } from '../operations/request.ts';
 import { messages } from '../protocol/messages.ts';
@@ -24,6 +25,8 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.encryptMany]: 'encrypt',
   [OPERATION.decryptMany]: 'decrypt',
   [OPERATION.reencryptMany]: 'reencrypt',
+  [OPERATION.encryptStream]: 'encrypt',
+  [OPERATION.decryptStream]: 'decrypt',
 };
 
 /** The name under which an operation is counted and logged. */
@@ -40,8 +43,13 @@ export interface DispatcherOptions {
   readonly identity: () => unknown;
 }
 
+/** A stream has a slot of the key table for itself: all of them together have an eighth of it, and this many at most. */
+const MAX_STREAMS = 128;
+const MAX_STREAMS_OF_ONE = 32;
+
 export class Dispatcher {
   readonly #options: DispatcherOptions;
+  #streams = 0;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -70,6 +78,12 @@ export class Dispatcher {
       case OPERATION.reencryptMany:
         request.readBinding();
         return reencryptMany(env, caller, request, connection);
+      case OPERATION.encryptStream:
+        request.readOpenStream();
+        return this.#stream('encrypt', connection, request);
+      case OPERATION.decryptStream:
+        request.readOpenStream();
+        return this.#stream('decrypt', connection, request);
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
       case OPERATION.ping:
@@ -119,6 +133,36 @@ export class Dispatcher {
     return outcome.then(() => counters.count(operation, 'ok'));
   }
 
+  async #stream(
+    operation: 'encrypt' | 'decrypt',
+    connection: Connection<Caller>,
+    request: RequestReader,
+  ): Promise<void> {
+    const { env, counters } = this.#options;
+    if (connection.isEnding) {
+      throw new DekdError('SHUTTING_DOWN', 'the agent is stopping and begins no stream');
+    }
+    const most = Math.min(MAX_STREAMS, Math.ceil(env.engine.stats().capacity / 8));
+    if (connection.streams >= MAX_STREAMS_OF_ONE || this.#streams >= most) {
+      const limit = connection.streams >= MAX_STREAMS_OF_ONE ? `${MAX_STREAMS_OF_ONE} of a connection` : most;
+      throw new DekdError('RESOURCE_EXHAUSTED', `over the limit of ${limit} streams at once`, { retryAfterMs: 1_000 });
+    }
+    const { key, partition, anyKey, contextOffset, contextLength, frameLength } = request;
+    const context = new Uint8Array(request.frame.subarray(contextOffset, contextOffset + contextLength));
+    const wanted = { key, partition, anyKey, context, frameLength };
+    const opening =
+      operation === 'encrypt'
+        ? sealingWork(env, connection.caller, wanted)
+        : openingWork(env, connection.caller, wanted);
+    this.#streams++;
+    try {
+      await connection.stream(request.outline(), opening);
+    } finally {
+      this.#streams--;
+    }
+    counters.count(operation, 'ok');
+  }
+
   /** Counts a batch when it has been answered. */
   batchAnswered(request: RequestReader, failed: number): void {
     const { counters } = this.#options;
@@ -132,7 +176,7 @@ export class Dispatcher {
     const { id, key, partition } = request;
     connection.caller.authorize('keyInfo', key, partition);
     return keyring.describe(key, partition).then((versions) => {
-      const [newest] = versions.filter(({ purpose }) => purpose === 'seal').slice(-1);
+      const newest = versions.findLast(({ purpose }) => purpose === 'seal') ?? versions.at(-1);
       if (newest === undefined) {
         throw new DekdError(
           'KEY_NOT_FOUND',
@@ -145,7 +189,7 @@ export class Dispatcher {
         partition,
         algorithm: newest.algorithm,
         requiredContext: keyring.requiredContext(key),
-        versions: versions.map(({ version, state, created }) => ({ version, state, created })),
+        versions: versions.map(({ purpose, version, state, created }) => ({ purpose, version, state, created })),
       });
     });
   }

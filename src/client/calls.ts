@@ -5,6 +5,7 @@ import { ITEM_ALLOWANCE } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import type { Channel, Exchange } from './channel.ts';
+import { StreamCall } from './message-stream.ts';
 import type { Linkable } from './outstanding.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
 import type { WireBinding, WireItem } from './requests.ts';
@@ -27,7 +28,7 @@ const MANY_OF: Readonly<Record<number, number>> = {
   [OPERATION.reencrypt]: OPERATION.reencryptMany,
 };
 
-export type AnyCall = ValueCall | PartCall | DocumentCall;
+export type AnyCall = ValueCall | PartCall | DocumentCall | StreamCall;
 
 abstract class BaseCall implements Call {
   readonly deadline: number;
@@ -311,6 +312,8 @@ export const sender: Sender<AnyCall> = {
       }
       first.id = channel.expect(first);
       channel.push(channel.writer.many(operation, first.id, remaining(first), binding, items, from, to));
+    } else if (first instanceof StreamCall) {
+      first.open(channel);
     } else if (first instanceof DocumentCall) {
       first.id = channel.expect(first);
       channel.push(channel.writer.message({ id: first.id, timeoutMs: remaining(first), ...first.fields }));

@@ -26,6 +26,8 @@ function readBuffer(): Uint8Array {
 
 /** Whatever waits for a reply. */
 export interface Exchange {
+  /** It has several replies, and says by `forget` when it has had the last. */
+  readonly repeats?: boolean;
   /** Takes the reply; what it throws ends the channel. */
   reply(reply: ReplyReader): void;
   /** The channel ended before the reply came. */
@@ -184,6 +186,25 @@ export class Channel {
     this.#socket.uncork();
   }
 
+  /** There is no further reply to `id`. */
+  forget(id: number): void {
+    this.#exchanges.delete(id);
+    this.#idle();
+  }
+
+  /** Sends a frame whose payload follows its head; `sent` is called when the payload may change again. */
+  pushPart(head: Buffer, payload: Uint8Array, sent: () => void): void {
+    this.#checkFrame(head.length + payload.length);
+    this.flush();
+    if (this.#ended) {
+      return;
+    }
+    this.#socket.cork();
+    this.#socket.write(head);
+    this.#socket.write(payload, () => sent());
+    this.#socket.uncork();
+  }
+
   /** Tells the agent that nobody waits for `id` any more. */
   cancel(id: number): void {
     if (this.#exchanges.delete(id)) {
@@ -212,9 +233,10 @@ export class Channel {
       }
       return;
     }
-    this.#exchanges.delete(reply.id);
     this.#hasAnswered = true;
-    this.#idle();
+    if (exchange.repeats !== true) {
+      this.forget(reply.id);
+    }
     try {
       exchange.reply(reply);
     } catch (error) {

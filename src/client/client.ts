@@ -1,8 +1,10 @@
+import type { Duplex } from 'node:stream';
 import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import { type AnyCall, DocumentCall, PartCall, partition, sender, ValueCall } from './calls.ts';
 import { ContextMemo } from './context-memo.ts';
+import { MessageStream } from './message-stream.ts';
 import type { WireBinding, WireItem } from './requests.ts';
 import { findSocket } from './socket-place.ts';
 import { type SpawnedAgent, spawnAgent } from './spawn.ts';
@@ -13,6 +15,7 @@ import type {
   DecryptOptions,
   DekdClient,
   EncryptOptions,
+  EncryptStreamOptions,
   KeyDescription,
   ManyDecryptOptions,
   ManyItem,
@@ -23,6 +26,8 @@ import type {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_TIMEOUT_MS = 0x7fffffff;
+/** Bytes of plaintext in one frame of a stream. */
+const MAX_STREAM_FRAME = 1024 * 1024;
 /** Parts of one batch under way at once: enough to keep both sides busy, few enough to bound memory. */
 const PARTS_IN_FLIGHT = 4;
 /** What every agent takes in one request, however it is configured. */
@@ -90,6 +95,20 @@ class Client implements DekdClient {
     return this.#value(OPERATION.reencrypt, token, bindingOf, options);
   }
 
+  encryptStream(options: EncryptStreamOptions): Duplex {
+    const { frameLength } = options;
+    return this.#stream(
+      OPERATION.encryptStream,
+      bindingOf(options),
+      options,
+      frameLength === undefined ? 0 : checkFrameLength(frameLength),
+    );
+  }
+
+  decryptStream(options: DecryptOptions): Duplex {
+    return this.#stream(OPERATION.decryptStream, decryptBinding(options), options, 0);
+  }
+
   async keyInfo(
     key: string,
     options: CallOptions & { readonly partition?: string | undefined } = {},
@@ -150,6 +169,18 @@ class Client implements DekdClient {
       const deadline = this.#deadline(options);
       const call = new ValueCall(this.#transport, operation, binding, data, deadline, signal, resolve, reject);
       this.#transport.submit(call);
+    });
+  }
+
+  #stream(operation: number, binding: WireBinding, options: CallOptions, frameLength: number): Duplex {
+    const { signal, timeoutMs } = options;
+    signal?.throwIfAborted();
+    return new MessageStream(this.#transport, {
+      operation,
+      binding,
+      frameLength,
+      timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs),
+      signal,
     });
   }
 
@@ -317,6 +348,13 @@ function checkPartition(partition: unknown): string {
     throw new DekdError('INVALID_ARGUMENT', 'partition has a lone surrogate, which UTF-8 cannot carry');
   }
   return partition ?? '';
+}
+
+function checkFrameLength(frameLength: number): number {
+  if (!Number.isInteger(frameLength) || frameLength < 1 || frameLength > MAX_STREAM_FRAME) {
+    throw new DekdError('INVALID_ARGUMENT', `frameLength is ${frameLength}; it is 1 to ${MAX_STREAM_FRAME} bytes`);
+  }
+  return frameLength;
 }
 
 function checkTimeout(timeoutMs: number): number {

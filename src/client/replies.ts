@@ -5,11 +5,23 @@ import { messages } from '../protocol/messages.ts';
 import { Reader } from '../protocol/runtime.ts';
 import type { ManyResult } from './types.ts';
 
-const FIELD = { id: 1, many: 14, value: 15 } as const;
+const FIELD = { id: 1, stream: 13, many: 14, value: 15 } as const;
+const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 /** Fields of `Reply.result`; what a newer agent says beside it is ignored. */
 function isResult(field: number): boolean {
-  return field === FIELD.value || field === FIELD.many || (field >= 2 && field <= 4);
+  return field >= FIELD.stream ? field <= FIELD.value : field >= 2 && field <= 4;
 }
+
+/** What the other side of a stream says. */
+export interface StreamPart {
+  /** Bytes that may be sent beyond those allowed before. */
+  readonly credit: number;
+  /** Nothing follows. */
+  readonly isEnd: boolean;
+  readonly data: Uint8Array;
+}
+
+const NO_BYTES = new Uint8Array(0);
 
 /** What came back for one request; `many` and `value` are read on demand, anything else is decoded whole. */
 export class ReplyReader {
@@ -53,10 +65,43 @@ export class ReplyReader {
     return this.result === FIELD.many;
   }
 
+  get isStream(): boolean {
+    return this.result === FIELD.stream;
+  }
+
+  /** A part of a stream; its data lies as that of `value` does. */
+  part(): StreamPart {
+    const reader = new Reader(this.#frame);
+    reader.pos = this.#start;
+    reader.len = this.#end;
+    let credit = 0;
+    let isEnd = false;
+    let data: Uint8Array = NO_BYTES;
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      if (tag === PART.credit) {
+        credit = reader.uint32();
+      } else if (tag === PART.end) {
+        isEnd = reader.bool();
+      } else if (tag === PART.data) {
+        const length = reader.uint32();
+        data = this.#bytes(reader.pos, length);
+        reader.skip(length);
+      } else {
+        reader.skipType(tag & 7);
+      }
+    }
+    return { credit, isEnd, data };
+  }
+
   /** The value: in memory of its own when it is small, else the frame itself, which nothing else refers to. */
   value(): Uint8Array {
+    return this.#bytes(this.#start, this.#end - this.#start);
+  }
+
+  #bytes(start: number, length: number): Uint8Array {
     const { buffer, byteOffset } = this.#frame;
-    const value = new Uint8Array(buffer, byteOffset + this.#start, this.#end - this.#start);
+    const value = new Uint8Array(buffer, byteOffset + start, length);
     return buffer.byteLength === this.#frame.length ? value : value.slice();
   }
 

@@ -5,9 +5,11 @@
 import { FRAME_PREFIX, varintLength, writeVarint } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
+import { OPERATION } from '../protocol/request-reader.ts';
 
 const TAG = { id: 0x08, timeout: 0x10 } as const;
 const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, data: 0x7a } as const;
+const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 /** Prefix, id, time-out, operation tag and length at their longest. */
 const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
 const WIRE_LENGTH_DELIMITED = 2;
@@ -126,6 +128,35 @@ export class RequestWriter {
       at = this.#bytes(at, FIELD.data, data);
     }
     return this.#close(start, at);
+  }
+
+  /** Opens a stream whose results the client has `credit` bytes of room for. */
+  openStream(operation: number, id: number, binding: WireBinding, frameLength: number, credit: number): Buffer {
+    const open = { ...binding, frameLength, credit };
+    return this.message(
+      operation === OPERATION.encryptStream ? { id, encryptStream: open } : { id, decryptStream: open },
+    );
+  }
+
+  /** The frame of a part of a stream up to its data, which is sent behind it as it is. */
+  streamPartHead(id: number, credit: number, isEnd: boolean, length: number): Buffer {
+    const head =
+      (credit > 0 ? 1 + varintLength(credit) : 0) + (isEnd ? 2 : 0) + (length > 0 ? 1 + varintLength(length) : 0);
+    const start = this.#open(head);
+    let at = this.#head(OPERATION.streamPart, id, 0, head + length);
+    if (credit > 0) {
+      at = this.#tagged(at, PART.credit, credit);
+    }
+    if (isEnd) {
+      this.#slab[at++] = PART.end;
+      this.#slab[at++] = 1;
+    }
+    if (length > 0) {
+      at = this.#tagged(at, PART.data, length);
+    }
+    const frame = this.#close(start, at);
+    frame.writeUInt32BE(at - start - FRAME_PREFIX + length, 0);
+    return frame;
   }
 
   /** Any request, through the generated code. */

@@ -81,6 +81,13 @@ export class Transport<C extends Call> {
     this.#schedule();
   }
 
+  /** The deadline of a call that was submitted before has moved. */
+  watch(call: C): void {
+    if (call.deadline < this.#timerAt) {
+      this.#arm(call.deadline);
+    }
+  }
+
   /** Takes a lost call back into the queue, or rejects it. */
   resubmit(call: C, error: DekdError): void {
     this.#sent.delete(call);
@@ -110,9 +117,14 @@ export class Transport<C extends Call> {
     this.#channel?.cancel(id);
   }
 
-  /** Lets calls in flight finish, then closes. */
+  /** Lets calls in flight finish, then closes; what could go on for ever is ended. */
   async close(): Promise<void> {
     this.#closed = true;
+    for (const call of [...this.#sent.members(), ...this.#queue]) {
+      if (call.repeats === true) {
+        call.reject(new DekdError('AGENT_UNAVAILABLE', 'the client was closed'));
+      }
+    }
     this.#queue = this.#queue.filter((call) => !call.isDone);
     if (this.#sent.size > 0 || this.#queue.length > 0) {
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));

@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import type { DekdError } from '../errors.ts';
 
 /** Caller's map of non-secret strings that a ciphertext is bound to. Never stored, needed again to decrypt. */
@@ -25,6 +26,12 @@ export interface EncryptOptions extends Binding, CallOptions {}
 export type DecryptOptions = CallOptions &
   (Binding | { readonly anyKey: true; readonly context?: EncryptionContext | undefined });
 
+/** `timeoutMs` is how long the agent may be silent while the stream waits for it; the stream itself may take any time. */
+export interface EncryptStreamOptions extends EncryptOptions {
+  /** Bytes of plaintext in each frame of the message, 1 to 1,048,576; default 65,536. */
+  readonly frameLength?: number | undefined;
+}
+
 /** Options of a batch: what an item does not say comes from here. */
 export interface ManyOptions extends CallOptions {
   readonly key?: string | undefined;
@@ -50,6 +57,8 @@ export type ManyResult =
   | { readonly ok: false; readonly error: DekdError };
 
 export interface KeyVersionInfo {
+  /** `seal` for tokens, `message` for streams; versions of each count from 1. */
+  readonly purpose: string;
   readonly version: number;
   readonly state: string;
   readonly created: string;
@@ -100,8 +109,21 @@ export interface DekdClient extends AsyncDisposable {
   decryptMany(items: readonly ManyItem[], options?: ManyDecryptOptions): Promise<ManyResult[]>;
   /** Moves a token to the newest version of the same key, partition and context, inside the agent. */
   reencrypt(token: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
+  /**
+   * A Duplex that makes a message of what is written to it: to be read by `decryptStream`, and by whoever has the key in the
+   * AWS Encryption SDK. Never resumed: what breaks it destroys it.
+   */
+  encryptStream(options: EncryptStreamOptions): Duplex;
+  /**
+   * A Duplex that gives the plaintext of the message that is written to it, frame by frame, each verified before any byte
+   * of it is given out. Only its end says that the message was complete: until then do not act on what was read.
+   */
+  decryptStream(options: DecryptOptions): Duplex;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
-  /** Waits for calls in flight (at most their deadlines), then closes; later calls reject with AGENT_UNAVAILABLE. */
+  /**
+   * Waits for calls in flight (at most their deadlines), then closes; later calls reject with AGENT_UNAVAILABLE, and so do
+   * streams that are open.
+   */
   close(): Promise<void>;
 }

@@ -6,7 +6,8 @@ import { type DekdError, ERROR_CODES } from '../errors.ts';
 import { FRAME_PREFIX, varintLength, writeVarint } from './frame.ts';
 import { type ErrorFields, type HelloReplyFields, messages } from './messages.ts';
 
-const TAG = { id: 0x08, error: 0x12, hello: 0x1a, document: 0x22, many: 0x72, value: 0x7a } as const;
+const TAG = { id: 0x08, error: 0x12, hello: 0x1a, document: 0x22, stream: 0x6a, many: 0x72, value: 0x7a } as const;
+const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 const TAG_MANY_VALUE = 0x0a;
 const TAG_MANY_ERROR = 0x12;
 /** A varint padded to five bytes, for a length that is known only after what it counts was written. */
@@ -121,6 +122,35 @@ export class ReplyWriter {
   rewind(): void {
     this.buffer.fill(0, this.#frame, this.#at);
     this.#at = this.#frame;
+  }
+
+  /** A part of a stream. `data` is copied. */
+  streamPart(id: number, credit: number, isEnd: boolean, data: Uint8Array): void {
+    const body =
+      (credit > 0 ? 1 + varintLength(credit) : 0) +
+      (isEnd ? 2 : 0) +
+      (data.length > 0 ? 1 + varintLength(data.length) + data.length : 0);
+    this.#room(REPLY_HEAD + body);
+    this.#frame = this.#at;
+    const { buffer } = this;
+    let at = this.#head(id, 1 + varintLength(body) + body);
+    buffer[at++] = TAG.stream;
+    at = writeVarint(buffer, at, body);
+    if (credit > 0) {
+      buffer[at++] = PART.credit;
+      at = writeVarint(buffer, at, credit);
+    }
+    if (isEnd) {
+      buffer[at++] = PART.end;
+      buffer[at++] = 1;
+    }
+    if (data.length > 0) {
+      buffer[at++] = PART.data;
+      at = writeVarint(buffer, at, data.length);
+      buffer.set(data, at);
+      at += data.length;
+    }
+    this.#at = at;
   }
 
   error(id: number, error: DekdError): void {

@@ -18,12 +18,24 @@ export const OPERATION = {
   encryptMany: 11,
   decryptMany: 12,
   reencryptMany: 13,
+  encryptStream: 14,
+  decryptStream: 15,
+  streamPart: 16,
 } as const;
 
 const WIRE_LENGTH_DELIMITED = 2;
 /** Field number and wire type together: a field of another type is a field not known. */
 const ENVELOPE = { id: 0x08, timeout: 0x10 } as const;
-const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, data: 0x7a } as const;
+const FIELD = {
+  key: 0x0a,
+  partition: 0x12,
+  context: 0x1a,
+  anyKey: 0x20,
+  frameLength: 0x28,
+  credit: 0x30,
+  data: 0x7a,
+} as const;
+const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 
 /** Takes one item of a batch; offsets count from the start of the frame, `undefined` means the item does not say. */
 export interface ItemVisitor {
@@ -56,6 +68,10 @@ export class RequestReader {
   dataLength = 0;
   /** Items of a batch. */
   count = 0;
+  /** Of a stream: bytes of plaintext in a frame, bytes that may be sent to the client, and whether its part is the last. */
+  frameLength = 0;
+  credit = 0;
+  isEnd = false;
   #start = 0;
   #end = 0;
 
@@ -81,13 +97,62 @@ export class RequestReader {
           const start = reader.pos;
           reader.skip(length);
           // A field that a newer client added beside the operation is ignored; alone, it is an operation not known.
-          if (field <= OPERATION.reencryptMany || this.operation === 0) {
+          if (field <= OPERATION.streamPart || this.operation === 0) {
             this.operation = field;
             this.#start = start;
             this.#end = reader.pos;
           }
         } else {
           reader.skipType(tag & 7);
+        }
+      }
+    });
+  }
+
+  /** Reads what OpenStream says, where it says more than `readBinding` reads. */
+  readOpenStream(): void {
+    this.readBinding();
+    this.frameLength = 0;
+    this.credit = 0;
+    guarded(() => {
+      const reader = this.#operationReader();
+      while (reader.pos < reader.len) {
+        const tag = reader.uint32();
+        if (tag === FIELD.frameLength) {
+          this.frameLength = reader.uint32();
+        } else if (tag === FIELD.credit) {
+          this.credit = reader.uint32();
+        } else {
+          reader.skipType(tag & 7);
+        }
+      }
+    });
+  }
+
+  /** Reads a part of a stream; its data is at `dataOffset`. */
+  readStreamPart(): void {
+    this.credit = 0;
+    this.isEnd = false;
+    this.dataOffset = this.#end;
+    this.dataLength = 0;
+    guarded(() => {
+      const reader = this.#operationReader();
+      while (reader.pos < reader.len) {
+        const tag = reader.uint32();
+        switch (tag) {
+          case PART.credit:
+            this.credit = reader.uint32();
+            break;
+          case PART.end:
+            this.isEnd = reader.bool();
+            break;
+          case PART.data:
+            this.dataLength = reader.uint32();
+            this.dataOffset = reader.pos;
+            reader.skip(this.dataLength);
+            break;
+          default:
+            reader.skipType(tag & 7);
         }
       }
     });
@@ -265,6 +330,8 @@ export class RequestReader {
     copy.dataOffset = this.dataOffset;
     copy.dataLength = this.dataLength;
     copy.count = this.count;
+    copy.frameLength = this.frameLength;
+    copy.credit = this.credit;
     copy.#start = this.#start;
     copy.#end = this.#end;
     return copy;

@@ -65,8 +65,17 @@ export namespace dekd {
             /** Request reencryptMany. */
             reencryptMany?: (dekd.v1.Many.$Properties|null);
 
+            /** Request encryptStream. */
+            encryptStream?: (dekd.v1.OpenStream.$Properties|null);
+
+            /** Request decryptStream. */
+            decryptStream?: (dekd.v1.OpenStream.$Properties|null);
+
+            /** Request streamPart. */
+            streamPart?: (dekd.v1.StreamPart.$Properties|null);
+
             /** Request operation. */
-            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany");
+            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart");
 
             /**
              * Encodes the specified Request message. Does not implicitly {@link dekd.v1.Request.verify|verify} messages.
@@ -131,8 +140,17 @@ export namespace dekd {
                 /** Request reencryptMany */
                 reencryptMany?: (dekd.v1.Many.$Properties|null);
 
+                /** Request encryptStream */
+                encryptStream?: (dekd.v1.OpenStream.$Properties|null);
+
+                /** Request decryptStream */
+                decryptStream?: (dekd.v1.OpenStream.$Properties|null);
+
+                /** Request streamPart */
+                streamPart?: (dekd.v1.StreamPart.$Properties|null);
+
                 /** Request operation */
-                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany");
+                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -153,9 +171,12 @@ export namespace dekd {
               encryptMany?: dekd.v1.Many.$Shape|null;
               decryptMany?: dekd.v1.Many.$Shape|null;
               reencryptMany?: dekd.v1.Many.$Shape|null;
+              encryptStream?: dekd.v1.OpenStream.$Shape|null;
+              decryptStream?: dekd.v1.OpenStream.$Shape|null;
+              streamPart?: dekd.v1.StreamPart.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape })
+              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape })
             );
         }
 
@@ -190,6 +211,9 @@ export namespace dekd {
             /** Reply document. */
             document?: (Uint8Array|null);
 
+            /** Reply stream. */
+            stream?: (dekd.v1.StreamPart.$Properties|null);
+
             /** Reply many. */
             many?: (dekd.v1.ManyReply.$Properties|null);
 
@@ -197,7 +221,7 @@ export namespace dekd {
             value?: (Uint8Array|null);
 
             /** Reply result. */
-            result?: ("error"|"hello"|"document"|"many"|"value");
+            result?: ("error"|"hello"|"document"|"stream"|"many"|"value");
 
             /**
              * Encodes the specified Reply message. Does not implicitly {@link dekd.v1.Reply.verify|verify} messages.
@@ -235,6 +259,9 @@ export namespace dekd {
                 /** Reply document */
                 document?: (Uint8Array|null);
 
+                /** Reply stream */
+                stream?: (dekd.v1.StreamPart.$Properties|null);
+
                 /** Reply many */
                 many?: (dekd.v1.ManyReply.$Properties|null);
 
@@ -242,7 +269,7 @@ export namespace dekd {
                 value?: (Uint8Array|null);
 
                 /** Reply result */
-                result?: ("error"|"hello"|"document"|"many"|"value");
+                result?: ("error"|"hello"|"document"|"stream"|"many"|"value");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -254,11 +281,12 @@ export namespace dekd {
               error?: dekd.v1.Error.$Shape|null;
               hello?: dekd.v1.HelloReply.$Shape|null;
               document?: Uint8Array|null;
+              stream?: dekd.v1.StreamPart.$Shape|null;
               many?: dekd.v1.ManyReply.$Shape|null;
               value?: Uint8Array|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ result?: undefined; error?: null; hello?: null; document?: null; many?: null; value?: null }|{ result?: "error"; error: dekd.v1.Error.$Shape; hello?: null; document?: null; many?: null; value?: null }|{ result?: "hello"; error?: null; hello: dekd.v1.HelloReply.$Shape; document?: null; many?: null; value?: null }|{ result?: "document"; error?: null; hello?: null; document: Uint8Array; many?: null; value?: null }|{ result?: "many"; error?: null; hello?: null; document?: null; many: dekd.v1.ManyReply.$Shape; value?: null }|{ result?: "value"; error?: null; hello?: null; document?: null; many?: null; value: Uint8Array })
+              ({ result?: undefined; error?: null; hello?: null; document?: null; stream?: null; many?: null; value?: null }|{ result?: "error"; error: dekd.v1.Error.$Shape; hello?: null; document?: null; stream?: null; many?: null; value?: null }|{ result?: "hello"; error?: null; hello: dekd.v1.HelloReply.$Shape; document?: null; stream?: null; many?: null; value?: null }|{ result?: "document"; error?: null; hello?: null; document: Uint8Array; stream?: null; many?: null; value?: null }|{ result?: "stream"; error?: null; hello?: null; document?: null; stream: dekd.v1.StreamPart.$Shape; many?: null; value?: null }|{ result?: "many"; error?: null; hello?: null; document?: null; stream?: null; many: dekd.v1.ManyReply.$Shape; value?: null }|{ result?: "value"; error?: null; hello?: null; document?: null; stream?: null; many?: null; value: Uint8Array })
             );
         }
 
@@ -986,6 +1014,162 @@ export namespace dekd {
 
             /** Shape of an Item. */
             type $Shape = dekd.v1.Item.$Properties;
+        }
+
+        /**
+         * Properties of an OpenStream.
+         * @deprecated Use dekd.v1.OpenStream.$Properties instead.
+         */
+        interface IOpenStream extends dekd.v1.OpenStream.$Properties {
+        }
+
+        /** Represents an OpenStream. */
+        class OpenStream {
+
+            /**
+             * Constructs a new OpenStream.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.OpenStream.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** OpenStream key. */
+            key: string;
+
+            /** OpenStream partition. */
+            partition: string;
+
+            /** OpenStream context. */
+            context: Uint8Array;
+
+            /** OpenStream anyKey. */
+            anyKey: boolean;
+
+            /** OpenStream frameLength. */
+            frameLength: number;
+
+            /** OpenStream credit. */
+            credit: number;
+
+            /**
+             * Encodes the specified OpenStream message. Does not implicitly {@link dekd.v1.OpenStream.verify|verify} messages.
+             * @param message OpenStream message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.OpenStream.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes an OpenStream message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.OpenStream & dekd.v1.OpenStream.$Shape} OpenStream
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.OpenStream & dekd.v1.OpenStream.$Shape;
+        }
+
+        namespace OpenStream {
+
+            /** Properties of an OpenStream. */
+            interface $Properties {
+
+                /** OpenStream key */
+                key?: (string|null);
+
+                /** OpenStream partition */
+                partition?: (string|null);
+
+                /** OpenStream context */
+                context?: (Uint8Array|null);
+
+                /** OpenStream anyKey */
+                anyKey?: (boolean|null);
+
+                /** OpenStream frameLength */
+                frameLength?: (number|null);
+
+                /** OpenStream credit */
+                credit?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of an OpenStream. */
+            type $Shape = dekd.v1.OpenStream.$Properties;
+        }
+
+        /**
+         * Properties of a StreamPart.
+         * @deprecated Use dekd.v1.StreamPart.$Properties instead.
+         */
+        interface IStreamPart extends dekd.v1.StreamPart.$Properties {
+        }
+
+        /** Represents a StreamPart. */
+        class StreamPart {
+
+            /**
+             * Constructs a new StreamPart.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.StreamPart.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** StreamPart credit. */
+            credit: number;
+
+            /** StreamPart end. */
+            end: boolean;
+
+            /** StreamPart data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified StreamPart message. Does not implicitly {@link dekd.v1.StreamPart.verify|verify} messages.
+             * @param message StreamPart message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.StreamPart.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a StreamPart message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.StreamPart & dekd.v1.StreamPart.$Shape} StreamPart
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.StreamPart & dekd.v1.StreamPart.$Shape;
+        }
+
+        namespace StreamPart {
+
+            /** Properties of a StreamPart. */
+            interface $Properties {
+
+                /** StreamPart credit */
+                credit?: (number|null);
+
+                /** StreamPart end */
+                end?: (boolean|null);
+
+                /** StreamPart data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a StreamPart. */
+            type $Shape = dekd.v1.StreamPart.$Properties;
         }
 
         /**

@@ -36,11 +36,14 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.encryptMany = null;
             Request.prototype.decryptMany = null;
             Request.prototype.reencryptMany = null;
+            Request.prototype.encryptStream = null;
+            Request.prototype.decryptStream = null;
+            Request.prototype.streamPart = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -77,6 +80,12 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.Many.encode(message.decryptMany, writer.uint32(98).fork(), _depth + 1).ldelim();
                 if (message.reencryptMany != null && $Object.hasOwnProperty.call(message, "reencryptMany"))
                     $root.dekd.v1.Many.encode(message.reencryptMany, writer.uint32(106).fork(), _depth + 1).ldelim();
+                if (message.encryptStream != null && $Object.hasOwnProperty.call(message, "encryptStream"))
+                    $root.dekd.v1.OpenStream.encode(message.encryptStream, writer.uint32(114).fork(), _depth + 1).ldelim();
+                if (message.decryptStream != null && $Object.hasOwnProperty.call(message, "decryptStream"))
+                    $root.dekd.v1.OpenStream.encode(message.decryptStream, writer.uint32(122).fork(), _depth + 1).ldelim();
+                if (message.streamPart != null && $Object.hasOwnProperty.call(message, "streamPart"))
+                    $root.dekd.v1.StreamPart.encode(message.streamPart, writer.uint32(130).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -205,6 +214,27 @@ export const dekd = $root.dekd = (() => {
                             message.operation = "reencryptMany";
                             continue;
                         }
+                    case 14: {
+                            if (wireType !== 2)
+                                break;
+                            message.encryptStream = $root.dekd.v1.OpenStream.decode(reader, reader.size(), $undefined, _depth + 1, message.encryptStream);
+                            message.operation = "encryptStream";
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 2)
+                                break;
+                            message.decryptStream = $root.dekd.v1.OpenStream.decode(reader, reader.size(), $undefined, _depth + 1, message.decryptStream);
+                            message.operation = "decryptStream";
+                            continue;
+                        }
+                    case 16: {
+                            if (wireType !== 2)
+                                break;
+                            message.streamPart = $root.dekd.v1.StreamPart.decode(reader, reader.size(), $undefined, _depth + 1, message.streamPart);
+                            message.operation = "streamPart";
+                            continue;
+                        }
                     }
                     reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
@@ -238,13 +268,14 @@ export const dekd = $root.dekd = (() => {
             Reply.prototype.error = null;
             Reply.prototype.hello = null;
             Reply.prototype.document = null;
+            Reply.prototype.stream = null;
             Reply.prototype.many = null;
             Reply.prototype.value = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Reply.prototype, "result", {
-                get: $util.oneOfGetter($oneOfFields = ["error", "hello", "document", "many", "value"]),
+                get: $util.oneOfGetter($oneOfFields = ["error", "hello", "document", "stream", "many", "value"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -263,6 +294,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.HelloReply.encode(message.hello, writer.uint32(26).fork(), _depth + 1).ldelim();
                 if (message.document != null && $Object.hasOwnProperty.call(message, "document"))
                     writer.uint32(34).bytes(message.document);
+                if (message.stream != null && $Object.hasOwnProperty.call(message, "stream"))
+                    $root.dekd.v1.StreamPart.encode(message.stream, writer.uint32(106).fork(), _depth + 1).ldelim();
                 if (message.many != null && $Object.hasOwnProperty.call(message, "many"))
                     $root.dekd.v1.ManyReply.encode(message.many, writer.uint32(114).fork(), _depth + 1).ldelim();
                 if (message.value != null && $Object.hasOwnProperty.call(message, "value"))
@@ -328,6 +361,13 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.document = reader.bytes();
                             message.result = "document";
+                            continue;
+                        }
+                    case 13: {
+                            if (wireType !== 2)
+                                break;
+                            message.stream = $root.dekd.v1.StreamPart.decode(reader, reader.size(), $undefined, _depth + 1, message.stream);
+                            message.result = "stream";
                             continue;
                         }
                     case 14: {
@@ -1505,6 +1545,254 @@ export const dekd = $root.dekd = (() => {
             };
 
             return Item;
+        })();
+
+        v1.OpenStream = (function() {
+
+            const OpenStream = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            OpenStream.prototype.key = "";
+            OpenStream.prototype.partition = "";
+            OpenStream.prototype.context = $util.newBuffer([]);
+            OpenStream.prototype.anyKey = false;
+            OpenStream.prototype.frameLength = 0;
+            OpenStream.prototype.credit = 0;
+
+            OpenStream.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
+                    writer.uint32(26).bytes(message.context);
+                if (message.anyKey != null && $Object.hasOwnProperty.call(message, "anyKey") && message.anyKey !== false)
+                    writer.uint32(32).bool(message.anyKey);
+                if (message.frameLength != null && $Object.hasOwnProperty.call(message, "frameLength") && message.frameLength !== 0)
+                    writer.uint32(40).uint32(message.frameLength);
+                if (message.credit != null && $Object.hasOwnProperty.call(message, "credit") && message.credit !== 0)
+                    writer.uint32(48).uint32(message.credit);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            OpenStream.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.OpenStream();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.context = value;
+                            else
+                                delete message.context;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.anyKey = value;
+                            else
+                                delete message.anyKey;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.frameLength = value;
+                            else
+                                delete message.frameLength;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.credit = value;
+                            else
+                                delete message.credit;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return OpenStream;
+        })();
+
+        v1.StreamPart = (function() {
+
+            const StreamPart = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            StreamPart.prototype.credit = 0;
+            StreamPart.prototype.end = false;
+            StreamPart.prototype.data = $util.newBuffer([]);
+
+            StreamPart.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.credit != null && $Object.hasOwnProperty.call(message, "credit") && message.credit !== 0)
+                    writer.uint32(8).uint32(message.credit);
+                if (message.end != null && $Object.hasOwnProperty.call(message, "end") && message.end !== false)
+                    writer.uint32(16).bool(message.end);
+                if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
+                    writer.uint32(122).bytes(message.data);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            StreamPart.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.StreamPart();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.credit = value;
+                            else
+                                delete message.credit;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.end = value;
+                            else
+                                delete message.end;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.data = value;
+                            else
+                                delete message.data;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return StreamPart;
         })();
 
         v1.ManyReply = (function() {

@@ -1,0 +1,265 @@
+/** One stream of a connection: what comes is worked on as it comes, and what is made leaves as the client has room. */
+import { DekdError } from '../errors.ts';
+import type { MessageWork } from '../operations/message-streams.ts';
+
+/**
+ * Bytes that a client may send ahead, and after which no more is made of them until some has left: at worst a stream has
+ * both waiting.
+ */
+export const INPUT_WINDOW = 512 * 1024;
+/** Credit is given back in pieces worth a frame of their own. */
+const CREDIT_STEP = INPUT_WINDOW / 4;
+/** Bytes in one frame, so that streams and small calls take turns. */
+const MAX_PART = 256 * 1024;
+const NOTHING = new Uint8Array(0);
+
+/** Where a stream's parts go. */
+export interface StreamOutput {
+  streamPart(id: number, credit: number, isEnd: boolean, data: Uint8Array): void;
+}
+
+export class AgentStream {
+  /** Resolves when the last part is written; rejects with what ended the stream. */
+  readonly done: Promise<void>;
+  readonly #id: number;
+  readonly #output: StreamOutput;
+  #work: MessageWork | undefined;
+  /** What has come and cannot be worked on yet; copies. */
+  readonly #input: Uint8Array[] = [];
+  /** Bytes that the client may still send. */
+  #window = 0;
+  #isInputOver = false;
+  /** What was made and cannot leave yet. */
+  readonly #made: Uint8Array[] = [];
+  #madeLength = 0;
+  /** Bytes that the client has room for. */
+  #room: number;
+  /** Bytes worked on for which the client has no new credit yet. */
+  #owed = 0;
+  #isBusy = false;
+  #isMadeOver = false;
+  #isOver = false;
+  /** Why the client can give no more room, when it cannot. */
+  #lastRoom: DekdError | undefined;
+  readonly #opening: Promise<unknown>;
+  #resolve!: () => void;
+  #reject!: (error: unknown) => void;
+
+  /**
+   * @param room bytes that the client takes before it says more
+   * @param opening what gives the work; until then the client has no credit
+   */
+  constructor(id: number, room: number, output: StreamOutput, opening: Promise<MessageWork>) {
+    this.#id = id;
+    this.#room = room;
+    this.#output = output;
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#opening = opening.then(
+      (work) => this.#begin(work),
+      (error: unknown) => this.fail(error),
+    );
+  }
+
+  /**
+   * Takes a part from the client; `data` is not kept.
+   * @throws PROTOCOL_ERROR when the client sends more than it may, or something after its end
+   */
+  part(data: Uint8Array, isEnd: boolean, credit: number): void {
+    if (this.#isOver) {
+      return;
+    }
+    if (data.length > this.#window || (this.#isInputOver && (data.length > 0 || isEnd))) {
+      throw new DekdError(
+        'PROTOCOL_ERROR',
+        this.#isInputOver
+          ? `stream ${this.#id} goes on after its end`
+          : `stream ${this.#id} sent ${data.length} bytes and may send ${this.#window}`,
+      );
+    }
+    this.#window -= data.length;
+    this.#room += credit;
+    this.#isInputOver ||= isEnd;
+    const taken = this.#input.length === 0 && this.#work?.isReady === true ? this.#takeAll(data) : 0;
+    if (taken < data.length && !this.#isOver) {
+      this.#input.push(new Uint8Array(data.subarray(taken)));
+    }
+    this.#run();
+  }
+
+  /** The client says nothing more: what it has room for it still gets. */
+  halfClosed(error: DekdError): void {
+    this.#lastRoom = error;
+    if (this.#isInputOver) {
+      this.#run();
+    } else {
+      this.fail(error);
+    }
+  }
+
+  /** Ends the stream; nothing more is written for it. `done` rejects once nothing is under way for it either. */
+  fail(error: unknown): void {
+    if (this.#isOver) {
+      return;
+    }
+    const isOpening = this.#work === undefined;
+    this.#close();
+    if (isOpening) {
+      // Finding its key still runs, and counts as long as it does.
+      void Promise.resolve(this.#opening).then(() => this.#reject(error));
+    } else {
+      this.#reject(error);
+    }
+  }
+
+  #begin(work: MessageWork): void {
+    if (this.#isOver) {
+      work.close();
+      return;
+    }
+    this.#work = work;
+    this.#owed = INPUT_WINDOW;
+    this.#run();
+  }
+
+  /** Works on what has come, and sends what has been made, for as long as either goes on. */
+  #run(): void {
+    while (!this.#isOver && this.#work !== undefined) {
+      this.#takeWaiting();
+      if (this.#isOver || this.#isBusy) {
+        return;
+      }
+      if (this.#isInputOver && this.#input.length === 0 && !this.#isMadeOver) {
+        this.#takeEnd();
+      }
+      this.#send();
+      if (this.#input.length === 0 || this.#isFull) {
+        return;
+      }
+    }
+  }
+
+  #takeWaiting(): void {
+    for (let data = this.#input[0]; data !== undefined; data = this.#input[0]) {
+      const taken = this.#takeAll(data);
+      if (taken < data.length) {
+        this.#input[0] = data.subarray(taken);
+        return;
+      }
+      this.#input.shift();
+    }
+  }
+
+  #takeEnd(): void {
+    try {
+      this.#keep(this.#work!.end());
+      this.#isMadeOver = true;
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Whether enough is made until some of it has left. */
+  get #isFull(): boolean {
+    return this.#madeLength >= INPUT_WINDOW;
+  }
+
+  /** Works on `data` as far as that can be done now. @returns how much was taken */
+  #takeAll(data: Uint8Array): number {
+    let taken = 0;
+    while (taken < data.length && !this.#isOver && !this.#isBusy && !this.#isFull) {
+      const piece = data.subarray(taken, taken + this.#work!.step);
+      this.#take(piece);
+      taken += piece.length;
+    }
+    return taken;
+  }
+
+  #take(data: Uint8Array): void {
+    const { length } = data;
+    try {
+      const made = this.#work!.take(data);
+      if (made instanceof Uint8Array) {
+        this.#keep(made);
+        this.#owed += length;
+        return;
+      }
+      this.#isBusy = true;
+      made.then(
+        (bytes) => {
+          this.#isBusy = false;
+          if (this.#isOver) {
+            bytes.fill(0);
+            return;
+          }
+          this.#keep(bytes);
+          this.#owed += length;
+          this.#run();
+        },
+        (error: unknown) => this.fail(error),
+      );
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  #keep(made: Uint8Array): void {
+    if (made.length > 0) {
+      this.#made.push(made);
+      this.#madeLength += made.length;
+    }
+  }
+
+  #send(): void {
+    if (this.#isOver) {
+      return;
+    }
+    for (let made = this.#made[0]; made !== undefined && this.#room > 0; made = this.#made[0]) {
+      const length = Math.min(made.length, this.#room, MAX_PART);
+      const isLast = this.#isMadeOver && this.#made.length === 1 && length === made.length;
+      this.#output.streamPart(this.#id, 0, isLast, made.subarray(0, length));
+      made.fill(0, 0, length);
+      this.#room -= length;
+      this.#madeLength -= length;
+      if (length < made.length) {
+        this.#made[0] = made.subarray(length);
+      } else {
+        this.#made.shift();
+      }
+      if (isLast) {
+        this.#finish();
+        return;
+      }
+    }
+    if (this.#made.length > 0) {
+      // The client has no room: it gets no credit for more.
+      if (this.#lastRoom !== undefined) {
+        this.fail(this.#lastRoom);
+      }
+      return;
+    }
+    if (this.#isMadeOver) {
+      this.#output.streamPart(this.#id, 0, true, NOTHING);
+      this.#finish();
+    } else if (this.#owed >= CREDIT_STEP && !this.#isInputOver && this.#input.length === 0) {
+      this.#window += this.#owed;
+      this.#output.streamPart(this.#id, this.#owed, false, NOTHING);
+      this.#owed = 0;
+    }
+  }
+
+  #finish(): void {
+    this.#close();
+    this.#resolve();
+  }
+
+  #close(): void {
+    this.#isOver = true;
+    this.#work?.close();
+    for (const piece of [...this.#made.splice(0), ...this.#input.splice(0)]) {
+      piece.fill(0);
+    }
+  }
+}

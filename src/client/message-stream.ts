@@ -1,0 +1,285 @@
+/** A message that is encrypted or decrypted while it passes: a Duplex over one stream of the wire. */
+import { Duplex } from 'node:stream';
+import { DekdError } from '../errors.ts';
+import type { AnyCall } from './calls.ts';
+import type { Channel } from './channel.ts';
+import type { Linkable } from './outstanding.ts';
+import { errorOf, type ReplyReader } from './replies.ts';
+import type { WireBinding } from './requests.ts';
+import type { Call, Transport } from './transport.ts';
+
+/** Bytes that the agent may send ahead of the reader. */
+const READ_WINDOW = 512 * 1024;
+/** Room is given back in pieces worth a frame of their own. */
+const CREDIT_STEP = READ_WINDOW / 4;
+/** Bytes in one frame, so that streams and small calls take turns. */
+const MAX_PART = 256 * 1024;
+const NOTHING = new Uint8Array(0);
+
+export interface MessageStreamOptions {
+  /** `OPERATION.encryptStream` or `OPERATION.decryptStream`. */
+  readonly operation: number;
+  readonly binding: WireBinding;
+  /** Bytes of plaintext in each frame of the message; 0 for the agent's default. */
+  readonly frameLength: number;
+  /** Milliseconds that the agent may be silent while the stream waits for it. */
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * What is written is the one form, what is read the other. It holds two windows of 512 KiB at most, however long it is,
+ * and is never resumed: what breaks it destroys it with a DekdError.
+ */
+export class MessageStream extends Duplex {
+  readonly #call: StreamCall;
+  #waiting: { chunk: Uint8Array; done: (error?: Error | null) => void } | undefined;
+  /** Bytes of the waiting chunk that were sent. */
+  #sent = 0;
+  #isFinal = false;
+  /** Bytes read for which the agent has no new room yet. */
+  #owed = 0;
+
+  constructor(transport: Transport<AnyCall>, options: MessageStreamOptions) {
+    super({ writableHighWaterMark: MAX_PART, readableHighWaterMark: MAX_PART });
+    this.#call = new StreamCall(transport, options, {
+      window: () => this.#pump(),
+      data: (bytes) => {
+        this.#owed += bytes.length;
+        if (this.push(bytes)) {
+          this.#makeRoom();
+        }
+      },
+      end: () => this.push(null),
+      failed: (error) => this.destroy(error),
+    });
+    const { signal } = options;
+    if (signal !== undefined) {
+      const abort = () => this.destroy(signal.reason as Error);
+      signal.addEventListener('abort', abort, { once: true });
+      this.once('close', () => signal.removeEventListener('abort', abort));
+    }
+    // Not now: what is wrong is an error of the stream, and nobody listens to it yet.
+    process.nextTick(() => {
+      if (!this.destroyed) {
+        transport.submit(this.#call);
+      }
+    });
+  }
+
+  override _write(chunk: unknown, _encoding: string, done: (error?: Error | null) => void): void {
+    if (!(chunk instanceof Uint8Array)) {
+      done(new DekdError('INVALID_ARGUMENT', `a chunk of the stream is ${typeof chunk}, not a Uint8Array`));
+      return;
+    }
+    this.#waiting = { chunk, done };
+    this.#sent = 0;
+    this.#pump();
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#isFinal = true;
+    this.#call.end();
+    done();
+  }
+
+  override _read(): void {
+    this.#makeRoom();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#call.giveUp();
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    waiting?.done(error ?? new DekdError('CANCELLED', 'the stream was destroyed'));
+    done(error);
+  }
+
+  /** Sends of the waiting chunk what the agent allows. */
+  #pump(): void {
+    const { chunk, done } = this.#waiting ?? { chunk: NOTHING, done: () => {} };
+    if (this.#waiting === undefined || this.#isFinal) {
+      return;
+    }
+    while (this.#sent < chunk.length && this.#call.window > 0) {
+      const part = chunk.subarray(this.#sent, this.#sent + Math.min(MAX_PART, this.#call.window));
+      this.#sent += part.length;
+      const isLast = this.#sent === chunk.length;
+      this.#call.send(part, () => {
+        if (isLast && this.#waiting?.chunk === chunk) {
+          // The chunk is its writer's again.
+          this.#waiting = undefined;
+          done();
+        }
+      });
+    }
+    if (chunk.length === 0) {
+      this.#waiting = undefined;
+      done();
+    }
+  }
+
+  #makeRoom(): void {
+    if (this.#owed >= CREDIT_STEP) {
+      this.#call.allow(this.#owed);
+      this.#owed = 0;
+    }
+  }
+}
+
+/** What the stream hears of its call. */
+interface StreamListener {
+  /** More may be sent. */
+  window(): void;
+  data(bytes: Uint8Array): void;
+  end(): void;
+  failed(error: Error): void;
+}
+
+/** The request of a stream, for as long as it lasts. */
+export class StreamCall implements Call {
+  /** Never sent again: what was sent is gone. */
+  readonly isIdempotent = false;
+  readonly sharing = 0;
+  readonly repeats = true;
+  isDone = false;
+  isListed = false;
+  previous: Linkable | undefined = undefined;
+  next: Linkable | undefined = undefined;
+  /** By the monotonic clock; moves on with every word of the agent, and stands still while it is not the agent's turn. */
+  deadline: number;
+  /** Bytes that may be sent. */
+  window = 0;
+  readonly #transport: Transport<AnyCall>;
+  readonly #options: MessageStreamOptions;
+  readonly #listener: StreamListener;
+  #channel: Channel | undefined;
+  #id = 0;
+  #isEnded = false;
+  /** Parts that have not left this process. */
+  #unsent = 0;
+  /** Bytes that the agent may send. */
+  #room = READ_WINDOW;
+
+  constructor(transport: Transport<AnyCall>, options: MessageStreamOptions, listener: StreamListener) {
+    this.#transport = transport;
+    this.#options = options;
+    this.#listener = listener;
+    this.deadline = performance.now() + options.timeoutMs;
+  }
+
+  /** Called by the sender, once there is a channel. */
+  open(channel: Channel): void {
+    const { operation, binding, frameLength } = this.#options;
+    this.#channel = channel;
+    this.#id = channel.expect(this);
+    channel.push(channel.writer.openStream(operation, this.#id, binding, frameLength, READ_WINDOW));
+    if (this.#isEnded) {
+      channel.push(channel.writer.streamPartHead(this.#id, 0, true, 0));
+    }
+  }
+
+  send(part: Uint8Array, sent: () => void): void {
+    const channel = this.#channel!;
+    this.window -= part.length;
+    this.#unsent++;
+    channel.pushPart(channel.writer.streamPartHead(this.#id, 0, false, part.length), part, () => {
+      this.#unsent--;
+      if (!this.isDone) {
+        this.#setClock();
+      }
+      sent();
+    });
+    this.#setClock();
+  }
+
+  /** Says that nothing follows. */
+  end(): void {
+    this.#isEnded = true;
+    if (this.#channel !== undefined && !this.isDone) {
+      this.#say(0, true);
+    }
+    this.#setClock();
+  }
+
+  /** Gives the agent more room. */
+  allow(bytes: number): void {
+    if (this.#channel !== undefined && !this.isDone) {
+      this.#room += bytes;
+      this.#say(bytes, false);
+      this.#setClock();
+    }
+  }
+
+  /** Nobody is interested any more. */
+  giveUp(): void {
+    if (!this.isDone) {
+      this.#channel?.cancel(this.#id);
+      this.#settle();
+    }
+  }
+
+  reply(reply: ReplyReader): void {
+    if (!reply.isStream) {
+      this.#channel!.forget(this.#id);
+      this.reject(errorOf(reply.decode().error ?? {}));
+      return;
+    }
+    const { credit, isEnd, data } = reply.part();
+    this.window += credit;
+    this.#room -= data.length;
+    if (isEnd) {
+      this.#channel!.forget(this.#id);
+      this.#settle();
+    } else {
+      this.#setClock();
+    }
+    if (data.length > 0) {
+      this.#listener.data(data);
+    }
+    if (isEnd) {
+      this.#listener.end();
+    } else if (credit > 0) {
+      this.#listener.window();
+    }
+  }
+
+  lost(error: DekdError): void {
+    this.#id = 0;
+    this.reject(error);
+  }
+
+  reject(error: unknown): void {
+    if (this.isDone) {
+      return;
+    }
+    if (this.#id !== 0) {
+      this.#channel?.cancel(this.#id);
+    }
+    this.#settle();
+    this.#listener.failed(error as Error);
+  }
+
+  #say(credit: number, isEnd: boolean): void {
+    const channel = this.#channel!;
+    channel.push(channel.writer.streamPartHead(this.#id, credit, isEnd, 0));
+    channel.flush();
+  }
+
+  /**
+   * The clock runs while it is the agent's turn: it does not read what was sent; or it has room for what it makes, and we
+   * can send nothing before it speaks.
+   */
+  #setClock(): void {
+    const isItsTurn = this.#unsent > 0 || (this.#room > 0 && (this.window === 0 || this.#isEnded));
+    this.deadline = isItsTurn ? performance.now() + this.#options.timeoutMs : Number.POSITIVE_INFINITY;
+    if (isItsTurn) {
+      this.#transport.watch(this);
+    }
+  }
+
+  #settle(): void {
+    this.isDone = true;
+    this.#transport.settled(this);
+  }
+}

@@ -1,0 +1,176 @@
+/** Streams that seal a message or open one, under keys of the keystore. */
+import { DATA_KEY_INFO_LENGTH, DATA_KEY_USE, type KeyHandle } from '../crypto/engine.ts';
+import { checkContext, decodeContext, encodeContext } from '../envelope/context.ts';
+import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
+import { DEFAULT_MESSAGE_LIMITS, type MessageHeader, messageContext } from '../envelope/message-header.ts';
+import { DekdError, decryptionFailed } from '../errors.ts';
+import type { DataKey } from '../keyring/keyring.ts';
+import type { OperationsEnvironment } from './environment.ts';
+import { requireContext } from './limits.ts';
+import { contextToSeal, requiredToOpen } from './message-context.ts';
+import { MessageOpening } from './message-opening.ts';
+import { MessageSealing } from './message-sealing.ts';
+import { type ExpectedKey, openingHandle } from './opening.ts';
+import type { Caller } from './request.ts';
+
+/** Names the keystore's encrypted data keys in a header. */
+export const KEYSTORE_PROVIDER = 'dekd';
+const DEFAULT_FRAME_LENGTH = 64 * 1024;
+/** The longest frame that is sealed or opened in a stream: a stream holds one. */
+export const MAX_STREAM_FRAME = 1024 * 1024;
+/** Bytes that are worked on, and made, in one go. */
+const STEP = 256 * 1024;
+/** Hex digits of a kid, with which the provider info begins. */
+const KID_DIGITS = 32;
+
+/** What a stream does with what it is given; the bytes are not kept, and the results are fresh. */
+export interface MessageWork {
+  /** Whether `take` is done with the bytes when it returns. */
+  readonly isReady: boolean;
+  /** Bytes that `take` is given at most: where frames are short, what is made of them is much longer. */
+  readonly step: number;
+  take(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
+  /** Nothing more is to come. */
+  end(): Uint8Array;
+  /** Wipes keys and plaintext; also in the middle of it. */
+  close(): void;
+}
+
+export interface StreamRequest extends ExpectedKey {
+  /** Canonical bytes; a copy. */
+  readonly context: Uint8Array;
+  /** Bytes of plaintext in a frame; 0 for the default. */
+  readonly frameLength: number;
+}
+
+/** Begins a message under the key of this name, which is made if the caller may. @throws as `encryptValue` does */
+export async function sealingWork(
+  env: OperationsEnvironment,
+  caller: Caller,
+  { key: name, partition, context, frameLength: wanted }: StreamRequest,
+): Promise<MessageWork> {
+  const { engine, keyring, volume } = env;
+  caller.authorize('encrypt', name, partition);
+  checkContext(context, 0, context.length);
+  const frameLength = wanted === 0 ? DEFAULT_FRAME_LENGTH : wanted;
+  if (frameLength > MAX_STREAM_FRAME) {
+    throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_STREAM_FRAME}`);
+  }
+  const create = caller.mayCreate(name, partition) ? () => caller.authorizeCreate(name, partition) : undefined;
+  const key = await keyring.prepareSealing(name, partition, caller.share, create, 'message');
+  requireContext(key, context, 0, context.length);
+  const bound = contextToSeal(key.keyContext, decodeContext(context));
+  const dataKey = keyring.room(() => engine.generateKey(DATA_KEY_USE));
+  let sealing: MessageSealing;
+  try {
+    const wrapped = engine.wrapDataKey(key.handle(), dataKey, bound.whole);
+    const providerInfo = wrapped.subarray(0, DATA_KEY_INFO_LENGTH);
+    const ciphertext = wrapped.subarray(DATA_KEY_INFO_LENGTH);
+    const dataKeys = [{ providerId: KEYSTORE_PROVIDER, providerInfo, ciphertext }];
+    const { stored, required } = bound;
+    sealing = keyring.room(
+      () => new MessageSealing({ engine, dataKey, dataKeys, context: stored, required, frameLength }),
+    );
+  } finally {
+    engine.destroyKey(dataKey);
+  }
+  key.used(1, 0);
+  let header: Uint8Array | undefined = sealing.header;
+  const led = (frames: Uint8Array): Uint8Array => {
+    const bytes = header === undefined ? frames : joined(header, frames);
+    header = undefined;
+    return bytes;
+  };
+  return {
+    isReady: true,
+    step: Math.max(1, Math.floor((STEP * frameLength) / (frameLength + FRAME_OVERHEAD))),
+    take(bytes) {
+      const frames = sealing.update(bytes);
+      key.used(0, bytes.length);
+      volume.bytesSealed += bytes.length;
+      return led(frames);
+    },
+    end: () => led(sealing.end()),
+    close: () => sealing.close(),
+  };
+}
+
+/** Opens a message of the key of this name. @throws PERMISSION_DENIED, INVALID_ARGUMENT */
+export async function openingWork(
+  env: OperationsEnvironment,
+  caller: Caller,
+  request: StreamRequest,
+): Promise<MessageWork> {
+  const { engine, volume } = env;
+  if (!request.anyKey) {
+    caller.authorize('decrypt', request.key, request.partition);
+  }
+  checkContext(request.context, 0, request.context.length);
+  const record = decodeContext(request.context);
+  const opening = new MessageOpening({
+    engine,
+    limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
+    room: (make) => env.keyring.room(make),
+    dataKeyOf: (header) => dataKeyOf(env, caller, request, header, record),
+    requiredOf: (header) => requiredToOpen(messageContext(header), record),
+  });
+  let isReady = false;
+  return {
+    get isReady() {
+      return isReady;
+    },
+    step: STEP,
+    async take(bytes) {
+      const plaintext = await opening.push(bytes);
+      isReady = opening.header !== undefined;
+      volume.bytesOpened += plaintext.length;
+      return plaintext;
+    },
+    end: () => opening.end(),
+    close: () => opening.close(),
+  };
+}
+
+/**
+ * The data key of a message by the first of its encrypted data keys that is of this keystore and opens. One of another key
+ * than the named one costs the work of a failed unwrap and says nothing else.
+ */
+async function dataKeyOf(
+  env: OperationsEnvironment,
+  caller: Caller,
+  expected: ExpectedKey,
+  header: MessageHeader,
+  record: Readonly<Record<string, string>>,
+): Promise<KeyHandle> {
+  const whole = encodeContext({ ...messageContext(header), ...record });
+  let failure: unknown = decryptionFailed('the message has no data key of this keystore');
+  for (const { providerId, providerInfo, ciphertext } of header.dataKeys) {
+    if (providerId !== KEYSTORE_PROVIDER || providerInfo.length !== DATA_KEY_INFO_LENGTH) {
+      continue;
+    }
+    const kid = Buffer.from(Buffer.from(providerInfo.subarray(0, KID_DIGITS)).toString('latin1'), 'hex');
+    const key: DataKey | undefined =
+      kid.length === KID_DIGITS / 2
+        ? (env.keyring.opening(kid, 0) ?? (await env.keyring.prepareOpening(new Uint8Array(kid), caller.share)))
+        : undefined;
+    let refusal: string | undefined;
+    try {
+      // Asked for the handle again each time: making room may take its slot.
+      return env.keyring.room(() => {
+        const opening = openingHandle(env, caller, 'decrypt', key, expected, 'message');
+        refusal = opening.refusal;
+        return env.engine.unwrapDataKey(opening.handle, providerInfo, ciphertext, whole);
+      });
+    } catch (error) {
+      failure = refusal === undefined ? error : decryptionFailed(refusal);
+    }
+  }
+  throw failure;
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
+}
