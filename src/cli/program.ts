@@ -138,6 +138,14 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     .option('--key <name>', 'key to encrypt with (required)')
     .option('--text', 'write the token as text, dk1.… (the default)')
     .addOption(new Option('--binary', 'write the token as bytes, a quarter smaller than text').conflicts('text'))
+    .addOption(
+      new Option('--message', 'make a message (AWS Encryption SDK) instead: a file of any size, as bytes').conflicts([
+        'text',
+        'binary',
+        'show',
+      ]),
+    )
+    .addOption(frameLengthOption())
     .option('--show', 'decrypt the token again and show on standard error what comes out')
     .addHelpText(
       'after',
@@ -146,6 +154,7 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
           [
             ["encrypt --key demo --context field=email 'ada@example.org'", ''],
             ['encrypt --key files --input report.pdf -o report.pdf.dk', ''],
+            ['encrypt --key files --message --input backup.tar -o backup.tar.dk', ''],
             [
               "encrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < in.jsonl > out.jsonl",
               '',
@@ -159,7 +168,7 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     leaf(
       program,
       'decrypt [token]',
-      'Decrypt a token, a file, or fields of JSON Lines.',
+      'Decrypt a token, a file (token or message), or fields of JSON Lines.',
       async (line, options, [token]) => (await import('./commands/decrypt.ts')).decrypt(line, options, token),
     ),
   )
@@ -171,11 +180,19 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
         [
           ["decrypt --key demo --context field=email 'dk1.…'", ''],
           ['decrypt --key files --input report.pdf.dk -o report.pdf', ''],
+          ['decrypt --key files < backup.tar.dk | tar x', 'what came is right; that it was all, the exit code says'],
           ["decrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < out.jsonl", ''],
         ],
         self,
       ),
     );
+
+  leaf(
+    program,
+    'inspect [token-or-file]',
+    'What a token or a message says of itself, without any key; nothing of it is verified.',
+    async (line, options, [operand]) => (await import('./commands/inspect.ts')).inspect(line, options, operand),
+  ).option('--input <file>', 'read from a file instead of standard input');
 
   leaf(program, 'status', 'What the agent is and what it did (admin socket).', async (line) =>
     (await import('./commands/status.ts')).status(line),
@@ -305,6 +322,19 @@ function describeRoots(roots: Command, leaf: Leaf, self: string): void {
     );
 }
 
+function frameLengthOption(): Option {
+  return new Option(
+    '--frame-length <bytes>',
+    'plaintext in each frame of a message, 1 to 1048576 (default: 65536)',
+  ).argParser((text) => {
+    const length = Number(text);
+    if (!Number.isInteger(length) || length < 1 || length > 1_048_576) {
+      throw new InvalidArgumentError('a frame length is 1 to 1048576 bytes.');
+    }
+    return length;
+  });
+}
+
 function rateOption(): Option {
   return new Option('--rate <n>', 'records a second at most').argParser((text) => {
     const rate = Number(text);
@@ -314,6 +344,8 @@ function rateOption(): Option {
     return rate;
   });
 }
+
+const PURPOSES = ['seal', 'wrap', 'message', 'mac', 'index'];
 
 function describeKeys(keys: Command, leaf: Leaf, self: string): void {
   const load = () => import('./commands/keys.ts');
@@ -330,9 +362,7 @@ function describeKeys(keys: Command, leaf: Leaf, self: string): void {
       (await load()).change(line, verb, options, name!),
     ).option('--partition <name>', 'partition of the key');
   const purpose = (): Option =>
-    new Option('--purpose <purpose>', 'what the key is for')
-      .choices(['seal', 'wrap', 'message', 'mac', 'index'])
-      .default('seal');
+    new Option('--purpose <purpose>', 'what the key is for').choices(PURPOSES).default('seal');
   change('create', 'Make a key.').addOption(purpose());
   change('rotate', 'Make a new version; it encrypts from now on, the older ones still decrypt.')
     .addOption(purpose())
@@ -353,8 +383,12 @@ KEKs have names too: .l3/SERVICE, and .l2/TENANT with --partition TENANT. rewrap
     .option('--tenant <name>', 'the KEK of this tenant (default: of the service)')
     .option('--service', "with --tenant: the tenant's service KEK")
     .option('--expect-kid <hex>', 'refuse any other key than the one with this kid');
-  change('disable', 'Stop every use of a key, or of one version, until it is enabled.').addOption(versionOption());
-  change('enable', 'Make a disabled key or version usable again.').addOption(versionOption());
+  const onlyPurpose = (): Option =>
+    new Option('--purpose <purpose>', 'only versions for this purpose (default: every purpose)').choices(PURPOSES);
+  change('disable', 'Stop every use of a key, or of one version, until it is enabled.')
+    .addOption(versionOption())
+    .addOption(onlyPurpose());
+  change('enable', 'Make a disabled key or version usable again.').addOption(versionOption()).addOption(onlyPurpose());
   leaf(
     keys,
     'destroy <name>',
@@ -363,6 +397,7 @@ KEKs have names too: .l3/SERVICE, and .l2/TENANT with --partition TENANT. rewrap
   )
     .option('--partition <name>', 'partition of the key')
     .addOption(versionOption())
+    .addOption(onlyPurpose())
     .option('--yes', 'do not ask');
   const freeze = (verb: 'freeze' | 'thaw', summary: string): Command =>
     leaf(keys, `${verb} [name]`, summary, async (line, options, [name]) =>

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import type { DecryptOptions } from '../../client/types.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
@@ -7,7 +8,8 @@ import { usageError } from '../exit.ts';
 import { openTarget } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
 import { spliceFields } from './json-lines.ts';
-import { openSource, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
+import { MESSAGE_START, passMessage } from './messages.ts';
+import { openSource, readValueOptions, readWhole, type Source, type ValueOptions } from './value-options.ts';
 
 /** What comes out was worth encrypting. */
 const PLAINTEXT_MODE = 0o600;
@@ -29,7 +31,22 @@ export async function decrypt(
   }
   await using agent = await openClient(line);
   const { client, limits } = agent;
-  const token = await tokenOf(limits.maxPayload, options, operand);
+  const given = await inputOf(options, operand);
+  if (given instanceof Begun && given.isMessage) {
+    if (line.json && options.output === undefined) {
+      throw usageError('what a message holds is bytes of any number, which are no JSON', 'name a file with -o');
+    }
+    await passMessage(line, {
+      direction: 'decrypt',
+      source: given.whole(),
+      size: given.source.size,
+      through: client.decryptStream(binding),
+      output: options.output,
+      mode: PLAINTEXT_MODE,
+    });
+    return;
+  }
+  const token = given instanceof Begun ? await tokenOf(limits.maxPayload, given) : given;
   const plaintext = await client.decrypt(token, binding);
   const target = await openTarget(options.output, PLAINTEXT_MODE);
   if (target.isStandardOutput && line.json) {
@@ -65,17 +82,58 @@ function bindingOf({ key, partition, context }: ValueOptions, anyKey: boolean): 
   return { key, partition, context };
 }
 
-async function tokenOf(maxPayload: number, options: ValueOptions, operand: string | undefined): Promise<Uint8Array> {
-  if (operand !== undefined && operand !== '-') {
-    if (options.input !== undefined) {
-      throw usageError('both a token and --input are given');
-    }
-    if (!operand.startsWith(TOKEN_TEXT_PREFIX) && statSync(operand, { throwIfNoEntry: false })?.isFile()) {
-      throw usageError(`'${operand}' is the name of a file here`, `--input '${operand}' decrypts what is in it`);
-    }
-    return decodeTokenText(operand);
+/** The token on the command line, or the beginning of what is read. */
+async function inputOf(options: ValueOptions, operand: string | undefined): Promise<Uint8Array | Begun> {
+  if (operand === undefined || operand === '-') {
+    return Begun.of(await openSource(options.input));
   }
+  if (options.input !== undefined) {
+    throw usageError('both a token and --input are given');
+  }
+  if (!operand.startsWith(TOKEN_TEXT_PREFIX) && statSync(operand, { throwIfNoEntry: false })?.isFile()) {
+    throw usageError(`'${operand}' is the name of a file here`, `--input '${operand}' decrypts what is in it`);
+  }
+  return decodeTokenText(operand);
+}
+
+async function tokenOf(maxPayload: number, begun: Begun): Promise<Uint8Array> {
   const limit = Math.ceil(maxPayload / 3) * 4 + TEXT_ALLOWANCE;
-  const bytes = await readWhole(await openSource(options.input), limit);
+  const bytes = await readWhole({ ...begun.source, open: () => begun.whole() }, limit);
   return bytes[0] === TOKEN_MAGIC ? bytes : decodeTokenText(bytes.toString('latin1').trimEnd());
+}
+
+/** A source whose first bytes were read, to see what it is. */
+class Begun {
+  readonly source: Source;
+  readonly #first: Buffer;
+  readonly #rest: AsyncIterator<Buffer>;
+
+  private constructor(source: Source, first: Buffer, rest: AsyncIterator<Buffer>) {
+    this.source = source;
+    this.#first = first;
+    this.#rest = rest;
+  }
+
+  static async of(source: Source): Promise<Begun> {
+    const chunks: AsyncIterator<Buffer> = source.open()[Symbol.asyncIterator]();
+    const { value } = await chunks.next();
+    return new Begun(source, value ?? Buffer.alloc(0), chunks);
+  }
+
+  get isMessage(): boolean {
+    return this.#first[0] === MESSAGE_START;
+  }
+
+  /** All of it, from the first byte. */
+  whole(): Readable {
+    const first = this.#first;
+    const rest = this.#rest;
+    return Readable.from(
+      (async function* () {
+        yield first;
+        yield* { [Symbol.asyncIterator]: () => rest };
+      })(),
+      { objectMode: false },
+    );
+  }
 }

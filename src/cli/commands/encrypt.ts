@@ -1,11 +1,13 @@
 import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
+import type { EncryptStreamOptions } from '../../client/types.ts';
 import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
 import { openTarget } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
 import { spliceFields } from './json-lines.ts';
+import { passMessage } from './messages.ts';
 import { openSource, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
 
 /** Tokens are not secret. */
@@ -31,6 +33,13 @@ export async function encrypt(
     await spliceFields(line, 'encrypt', options, value, { key, partition, context });
     return;
   }
+  if (raw.message === true) {
+    await encryptMessage(line, options, value, raw, { key, partition, context });
+    return;
+  }
+  if (raw.frameLength !== undefined) {
+    throw usageError('--frame-length is of messages', 'add --message');
+  }
   await using agent = await openClient(line);
   const { client, limits } = agent;
   const plaintext = await plaintextOf(limits.maxPayload, options, value);
@@ -50,6 +59,34 @@ export async function encrypt(
   if (show) {
     warn(`opens again: ${shown(await client.decrypt(decodeTokenText(text), binding))}`);
   }
+}
+
+async function encryptMessage(
+  line: CommandLine,
+  options: ValueOptions,
+  value: string | undefined,
+  raw: Record<string, unknown>,
+  binding: EncryptStreamOptions,
+): Promise<void> {
+  if (raw.show === true || raw.binary === true || raw.text === true) {
+    throw usageError('--show, --binary and --text are of tokens; they do not go with --message');
+  }
+  if (value !== undefined && value !== '-') {
+    throw usageError('a message is made of a file or of standard input', `--input '${value}', or - for standard input`);
+  }
+  if (options.output === undefined && process.stdout.isTTY) {
+    throw usageError('a message is bytes, and standard output is a terminal', 'name a file with -o');
+  }
+  const source = await openSource(options.input);
+  await using agent = await openClient(line);
+  await passMessage(line, {
+    direction: 'encrypt',
+    source: source.open(),
+    size: source.size,
+    through: agent.client.encryptStream({ ...binding, frameLength: raw.frameLength as number | undefined }),
+    output: options.output,
+    mode: TOKEN_MODE,
+  });
 }
 
 async function plaintextOf(limit: number, options: ValueOptions, value: string | undefined): Promise<Uint8Array> {

@@ -100,6 +100,6 @@ function tooLarge(source: Source, limit: number, size: number | undefined): Comm
     EXIT.failed,
     'INVALID_ARGUMENT',
     `${source.name} has ${found}; the limit for one value is ${limit} bytes (${byteSize(limit)})`,
-    'raise limits.maxPayload of the agent (at most 16 MiB), or encrypt JSON Lines with --fields',
+    'a message has no such limit: add --message; or encrypt JSON Lines with --fields',
   );
 }

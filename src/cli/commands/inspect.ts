@@ -1,0 +1,123 @@
+/** What a token or a message says of itself to anybody, without a key: nothing of it is verified. */
+
+import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD } from '../../envelope/message-body.ts';
+import {
+  type EncryptedDataKey,
+  type MessageHeader,
+  MessageHeaderReader,
+  messageContext,
+} from '../../envelope/message-header.ts';
+import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, tokenKid } from '../../envelope/token.ts';
+import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
+import { usageError } from '../exit.ts';
+import { type CommandLine, outline, printResult } from '../terminal.ts';
+import { MESSAGE_START } from './messages.ts';
+import { openSource, readWhole, type Source } from './value-options.ts';
+
+/** The longest token that is looked at: 16 MiB of plaintext, in base64. */
+const MAX_TOKEN = 24 * 1024 * 1024;
+const TEXT = /^[\x20-\x7e]*$/;
+
+export async function inspect(
+  line: CommandLine,
+  options: Record<string, unknown>,
+  operand: string | undefined,
+): Promise<void> {
+  const input = options.input as string | undefined;
+  if (operand !== undefined && operand !== '-') {
+    if (input !== undefined) {
+      throw usageError('both a token and --input are given');
+    }
+    const given = operand.startsWith(TOKEN_TEXT_PREFIX) ? undefined : operand;
+    const document = given === undefined ? ofToken(decodeTokenText(operand), 'text') : await ofSource(given);
+    printResult(line, document, outline(document));
+    return;
+  }
+  const document = await ofSource(input);
+  printResult(line, document, outline(document));
+}
+
+async function ofSource(path: string | undefined): Promise<object> {
+  const source = await openSource(path);
+  const stream = source.open();
+  const reader = new MessageHeaderReader();
+  let bytes = Buffer.alloc(0);
+  for await (const chunk of stream) {
+    bytes = Buffer.concat([bytes, chunk as Buffer]);
+    if (bytes.length > 0 && bytes[0] !== MESSAGE_START) {
+      return await ofTokenSource(source, bytes, stream);
+    }
+    const header = reader.read(bytes);
+    if (header !== undefined) {
+      stream.destroy();
+      return ofMessage(header, source.size);
+    }
+  }
+  // Says what is wrong with it, or that there is more to come.
+  throw usageError(
+    bytes.length === 0
+      ? `${source.name} is empty`
+      : `${source.name} is cut short: the header of the message is not whole`,
+  );
+}
+
+async function ofTokenSource(source: Source, begun: Buffer, stream: AsyncIterable<unknown>): Promise<object> {
+  const rest = await readWhole({ ...source, size: undefined, open: () => stream as never }, MAX_TOKEN);
+  const bytes = Buffer.concat([begun, rest]);
+  return bytes[0] === 0xc1
+    ? ofToken(bytes, 'binary')
+    : ofToken(decodeTokenText(bytes.toString('latin1').trimEnd()), 'text');
+}
+
+function ofToken(token: Uint8Array, form: 'text' | 'binary'): object {
+  const suite = readTokenHead(token, 0, token.length);
+  const id = Buffer.from(tokenKid(token, 0)).toString('hex');
+  return suite === SUITE_DIRECT
+    ? { kind: 'token', form, suite: 'direct', reference: id, bytes: token.length }
+    : {
+        kind: 'token',
+        form,
+        suite: 'xaes-256-gcm',
+        kid: id,
+        bytes: token.length,
+        plaintextBytes: token.length - MIN_TOKEN_LENGTH,
+      };
+}
+
+function ofMessage(header: MessageHeader, size: number | undefined): object {
+  const { suite, messageId, dataKeys, frameLength, length } = header;
+  return {
+    kind: 'message',
+    suite: `0x${suite.toString(16).padStart(4, '0')}`,
+    signed: suite === 0x0578,
+    messageId: Buffer.from(messageId).toString('hex'),
+    context: { ...messageContext(header) },
+    dataKeys: dataKeys.map(ofDataKey),
+    frameLength,
+    headerBytes: length,
+    ...(size === undefined || frameLength === 0 || suite === 0x0578 ? {} : bodyOf(size, length, frameLength)),
+  };
+}
+
+/** What the size of the file says, if it is whole and by a writer that fills its final frame. */
+function bodyOf(size: number, headerLength: number, frameLength: number): object {
+  const body = size - headerLength;
+  const frames = Math.ceil((body - FINAL_FRAME_OVERHEAD) / (frameLength + FRAME_OVERHEAD)) || 1;
+  const plaintext = body - (frames - 1) * FRAME_OVERHEAD - FINAL_FRAME_OVERHEAD;
+  return body < FINAL_FRAME_OVERHEAD ? { bytes: size } : { bytes: size, frames, plaintextBytes: plaintext };
+}
+
+function ofDataKey({ providerId, providerInfo, ciphertext }: EncryptedDataKey): object {
+  const text = Buffer.from(providerInfo).toString('latin1');
+  return {
+    providerId,
+    ...(TEXT.test(text) ? { key: text } : { key: keyNameOf(providerInfo) }),
+    bytes: ciphertext.length,
+  };
+}
+
+/** A raw AES key is named before what stands behind its name: bits of the tag, bytes of the nonce, nonce. */
+function keyNameOf(info: Uint8Array): string {
+  const name = Buffer.from(info.subarray(0, Math.max(0, info.length - 20))).toString('latin1');
+  return TEXT.test(name) && name !== '' ? name : `0x${Buffer.from(info).toString('hex')}`;
+}
