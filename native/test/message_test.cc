@@ -351,6 +351,27 @@ const Test kSizes("seal_frames takes whole frames only before the last, and room
   expect(!begin_message(f.table, f.data_key, 0, 0, f.id, f.commitment).ok());
 });
 
+const Test kNumbers("seal_frames stops before the number that marks the final frame, and writes nothing then", [] {
+  Fixture f;
+  const KeyHandle message = f.begin(1);
+  f.seal_header_of(message);
+  {
+    KeyTable::Lease lease;
+    expect(f.table.lease(message, lease));
+    lease.message().next_sequence = 0xfffffffd;
+  }
+  const Bytes plaintext = counting(3);
+  Bytes whole(sealed_length(3, 1, false));
+  Bytes last(sealed_length(3, 1, true));
+  expect(seal_frames(f.table, message, plaintext, false, whole) == Status::kInvalidArgument && all_zero(whole));
+  expect(seal_frames(f.table, message, plaintext, true, last) == Status::kInvalidArgument && all_zero(last));
+  Bytes one(sealed_length(1, 1, false));
+  expect(seal_frames(f.table, message, std::span(plaintext).first(1), false, one) == Status::kOk);
+  Bytes end(sealed_length(1, 1, true));
+  expect(seal_frames(f.table, message, std::span(plaintext).last(1), true, end) == Status::kOk);
+  expect(end[4] == 0xff && end[7] == 0xfe);
+});
+
 const Test kSingleBlock("open_frames opens a body that is not framed once it is whole", [] {
   Fixture f;
   const KeyHandle sealing = f.begin();
@@ -479,6 +500,10 @@ const Test kWrapped("unwrap_data_key gives back the data key, and refuses any ch
   expect(status_of(info, encrypted, {}) == Status::kAuthenticationFailed);
   expect(status_of(std::span(info).first(76), encrypted, context) == Status::kAuthenticationFailed);
   expect(status_of(info, std::span(encrypted).first(47), context) == Status::kAuthenticationFailed);
+  // Head and nonce are right, and something lies between them.
+  Bytes longer(info.begin(), info.end());
+  longer.insert(longer.end() - static_cast<ptrdiff_t>(kGcmNonceLength), 0);
+  expect(status_of(longer, encrypted, context) == Status::kAuthenticationFailed);
   const KeyHandle other = f.make(kMessageKeyUse);
   expect(unwrap_data_key(f.table, other, info, encrypted, context, 0).status() == Status::kAuthenticationFailed);
   expect(unwrap_data_key(f.table, f.data_key, info, encrypted, context, 0).status() == Status::kWrongUse);

@@ -23,8 +23,8 @@ export const FRAME_OVERHEAD = U32_LENGTH + NONCE_LENGTH + MESSAGE_TAG_LENGTH;
 export const FINAL_FRAME_OVERHEAD = FRAME_OVERHEAD + 2 * U32_LENGTH;
 /** Bytes of a body that is not framed around its ciphertext. */
 export const NON_FRAMED_OVERHEAD = NONCE_LENGTH + U64_LENGTH + MESSAGE_TAG_LENGTH;
-/** Sequence numbers are u32 and begin at 1. */
-export const MAX_FRAMES = 0xffffffff;
+/** Sequence numbers are u32 and begin at 1; the highest is the mark of the final frame. */
+export const MAX_FRAMES = 0xfffffffe;
 
 /**
  * Frames of a message, the final one among them; at least 1.

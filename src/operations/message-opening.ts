@@ -54,9 +54,11 @@ export class MessageOpening {
   /** What has come of something that is not whole: header, frame or signature. */
   #waiting = NOTHING;
   #waitingLength = 0;
+  /** Bytes of the waiting frame that the engine has looked at. */
+  #headChecked = 0;
   #isBodyOver = false;
   #isOver = false;
-  readonly #heldBack: Uint8Array[] = [];
+  #heldBack = NOTHING;
   #heldBackLength = 0;
   #failure: unknown;
 
@@ -99,11 +101,11 @@ export class MessageOpening {
       throw this.#failure;
     }
     if (!this.#isOver) {
-      this.#failure = new DekdError('MALFORMED', `the message is cut short: ${this.#missing()}`);
+      this.#failure = this.#cutShort();
       this.close();
       throw this.#failure;
     }
-    const plaintext = joined(this.#heldBack, this.#heldBackLength);
+    const plaintext = this.#heldBack.slice(0, this.#heldBackLength);
     this.#failure = new DekdError('INTERNAL', 'a message goes on after its end');
     this.close();
     return plaintext;
@@ -116,19 +118,27 @@ export class MessageOpening {
       this.#options.engine.destroyKey(this.#message);
       this.#message = undefined;
     }
-    for (const piece of this.#heldBack.splice(0)) {
-      piece.fill(0);
-    }
+    this.#heldBack.fill(0);
+    this.#heldBack = NOTHING;
     this.#heldBackLength = 0;
     this.#waiting = NOTHING;
     this.#waitingLength = 0;
   }
 
-  #missing(): string {
-    if (this.#header === undefined) {
-      return 'its header is not whole';
+  /** What is wrong with a message that ends here. */
+  #cutShort(): unknown {
+    let missing = 'its header is not whole';
+    if (this.#isBodyOver) {
+      missing = 'its signature is not whole';
+    } else if (this.#message !== undefined) {
+      missing = 'its final frame has not come';
+      try {
+        this.#checkHead();
+      } catch (error) {
+        return error;
+      }
     }
-    return this.#isBodyOver ? 'its signature is not whole' : 'its final frame has not come';
+    return new DekdError('MALFORMED', `the message is cut short: ${missing}`);
   }
 
   async #take(bytes: Uint8Array): Promise<Uint8Array> {
@@ -217,17 +227,39 @@ export class MessageOpening {
       if (part.length === needed && this.#frameNeeds(this.#waited()) <= this.#waitingLength) {
         this.#open(this.#waited(), output);
         this.#waitingLength = 0;
+        this.#headChecked = 0;
+      } else if (output.length === 0) {
+        // Where there is plaintext, that goes out first.
+        this.#checkHead();
       }
       return part.length;
     }
     return this.#open(bytes, output);
   }
 
-  /** @returns how many of `bytes` were whole frames */
+  /**
+   * Lets the engine look at the head of the frame that waits, which is shorter than any frame: what it refuses by that is
+   * not waited for, and refused alike however the message is cut.
+   */
+  #checkHead(): void {
+    const head = this.#waited().subarray(0, FINAL_HEAD);
+    if (head.length <= this.#headChecked) {
+      return;
+    }
+    this.#headChecked = head.length;
+    if (this.#options.engine.openFrames(this.#message!, head, new Uint8Array(head.length)) === undefined) {
+      throw refused();
+    }
+  }
+
+  /** @returns how many of `bytes` were whole frames; there is one */
   #open(bytes: Uint8Array, output: Output): number {
     const opened = this.#options.engine.openFrames(this.#message!, bytes, output.room());
     if (opened === undefined) {
-      throw decryptionFailed('message does not authenticate, or its frames are not in order');
+      throw refused();
+    }
+    if (opened.consumed === 0) {
+      throw new DekdError('INTERNAL', 'the engine takes nothing of a frame that is whole');
     }
     output.length += opened.produced;
     this.#signature?.update(bytes.subarray(0, opened.consumed));
@@ -305,17 +337,22 @@ export class MessageOpening {
     if (this.#signature === undefined || allowUnverifiedSignature) {
       return plaintext;
     }
-    this.#heldBackLength += plaintext.length;
-    if (this.#heldBackLength > maxHeldBack) {
+    const length = this.#heldBackLength + plaintext.length;
+    if (length > maxHeldBack) {
       throw new DekdError(
         'INVALID_ARGUMENT',
         `a signed message is held back until its signature is verified, and this one is over ${maxHeldBack} bytes: ` +
           'allowUnverifiedSignature gives it out before that',
       );
     }
-    if (plaintext.length > 0) {
-      this.#heldBack.push(plaintext);
+    if (length > this.#heldBack.length) {
+      const larger = grown(this.#heldBack, this.#heldBackLength, Math.min(maxHeldBack, 2 * length));
+      this.#heldBack.fill(0);
+      this.#heldBack = larger;
     }
+    this.#heldBack.set(plaintext, this.#heldBackLength);
+    this.#heldBackLength = length;
+    plaintext.fill(0);
     return NOTHING;
   }
 
@@ -328,13 +365,15 @@ export class MessageOpening {
   #wait(bytes: Uint8Array): void {
     const length = this.#waitingLength + bytes.length;
     if (length > this.#waiting.length) {
-      const larger = new Uint8Array(Math.max(length, 2 * this.#waiting.length));
-      larger.set(this.#waiting.subarray(0, this.#waitingLength));
-      this.#waiting = larger;
+      this.#waiting = grown(this.#waiting, this.#waitingLength, Math.max(length, 2 * this.#waiting.length));
     }
     this.#waiting.set(bytes, this.#waitingLength);
     this.#waitingLength = length;
   }
+}
+
+function refused(): DekdError {
+  return decryptionFailed('message does not authenticate, or its frames are not in order');
 }
 
 /** Where the plaintext of one call goes, made when there is some. */
@@ -372,12 +411,9 @@ export async function openMessage(bytes: Uint8Array, options: MessageOpeningOpti
   }
 }
 
-function joined(pieces: readonly Uint8Array[], length: number): Uint8Array {
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
+/** A larger array with the same beginning. */
+function grown(bytes: Uint8Array, length: number, size: number): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(size);
+  larger.set(bytes.subarray(0, length));
+  return larger;
 }

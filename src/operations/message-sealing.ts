@@ -27,8 +27,8 @@ export class MessageSealing {
   readonly #engine: Engine;
   readonly #message: KeyHandle;
   readonly #frameLength: number;
-  /** Plaintext of a frame that is not full, or not known to be followed by another. */
-  readonly #held: Uint8Array;
+  /** Plaintext of a frame that is not full, or not known to be followed by another; grows up to one. */
+  #held = new Uint8Array(0);
   #heldLength = 0;
   #isOver = false;
 
@@ -44,7 +44,6 @@ export class MessageSealing {
     this.#engine = engine;
     this.#message = begun.message;
     this.#frameLength = frameLength;
-    this.#held = new Uint8Array(frameLength);
   }
 
   /**
@@ -62,19 +61,29 @@ export class MessageSealing {
     let to = 0;
     if (frames > 0 && this.#heldLength > 0) {
       from = this.#frameLength - this.#heldLength;
-      this.#held.set(plaintext.subarray(0, from), this.#heldLength);
+      this.#hold(plaintext.subarray(0, from));
       to = this.#frameLength + FRAME_OVERHEAD;
-      this.#engine.sealFrames(this.#message, this.#held, false, sealed.subarray(0, to));
+      this.#engine.sealFrames(this.#message, this.#held.subarray(0, this.#frameLength), false, sealed.subarray(0, to));
       this.#heldLength = 0;
     }
     const whole = frames * this.#frameLength - (to === 0 ? 0 : this.#frameLength);
     if (whole > 0) {
       this.#engine.sealFrames(this.#message, plaintext.subarray(from, from + whole), false, sealed.subarray(to));
     }
-    const rest = plaintext.subarray(from + whole);
-    this.#held.set(rest, this.#heldLength);
-    this.#heldLength += rest.length;
+    this.#hold(plaintext.subarray(from + whole));
     return sealed;
+  }
+
+  #hold(bytes: Uint8Array): void {
+    const length = this.#heldLength + bytes.length;
+    if (length > this.#held.length) {
+      const larger = new Uint8Array(Math.min(this.#frameLength, Math.max(length, 2 * this.#held.length)));
+      larger.set(this.#held.subarray(0, this.#heldLength));
+      this.#held.fill(0);
+      this.#held = larger;
+    }
+    this.#held.set(bytes, this.#heldLength);
+    this.#heldLength = length;
   }
 
   /** The final frame; a fresh array. Nothing can follow. @throws INTERNAL after `end` or `close` */

@@ -387,6 +387,14 @@ export function describeMessages(under: EngineUnderTest): void {
         expect(engine.stats().used).toBe(used);
         expect(refuses(info, encrypted, CONTEXT, engine.generateKey(MESSAGE_KEY_USE))).toBe(true);
       });
+
+      it('do not come back under a longer or shorter name, whatever of it is right', () => {
+        const { info, encrypted } = wrapped();
+        const [head, nonce] = [info.subarray(0, 65), info.subarray(65)];
+        const names = [Buffer.alloc(0), nonce, head, Buffer.concat([head, Buffer.alloc(1), nonce])];
+        const refused = names.map((name) => () => engine.unwrapDataKey(messageKey, name, encrypted, CONTEXT));
+        expect(refused.map(codeOf)).toEqual(refused.map(() => 'DECRYPTION_FAILED'));
+      });
     });
   });
 }

@@ -55,7 +55,7 @@ describe('frameCount', () => {
     [8193, 4096, 3],
     [10_240, 512, 20],
     [5, 1, 5],
-    [0xffffffff, 1, 0xffffffff],
+    [0xfffffffe, 1, 0xfffffffe],
     [1, 0xffffffff, 1],
     [2 ** 53 - 1, 2 ** 21 + 1, Math.ceil((2 ** 53 - 1) / (2 ** 21 + 1))],
     // One byte behind 2^21 - 1 full frames, where a quotient has no bits left for it.
@@ -69,7 +69,7 @@ describe('frameCount', () => {
     const most = MAX_FRAMES * 64 * KIB;
     expect(frameCount(most, 64 * KIB)).toBe(MAX_FRAMES);
     const message = refusal(() => frameCount(most + 1, 64 * KIB));
-    expect(message).toContain('are 4294967296 frames, over the limit of 4294967295: take a larger frame length');
+    expect(message).toContain('are 4294967295 frames, over the limit of 4294967294: take a larger frame length');
     expect(frameCount(most + 1, 64 * KIB + 1)).toBeLessThan(MAX_FRAMES);
   });
 
@@ -122,17 +122,17 @@ describe('frameOffset', () => {
     [0, 4096, 0],
     [1, 4096, 4128],
     [2, 4096, 8256],
-    [0xfffffffe, 64 * KIB, 0xfffffffe * (64 * KIB + 32)],
+    [0xfffffffd, 64 * KIB, 0xfffffffd * (64 * KIB + 32)],
   ])('of frame %d in frames of %d is %d', (index, frameLength, offset) => {
     expect(frameOffset(index, frameLength)).toBe(offset);
   });
 
-  it.each([-1, 0.5, Number.NaN, 0xffffffff])('refuses %d as an index', (index) => {
-    expect(refusal(() => frameOffset(index, 4096))).toContain('a frame index is 0 to 4294967294');
+  it.each([-1, 0.5, Number.NaN, 0xfffffffe])('refuses %d as an index', (index) => {
+    expect(refusal(() => frameOffset(index, 4096))).toContain('a frame index is 0 to 4294967293');
   });
 
   it('refuses what has no exact number', () => {
-    expect(refusal(() => frameOffset(0xfffffffe, 0xffffffff))).toContain('cannot be addressed');
+    expect(refusal(() => frameOffset(0xfffffffd, 0xffffffff))).toContain('cannot be addressed');
     expect(refusal(() => frameOffset(2 ** 21 + 1, 0xffffffff))).toContain('cannot be addressed');
     expect(frameOffset(2 ** 21 - 1, 0xffffffff)).toBe((2 ** 21 - 1) * (0xffffffff + 32));
   });

@@ -751,7 +751,7 @@ describe.each(['node', 'native'] as const)('a message opened by the %s engine', 
           }
         });
         opening.close();
-        expect(outputs.length).toBe(3);
+        expect(outputs.length).toBeGreaterThanOrEqual(3);
         expect(outputs.splice(0).every(isZero)).toBe(true);
       }
     });
