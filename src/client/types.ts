@@ -1,4 +1,3 @@
-import type { Duplex } from 'node:stream';
 import type { DekdError } from '../errors.ts';
 
 /** Caller's map of non-secret strings that a ciphertext is bound to. Never stored, needed again to decrypt. */
@@ -31,6 +30,19 @@ export interface EncryptStreamOptions extends EncryptOptions {
   /** Bytes of plaintext in each frame of the message, 1 to 1,048,576; default 65,536. */
   readonly frameLength?: number | undefined;
 }
+
+declare global {
+  namespace NodeJS {
+    /** That of the types of Node, where a project has them: these here need none. */
+    interface ReadWriteStream {}
+  }
+}
+
+/** A Duplex of `node:stream`. */
+export type MessageDuplex = NodeJS.ReadWriteStream & {
+  readonly destroyed: boolean;
+  destroy(error?: Error): unknown;
+};
 
 /** Options of a batch: what an item does not say comes from here. */
 export interface ManyOptions extends CallOptions {
@@ -113,12 +125,12 @@ export interface DekdClient extends AsyncDisposable {
    * A Duplex that makes a message of what is written to it: to be read by `decryptStream`, and by whoever has the key in the
    * AWS Encryption SDK. Never resumed: what breaks it destroys it.
    */
-  encryptStream(options: EncryptStreamOptions): Duplex;
+  encryptStream(options: EncryptStreamOptions): MessageDuplex;
   /**
    * A Duplex that gives the plaintext of the message that is written to it, frame by frame, each verified before any byte
    * of it is given out. Only its end says that the message was complete: until then do not act on what was read.
    */
-  decryptStream(options: DecryptOptions): Duplex;
+  decryptStream(options: DecryptOptions): MessageDuplex;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**

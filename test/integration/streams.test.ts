@@ -2,14 +2,14 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { type Duplex, PassThrough, pipeline, Readable } from 'node:stream';
+import { PassThrough, pipeline, Readable } from 'node:stream';
 import { pipeline as awaitedPipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { Connection } from '../../src/agent/connection.ts';
 import { INPUT_WINDOW } from '../../src/agent/stream.ts';
 import { connect } from '../../src/client/index.ts';
-import type { DekdClient, EncryptStreamOptions } from '../../src/client/types.ts';
+import type { DekdClient, EncryptStreamOptions, MessageDuplex } from '../../src/client/types.ts';
 import { decodeContext } from '../../src/envelope/context.ts';
 import { type MessageHeader, readMessageHeader } from '../../src/envelope/message-header.ts';
 import { DekdError, errorCodeOf } from '../../src/errors.ts';
@@ -1018,7 +1018,7 @@ interface Outcome {
 }
 
 /** Reads a stream to its end, whichever that is. `soFar` is what has been read. */
-function outcomeOf(stream: Duplex): Promise<Outcome> & { soFar(): Buffer } {
+function outcomeOf(stream: MessageDuplex): Promise<Outcome> & { soFar(): Buffer } {
   const chunks: Buffer[] = [];
   let hasEnded = false;
   let error: DekdError | undefined;
@@ -1036,7 +1036,7 @@ function outcomeOf(stream: Duplex): Promise<Outcome> & { soFar(): Buffer } {
 }
 
 /** Writes the pieces, as fast as the stream takes them, and reads what comes. */
-function through(stream: Duplex, pieces: Iterable<Uint8Array>): Promise<Outcome> {
+function through(stream: MessageDuplex, pieces: Iterable<Uint8Array>): Promise<Outcome> {
   const outcome = outcomeOf(stream);
   pipeline(Readable.from(pieces), stream, () => {});
   return outcome;
@@ -1052,7 +1052,7 @@ async function seal(data: Buffer, options: EncryptStreamOptions = KEY, client = 
   return message;
 }
 
-function written(stream: Duplex, chunk: Uint8Array): Promise<void> {
+function written(stream: MessageDuplex, chunk: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(chunk, (error) => (error ? reject(error) : resolve()));
   });

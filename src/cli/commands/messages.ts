@@ -1,6 +1,7 @@
 /** Messages on the command line: files of any size, through the agent at constant memory. */
-import { type Duplex, type Readable, Writable } from 'node:stream';
+import { type Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { MessageDuplex } from '../../client/types.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { openTarget, type Target } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
@@ -14,7 +15,7 @@ export interface Passage {
   /** Bytes of the source, where that is known. */
   readonly size: number | undefined;
   /** What the source is put through. */
-  readonly through: Duplex;
+  readonly through: MessageDuplex;
   /** A file, or standard output when undefined. */
   readonly output: string | undefined;
   /** Of a file that does not exist yet. */
