@@ -108,7 +108,7 @@ export class AgentStream {
     this.#close();
     if (isOpening) {
       // Finding its key still runs, and counts as long as it does.
-      void Promise.resolve(this.#opening).then(() => this.#reject(error));
+      void this.#opening.then(() => this.#reject(error));
     } else {
       this.#reject(error);
     }

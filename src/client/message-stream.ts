@@ -14,7 +14,6 @@ const READ_WINDOW = 512 * 1024;
 const CREDIT_STEP = READ_WINDOW / 4;
 /** Bytes in one frame, so that streams and small calls take turns. */
 const MAX_PART = 256 * 1024;
-const NOTHING = new Uint8Array(0);
 
 export interface MessageStreamOptions {
   /** `OPERATION.encryptStream` or `OPERATION.decryptStream`. */
@@ -36,7 +35,6 @@ export class MessageStream extends Duplex {
   #waiting: { chunk: Uint8Array; done: (error?: Error | null) => void } | undefined;
   /** Bytes of the waiting chunk that were sent. */
   #sent = 0;
-  #isFinal = false;
   /** Bytes read for which the agent has no new room yet. */
   #owed = 0;
 
@@ -78,7 +76,6 @@ export class MessageStream extends Duplex {
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    this.#isFinal = true;
     this.#call.end();
     done();
   }
@@ -97,16 +94,17 @@ export class MessageStream extends Duplex {
 
   /** Sends of the waiting chunk what the agent allows. */
   #pump(): void {
-    const { chunk, done } = this.#waiting ?? { chunk: NOTHING, done: () => {} };
-    if (this.#waiting === undefined || this.#isFinal) {
+    const waiting = this.#waiting;
+    if (waiting === undefined) {
       return;
     }
+    const { chunk, done } = waiting;
     while (this.#sent < chunk.length && this.#call.window > 0) {
       const part = chunk.subarray(this.#sent, this.#sent + Math.min(MAX_PART, this.#call.window));
       this.#sent += part.length;
       const isLast = this.#sent === chunk.length;
       this.#call.send(part, () => {
-        if (isLast && this.#waiting?.chunk === chunk) {
+        if (isLast && this.#waiting === waiting) {
           // The chunk is its writer's again.
           this.#waiting = undefined;
           done();
