@@ -325,7 +325,7 @@ function describeRoots(roots: Command, leaf: Leaf, self: string): void {
 function frameLengthOption(): Option {
   return new Option(
     '--frame-length <bytes>',
-    'plaintext in each frame of a message, 1 to 1048576 (default: 65536)',
+    'plaintext in each frame of a message, 1 to 1048576 (default: 1048576 of a file, 65536 of a pipe)',
   ).argParser((text) => {
     const length = Number(text);
     if (!Number.isInteger(length) || length < 1 || length > 1_048_576) {

@@ -4,6 +4,7 @@ import { DekdError } from '../errors.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import { type AnyCall, DocumentCall, PartCall, partition, sender, ValueCall } from './calls.ts';
 import { ContextMemo } from './context-memo.ts';
+import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
 import { MessageStream } from './message-stream.ts';
 import type { WireBinding, WireItem } from './requests.ts';
 import { findSocket } from './socket-place.ts';
@@ -26,6 +27,9 @@ import type {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_TIMEOUT_MS = 0x7fffffff;
+/** What comes out of a message was worth encrypting. */
+const PLAINTEXT_MODE = 0o600;
+const CIPHERTEXT_MODE = 0o666;
 /** Bytes of plaintext in one frame of a stream. */
 const MAX_STREAM_FRAME = 1024 * 1024;
 /** Parts of one batch under way at once: enough to keep both sides busy, few enough to bound memory. */
@@ -107,6 +111,15 @@ class Client implements DekdClient {
 
   decryptStream(options: DecryptOptions): Duplex {
     return this.#stream(OPERATION.decryptStream, decryptBinding(options), options, 0);
+  }
+
+  async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
+    const through = () => this.encryptStream({ frameLength: FILE_FRAME_LENGTH, ...options });
+    await passFile(source, through, target, CIPHERTEXT_MODE);
+  }
+
+  async decryptFile(source: string, target: string, options: DecryptOptions): Promise<void> {
+    await passFile(source, () => this.decryptStream(options), target, PLAINTEXT_MODE);
   }
 
   async keyInfo(

@@ -131,6 +131,13 @@ export interface DekdClient extends AsyncDisposable {
    * of it is given out. Only its end says that the message was complete: until then do not act on what was read.
    */
   decryptStream(options: DecryptOptions): MessageDuplex;
+  /**
+   * Makes a message of a file, with frames of 1 MiB unless told otherwise. The target is there whole, or as it was before.
+   * Rejects with a DekdError, or with the error of the file system.
+   */
+  encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void>;
+  /** The reverse of `encryptFile`; a new target is for its owner only. */
+  decryptFile(source: string, target: string, options: DecryptOptions): Promise<void>;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**

@@ -23,7 +23,9 @@ beforeAll(async () => {
   await place.startAgent();
   plaintext = randomBytes(SIZE);
   writeFileSync(path('in'), plaintext);
-  const made = await place.shell('dekd encrypt --key files --context row=1 --message --input in -o in.dk');
+  const made = await place.shell(
+    'dekd encrypt --key files --context row=1 --message --frame-length 65536 --input in -o in.dk',
+  );
   expect(made).toMatchObject({ code: 0, stdout: '' });
   message = read('in.dk');
 }, TIMEOUT_MS);
@@ -49,6 +51,14 @@ describe('dekd encrypt --message', { timeout: TIMEOUT_MS }, () => {
   });
 
   it('takes the length of its frames', async () => {
+    await place.shell('dekd encrypt --key files --message -i in -o million.dk');
+    await place.shell('dekd encrypt --key files --message < in > piped.dk');
+    for (const [name, frameLength] of [
+      ['million.dk', 1_048_576],
+      ['piped.dk', 65_536],
+    ] as const) {
+      expect(JSON.parse((await place.shell(`dekd inspect --json ${name}`)).stdout)).toMatchObject({ frameLength });
+    }
     await place.shell('dekd encrypt --key files --message --frame-length 1000 -i in -o thousand.dk');
     expect(JSON.parse((await place.shell('dekd inspect --json thousand.dk')).stdout)).toMatchObject({
       frameLength: 1_000,

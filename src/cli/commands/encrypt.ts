@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { statSync } from 'node:fs';
+import { FILE_FRAME_LENGTH } from '../../client/message-file.ts';
 import type { EncryptStreamOptions } from '../../client/types.ts';
 import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
@@ -83,7 +84,11 @@ async function encryptMessage(
     direction: 'encrypt',
     source: source.open(),
     size: source.size,
-    through: agent.client.encryptStream({ ...binding, frameLength: raw.frameLength as number | undefined }),
+    through: agent.client.encryptStream({
+      ...binding,
+      frameLength:
+        (raw.frameLength as number | undefined) ?? (source.size === undefined ? undefined : FILE_FRAME_LENGTH),
+    }),
     output: options.output,
     mode: TOKEN_MODE,
   });
