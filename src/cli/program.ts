@@ -100,7 +100,7 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   ): Command => {
     const command = addCommon(parent.command(syntax).description(summary));
     command.action(async (...given: unknown[]) => {
-      const operands = given.slice(0, command.registeredArguments.length) as (string | undefined)[];
+      const operands = given.slice(0, command.registeredArguments.length).flat() as (string | undefined)[];
       const { json, socket, ...options } = command.optsWithGlobals() as Options & { json?: boolean; socket?: string };
       const line = { json: json ?? false, socket, self };
       const exitCode = await run(line, options, operands);
@@ -130,9 +130,10 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   addValueOptions(
     leaf(
       program,
-      'encrypt [value]',
-      'Encrypt a value, a file, or fields of JSON Lines.',
-      async (line, options, [value]) => (await import('./commands/encrypt.ts')).encrypt(line, options, value),
+      'encrypt [value-or-files...]',
+      'Encrypt a value, files, folders, or fields of JSON Lines.',
+      async (line, options, operands) =>
+        (await import('./commands/encrypt.ts')).encrypt(line, options, operands as readonly string[]),
     ),
   )
     .option('--key <name>', 'key to encrypt with (required)')
@@ -146,6 +147,8 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
       ]),
     )
     .addOption(frameLengthOption())
+    .addOption(recursiveOption('make messages of all files in folders, under -o, with .dk behind their names'))
+    .addOption(overwriteOption())
     .option('--show', 'decrypt the token again and show on standard error what comes out')
     .addHelpText(
       'after',
@@ -154,7 +157,8 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
           [
             ["encrypt --key demo --context field=email 'ada@example.org'", ''],
             ['encrypt --key files --input report.pdf -o report.pdf.dk', ''],
-            ['encrypt --key files --message --input backup.tar -o backup.tar.dk', ''],
+            ['encrypt --key files --message backup.tar -o backup.tar.dk', ''],
+            ['encrypt --key files -r documents photos -o vault', 'vault/documents/….dk; run again, it does the rest'],
             [
               "encrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < in.jsonl > out.jsonl",
               '',
@@ -167,11 +171,14 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   addValueOptions(
     leaf(
       program,
-      'decrypt [token]',
-      'Decrypt a token, a file (token or message), or fields of JSON Lines.',
-      async (line, options, [token]) => (await import('./commands/decrypt.ts')).decrypt(line, options, token),
+      'decrypt [token-or-files...]',
+      'Decrypt a token, files (tokens or messages), folders of messages, or fields of JSON Lines.',
+      async (line, options, operands) =>
+        (await import('./commands/decrypt.ts')).decrypt(line, options, operands as readonly string[]),
     ),
   )
+    .addOption(recursiveOption('open all messages NAME.dk in folders, as NAME under -o'))
+    .addOption(overwriteOption())
     .option('--key <name>', 'key the token must be of (required, unless --any-key)')
     .option('--any-key', "take the token's own key and partition; a right of its own")
     .addHelpText(
@@ -180,6 +187,7 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
         [
           ["decrypt --key demo --context field=email 'dk1.…'", ''],
           ['decrypt --key files --input report.pdf.dk -o report.pdf', ''],
+          ['decrypt --key files -r vault/documents -o restored', ''],
           ['decrypt --key files < backup.tar.dk | tar x', 'what came is right; that it was all, the exit code says'],
           ["decrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < out.jsonl", ''],
         ],
@@ -333,6 +341,14 @@ function frameLengthOption(): Option {
     }
     return length;
   });
+}
+
+function recursiveOption(description: string): Option {
+  return new Option('-r, --recursive', description).conflicts(['input', 'fields']);
+}
+
+function overwriteOption(): Option {
+  return new Option('--overwrite', 'with -r or several files: also replace what was changed after its source');
 }
 
 function rateOption(): Option {

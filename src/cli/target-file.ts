@@ -7,16 +7,17 @@
  */
 import { type Stats, unlinkSync } from 'node:fs';
 import { type FileHandle, open, realpath, rename, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { CommandError, EXIT } from './exit.ts';
+import { temporaryName } from './temporary-file.ts';
 
 export interface Target {
   /** Whether the result goes to standard output. */
   readonly isStandardOutput: boolean;
   /** Takes ownership of `bytes`. */
   write(bytes: Uint8Array): Promise<void>;
-  /** Makes the result visible. */
-  commit(): Promise<void>;
+  /** Makes the result visible. @param modified time of last change that a file gets, instead of now */
+  commit(modified?: Date): Promise<void>;
   /** Leaves everything as it was before; harmless after `commit`. */
   discard(): Promise<void>;
 }
@@ -94,8 +95,7 @@ class ReplacedFile implements Target {
   }
 
   static async open(target: string, existing: Stats | undefined, newMode: number): Promise<ReplacedFile> {
-    const name = `.${basename(target).slice(0, 200)}.${process.pid}-${Date.now().toString(36)}.tmp`;
-    const temporary = join(dirname(target), name);
+    const temporary = join(dirname(target), temporaryName());
     const handle = await open(temporary, 'wx', existing === undefined ? newMode : 0o600);
     removeOnSignals(temporary);
     const file = new ReplacedFile(handle, temporary, target);
@@ -115,7 +115,10 @@ class ReplacedFile implements Target {
     return writeAll(this.#handle, bytes);
   }
 
-  async commit(): Promise<void> {
+  async commit(modified?: Date): Promise<void> {
+    if (modified !== undefined) {
+      await this.#handle.utimes(modified, modified);
+    }
     await this.#handle.sync();
     await this.#close();
     await rename(this.#temporary, this.#target);

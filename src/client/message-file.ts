@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, realpath, rename, stat, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { MessageDuplex } from './types.ts';
@@ -30,7 +30,7 @@ export async function passFile(
   try {
     const existing = await modeOf(target);
     const place = existing === undefined ? target : await realpath(target);
-    temporary = join(dirname(place), `.${basename(place).slice(0, 200)}.${randomBytes(6).toString('hex')}.tmp`);
+    temporary = join(dirname(place), `.dekd-${randomBytes(12).toString('hex')}.tmp`);
     file = await open(temporary, 'wx', existing === undefined ? mode : 0o600);
     if (existing !== undefined) {
       await file.chmod(existing);

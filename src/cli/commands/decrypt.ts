@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import type { DecryptOptions } from '../../client/types.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
@@ -7,9 +7,10 @@ import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
 import { openTarget } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
+import { runFolders } from './folder-run.ts';
 import { spliceFields } from './json-lines.ts';
 import { MESSAGE_START, passMessage } from './messages.ts';
-import { openSource, readValueOptions, readWhole, type Source, type ValueOptions } from './value-options.ts';
+import { folderOf, openSource, readValueOptions, readWhole, type Source, type ValueOptions } from './value-options.ts';
 
 /** What comes out was worth encrypting. */
 const PLAINTEXT_MODE = 0o600;
@@ -21,13 +22,17 @@ const TEXT_ALLOWANCE = 128;
 export async function decrypt(
   line: CommandLine,
   raw: Record<string, unknown>,
-  operand: string | undefined,
-): Promise<void> {
+  operands: readonly string[],
+): Promise<number | undefined> {
   const options = readValueOptions(raw);
   const binding = bindingOf(options, raw.anyKey === true);
+  if (raw.recursive === true || operands.length > 1) {
+    return decryptFolders(line, raw, operands, options, binding);
+  }
+  const operand = operands[0];
   if (options.fields.length > 0) {
     await spliceFields(line, 'decrypt', options, operand, binding);
-    return;
+    return undefined;
   }
   await using agent = await openClient(line);
   const { client, limits } = agent;
@@ -44,7 +49,7 @@ export async function decrypt(
       output: options.output,
       mode: PLAINTEXT_MODE,
     });
-    return;
+    return undefined;
   }
   const token = given instanceof Begun ? await tokenOf(limits.maxPayload, given) : given;
   const plaintext = await client.decrypt(token, binding);
@@ -53,7 +58,7 @@ export async function decrypt(
     const text = Buffer.from(plaintext.buffer, plaintext.byteOffset, plaintext.length);
     const document = isUtf8(text) ? { plaintext: text.toString('utf8') } : { plaintextBase64: text.toString('base64') };
     printResult(line, { ...document, bytes: plaintext.length }, '');
-    return;
+    return undefined;
   }
   await target.write(plaintext);
   await target.commit();
@@ -67,6 +72,30 @@ export async function decrypt(
   } else if (process.stderr.isTTY) {
     warn(`${byteSize(plaintext.length)} decrypted to ${options.output}`);
   }
+  return undefined;
+}
+
+async function decryptFolders(
+  line: CommandLine,
+  raw: Record<string, unknown>,
+  paths: readonly string[],
+  options: ValueOptions,
+  binding: DecryptOptions,
+): Promise<number> {
+  if (paths.some((path) => path.startsWith(TOKEN_TEXT_PREFIX) && !existsSync(path))) {
+    throw usageError('one token at a time', 'many values are for --fields, or for a program with the client');
+  }
+  const output = folderOf(options, paths);
+  await using agent = await openClient(line);
+  return await runFolders(line, {
+    direction: 'decrypt',
+    paths,
+    isRecursive: raw.recursive === true,
+    output,
+    overwrite: raw.overwrite === true,
+    mode: PLAINTEXT_MODE,
+    through: () => agent.client.decryptStream(binding),
+  });
 }
 
 function bindingOf({ key, partition, context }: ValueOptions, anyKey: boolean): DecryptOptions {

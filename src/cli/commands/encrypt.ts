@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { FILE_FRAME_LENGTH } from '../../client/message-file.ts';
 import type { EncryptStreamOptions } from '../../client/types.ts';
 import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
@@ -7,9 +7,10 @@ import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
 import { openTarget } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
+import { runFolders } from './folder-run.ts';
 import { spliceFields } from './json-lines.ts';
 import { passMessage } from './messages.ts';
-import { openSource, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
+import { folderOf, openSource, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
 
 /** Tokens are not secret. */
 const TOKEN_MODE = 0o666;
@@ -18,13 +19,20 @@ const SHOWN_BYTES = 1_024;
 export async function encrypt(
   line: CommandLine,
   raw: Record<string, unknown>,
-  value: string | undefined,
-): Promise<void> {
+  operands: readonly string[],
+): Promise<number | undefined> {
   const options = readValueOptions(raw);
   const { key, partition, context } = options;
   if (key === undefined) {
     throw usageError('no key is named', 'add --key NAME');
   }
+  if (isFolderRun(raw, operands)) {
+    return encryptFolders(line, raw, operands, options, { key, partition, context });
+  }
+  if (operands.length > 1) {
+    throw usageError('one value at a time', 'of several files messages are made: add --message and -o FOLDER');
+  }
+  const value = operands[0];
   const binary = raw.binary === true;
   const show = raw.show === true;
   if (options.fields.length > 0) {
@@ -32,11 +40,11 @@ export async function encrypt(
       throw usageError(`--${binary ? 'binary' : 'show'} does not go with --fields: tokens in JSON are text`);
     }
     await spliceFields(line, 'encrypt', options, value, { key, partition, context });
-    return;
+    return undefined;
   }
   if (raw.message === true) {
     await encryptMessage(line, options, value, raw, { key, partition, context });
-    return;
+    return undefined;
   }
   if (raw.frameLength !== undefined) {
     throw usageError('--frame-length is of messages', 'add --message');
@@ -60,6 +68,34 @@ export async function encrypt(
   if (show) {
     warn(`opens again: ${shown(await client.decrypt(decodeTokenText(text), binding))}`);
   }
+  return undefined;
+}
+
+/** A folder, or several files, each of which becomes a message of its own. */
+function isFolderRun(raw: Record<string, unknown>, operands: readonly string[]): boolean {
+  return raw.recursive === true || (raw.message === true && operands.length > 1);
+}
+
+async function encryptFolders(
+  line: CommandLine,
+  raw: Record<string, unknown>,
+  paths: readonly string[],
+  options: ValueOptions,
+  binding: EncryptStreamOptions,
+): Promise<number> {
+  refuseTokenOptions(raw);
+  const output = folderOf(options, paths);
+  await using agent = await openClient(line);
+  const frameLength = (raw.frameLength as number | undefined) ?? FILE_FRAME_LENGTH;
+  return await runFolders(line, {
+    direction: 'encrypt',
+    paths,
+    isRecursive: raw.recursive === true,
+    output,
+    overwrite: raw.overwrite === true,
+    mode: TOKEN_MODE,
+    through: () => agent.client.encryptStream({ ...binding, frameLength }),
+  });
 }
 
 async function encryptMessage(
@@ -69,16 +105,12 @@ async function encryptMessage(
   raw: Record<string, unknown>,
   binding: EncryptStreamOptions,
 ): Promise<void> {
-  if (raw.show === true || raw.binary === true || raw.text === true) {
-    throw usageError('--show, --binary and --text are of tokens; they do not go with --message');
-  }
-  if (value !== undefined && value !== '-') {
-    throw usageError('a message is made of a file or of standard input', `--input '${value}', or - for standard input`);
-  }
+  refuseTokenOptions(raw);
+  const input = inputOf(options, value);
   if (options.output === undefined && process.stdout.isTTY) {
     throw usageError('a message is bytes, and standard output is a terminal', 'name a file with -o');
   }
-  const source = await openSource(options.input);
+  const source = await openSource(input);
   await using agent = await openClient(line);
   await passMessage(line, {
     direction: 'encrypt',
@@ -92,6 +124,26 @@ async function encryptMessage(
     output: options.output,
     mode: TOKEN_MODE,
   });
+}
+
+function refuseTokenOptions(raw: Record<string, unknown>): void {
+  if (raw.show === true || raw.binary === true || raw.text === true) {
+    throw usageError('--show, --binary and --text are of tokens; they do not go with --message and -r');
+  }
+}
+
+/** The file that a message is made of; undefined for standard input. */
+function inputOf(options: ValueOptions, operand: string | undefined): string | undefined {
+  if (operand === undefined || operand === '-') {
+    return options.input;
+  }
+  if (options.input !== undefined) {
+    throw usageError('both a file and --input are given');
+  }
+  if (!existsSync(operand)) {
+    throw usageError(`'${operand}' is no file: a message is made of a file or of standard input`);
+  }
+  return operand;
 }
 
 async function plaintextOf(limit: number, options: ValueOptions, value: string | undefined): Promise<Uint8Array> {

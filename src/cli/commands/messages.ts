@@ -28,7 +28,7 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
   const target = await openTarget(output, mode);
   const progress = new ByteProgress(size);
   try {
-    await pipeline(source, (chunks: AsyncIterable<Buffer>) => counted(chunks, progress), through, writableTo(target));
+    await passThrough(source, through, target, progress);
     await target.commit();
     progress.clear();
   } catch (error) {
@@ -46,6 +46,16 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
     const rate = byteSize(Math.round((bytes / elapsedMs) * 1_000));
     warn(`${byteSize(bytes)} ${direction}ed to ${output} in ${(elapsedMs / 1_000).toFixed(1)} s, ${rate}/s`);
   }
+}
+
+/** All of `source` through `through` into `target`, which is neither committed nor discarded. @throws what one of them throws */
+export async function passThrough(
+  source: Readable,
+  through: MessageDuplex,
+  target: Target,
+  progress: ByteProgress,
+): Promise<void> {
+  await pipeline(source, (chunks: AsyncIterable<Buffer>) => counted(chunks, progress), through, writableTo(target));
 }
 
 async function* counted(chunks: AsyncIterable<Buffer>, progress: ByteProgress): AsyncGenerator<Buffer> {

@@ -43,6 +43,20 @@ export function parseContext(pairs: readonly string[]): Record<string, string> {
   return context;
 }
 
+/** The folder that the results of many files go to. @throws CommandError (usage) */
+export function folderOf({ input, output, fields }: ValueOptions, paths: readonly string[]): string {
+  if (input !== undefined || fields.length > 0) {
+    throw usageError('--input and --fields are of one value; they do not go with several files or -r');
+  }
+  if (paths.length === 0) {
+    throw usageError('no file or folder is named');
+  }
+  if (output === undefined || output === '-') {
+    throw usageError('many files need a folder to go to', 'add -o FOLDER');
+  }
+  return output;
+}
+
 /** Where the bytes come from: a file, or standard input. */
 export interface Source {
   /** For messages. */

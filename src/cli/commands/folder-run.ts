@@ -1,0 +1,298 @@
+/** Many files, each put through as a message of its own, so that a run may be stopped at any moment and run again. */
+import type { Stats } from 'node:fs';
+import { createReadStream } from 'node:fs';
+import { lstat, mkdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { MessageDuplex } from '../../client/types.ts';
+import { DekdError } from '../../errors.ts';
+import { ByteProgress } from '../byte-progress.ts';
+import { CommandError, type ErrorReport, EXIT, exitCodeOf, reportOf, usageError } from '../exit.ts';
+import { filesOf, type Operand, operandsOf, type TreeFile } from '../file-tree.ts';
+import { openTarget } from '../target-file.ts';
+import { removeLeftovers } from '../temporary-file.ts';
+import { byteSize, type CommandLine, plural, printResult, warn } from '../terminal.ts';
+import { passThrough } from './messages.ts';
+
+/** Behind the name of a file whose content is a message. */
+export const MESSAGE_SUFFIX = '.dk';
+
+/** Files at once: enough that flushing one to the disk does not hold up the others, few enough for every agent's limits. */
+const AT_ONCE = 4;
+const CHUNK_BYTES = 256 * 1024;
+const SHOWN_FAILURES = 20;
+/** What a failure of the file system says about the run, not about one file. */
+const ENDS_THE_RUN: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
+/** What an error says about one message, not about key, policy or agent. */
+const ABOUT_THE_MESSAGE: ReadonlySet<string> = new Set(['MALFORMED', 'UNSUPPORTED_VERSION', 'DECRYPTION_FAILED']);
+
+export interface FolderRunOptions {
+  readonly direction: 'encrypt' | 'decrypt';
+  readonly paths: readonly string[];
+  /** Whether folders are gone into. */
+  readonly isRecursive: boolean;
+  /** Folder of the results; made when it is not there. */
+  readonly output: string;
+  /** Whether a result that was changed after its source is replaced. */
+  readonly overwrite: boolean;
+  /** Of files that do not exist yet, before the umask. */
+  readonly mode: number;
+  /** Makes what a file is put through. */
+  through(): MessageDuplex;
+}
+
+interface Failure {
+  readonly path: string;
+  readonly error: ErrorReport;
+}
+
+/**
+ * Puts every file through and gives the result the time of last change that its source had, by which the next run knows what
+ * is done. A source that was changed since is put through again; a result that was changed since is left, and counted as failed.
+ *
+ * @returns exit code 1 when a file failed
+ * @throws what stands in the way of every file: the agent, key or policy, a disk that is full
+ */
+export async function runFolders(line: CommandLine, options: FolderRunOptions): Promise<number> {
+  const run = new FolderRun(line, options);
+  return run.toEnd();
+}
+
+class FolderRun {
+  readonly #line: CommandLine;
+  readonly #options: FolderRunOptions;
+  readonly #operands: readonly Operand[];
+  readonly #visited = new Map<string, Promise<void>>();
+  readonly #failures: Failure[] = [];
+  #progress = new ByteProgress(undefined);
+  #done = 0;
+  #already = 0;
+  #skipped = 0;
+  #failed = 0;
+
+  constructor(line: CommandLine, options: FolderRunOptions) {
+    this.#line = line;
+    this.#options = options;
+    this.#operands = operandsOf(options.paths);
+  }
+
+  async toEnd(): Promise<number> {
+    const output = await this.#openOutput();
+    await this.#checkOperands();
+    if (process.stderr.isTTY) {
+      this.#progress = new ByteProgress(await this.#bytesToDo(output));
+    }
+    const files = filesOf(this.#operands, output, (path, error) => this.#fail(path, error));
+    let fatal: { error: unknown } | undefined;
+    const worker = async (): Promise<void> => {
+      for await (const file of { [Symbol.asyncIterator]: () => ({ next: () => files.next() }) }) {
+        if (fatal !== undefined) {
+          return;
+        }
+        try {
+          await this.#one(file);
+        } catch (error) {
+          if (endsTheRun(error)) {
+            fatal ??= { error };
+            return;
+          }
+          this.#fail(file.path, error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    this.#progress.clear();
+    if (fatal !== undefined) {
+      throw this.#stopped(fatal.error);
+    }
+    this.#report();
+    return this.#failed > 0 ? EXIT.failed : EXIT.ok;
+  }
+
+  async #openOutput(): Promise<Stats> {
+    const { output } = this.#options;
+    await mkdir(output, { recursive: true, mode: this.#folderMode() }).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'EEXIST' || error.code === 'ENOTDIR' ? usageError(`${output} is no folder`) : error;
+    });
+    return stat(output);
+  }
+
+  /** Before anything is done: a name that was mistyped is no file that failed. */
+  async #checkOperands(): Promise<void> {
+    for (const { path } of this.#operands) {
+      const stats = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+        throw error.code === 'ENOENT' ? usageError(`'${path}' is neither file nor folder`) : error;
+      });
+      if (stats.isDirectory() && !this.#options.isRecursive) {
+        throw usageError(`${path} is a folder`, 'add -r');
+      }
+    }
+  }
+
+  async #bytesToDo(output: Stats): Promise<number> {
+    let bytes = 0;
+    for await (const file of filesOf(this.#operands, output, () => {})) {
+      const target = this.#targetOf(file);
+      if (target !== undefined && !isSameAge(await statsOf(target), file.stats)) {
+        bytes += file.stats.size;
+      }
+    }
+    return bytes;
+  }
+
+  /** Where the result goes; undefined for what is no file, or on decryption not named like a message. */
+  #targetOf({ place, stats }: TreeFile): string | undefined {
+    const { direction, output } = this.#options;
+    if (!stats.isFile()) {
+      return undefined;
+    }
+    if (direction === 'encrypt') {
+      return join(output, `${place}${MESSAGE_SUFFIX}`);
+    }
+    const name = place.slice(place.lastIndexOf('/') + 1);
+    const isMessage = name.endsWith(MESSAGE_SUFFIX) && name !== MESSAGE_SUFFIX && !/^\.\.?\.dk$/.test(name);
+    return isMessage ? join(output, place.slice(0, -MESSAGE_SUFFIX.length)) : undefined;
+  }
+
+  async #one(file: TreeFile): Promise<void> {
+    const target = this.#targetOf(file);
+    if (target === undefined) {
+      this.#skipped += 1;
+      this.#say(
+        `skipped ${file.path}: ${file.stats.isFile() ? `its name does not end in ${MESSAGE_SUFFIX}` : 'no regular file'}`,
+      );
+      return;
+    }
+    const existing = await statsOf(target);
+    if (isSameAge(existing, file.stats)) {
+      this.#already += 1;
+      return;
+    }
+    this.#checkExisting(target, existing, file.stats);
+    await this.#visit(dirname(target));
+    await this.#pass(file, target);
+    this.#done += 1;
+  }
+
+  #checkExisting(target: string, existing: Stats | undefined, source: Stats): void {
+    if (existing !== undefined && !existing.isFile()) {
+      throw new CommandError(EXIT.failed, 'INVALID_ARGUMENT', `${target} is there and no regular file`);
+    }
+    if (existing !== undefined && existing.mtimeMs > source.mtimeMs && !this.#options.overwrite) {
+      throw new CommandError(
+        EXIT.failed,
+        'INVALID_ARGUMENT',
+        `${target} was changed after its source`,
+        'move it away, or add --overwrite',
+      );
+    }
+  }
+
+  /** Makes a folder of the output, and clears away what a run that was killed left in it. */
+  #visit(folder: string): Promise<void> {
+    let visit = this.#visited.get(folder);
+    if (visit === undefined) {
+      visit = mkdir(folder, { recursive: true, mode: this.#folderMode() }).then(() => {
+        removeLeftovers(folder);
+      });
+      this.#visited.set(folder, visit);
+    }
+    return visit;
+  }
+
+  async #pass(file: TreeFile, path: string): Promise<void> {
+    const target = await openTarget(path, this.#options.mode);
+    try {
+      const source = createReadStream(file.path, { highWaterMark: CHUNK_BYTES });
+      await passThrough(source, this.#options.through(), target, this.#progress);
+      await target.commit(wholeMilliseconds(file.stats));
+    } catch (error) {
+      await target.discard();
+      throw error;
+    }
+  }
+
+  #folderMode(): number {
+    return this.#options.direction === 'encrypt' ? 0o777 : 0o700;
+  }
+
+  #fail(path: string, error: unknown): void {
+    this.#failed += 1;
+    const report = reportOf(error, this.#line.self);
+    if (this.#failures.length < SHOWN_FAILURES) {
+      this.#failures.push({ path, error: report });
+      this.#say(`failed ${path}: ${report.message}${report.remedy === undefined ? '' : `; ${report.remedy}`}`);
+    } else if (this.#failed === SHOWN_FAILURES + 1) {
+      this.#say('more failed; they are counted');
+    }
+  }
+
+  #say(text: string): void {
+    if (!this.#line.json) {
+      this.#progress.clear();
+      warn(text);
+    }
+  }
+
+  /** The error that ended the run, with how far it came. */
+  #stopped(error: unknown): CommandError {
+    const { code, message, remedy } = reportOf(error, this.#line.self);
+    const resume = 'run the same command again: what is done is left as it is';
+    return new CommandError(
+      exitCodeOf(error),
+      code,
+      `${message} (after ${plural(this.#done + this.#already, 'file')})`,
+      remedy === undefined ? resume : `${remedy}; then ${resume}`,
+    );
+  }
+
+  #report(): void {
+    const { direction, output } = this.#options;
+    const { bytes, elapsedMs } = this.#progress;
+    if (this.#line.json) {
+      const seconds = Number((elapsedMs / 1_000).toFixed(3));
+      const counts = { done: this.#done, already: this.#already, skipped: this.#skipped, failed: this.#failed };
+      printResult(this.#line, { output, ...counts, bytesRead: bytes, seconds, failures: this.#failures }, '');
+      return;
+    }
+    const parts = [
+      `${plural(this.#done, 'file')} ${direction}ed to ${output}`,
+      ...(this.#already > 0 ? [`${this.#already} there already`] : []),
+      ...(this.#skipped > 0 ? [`${this.#skipped} skipped`] : []),
+      ...(this.#failed > 0 ? [`${this.#failed} failed`] : []),
+    ];
+    const rate = byteSize(Math.round((bytes / elapsedMs) * 1_000));
+    warn(`${parts.join(', ')}; ${byteSize(bytes)} in ${(elapsedMs / 1_000).toFixed(1)} s, ${rate}/s`);
+  }
+}
+
+function endsTheRun(error: unknown): boolean {
+  if (error instanceof CommandError) {
+    return false;
+  }
+  const { code, cause } = DekdError.from(error);
+  const { code: systemCode, syscall } = (cause ?? error ?? {}) as NodeJS.ErrnoException;
+  if (code === 'INTERNAL' && syscall !== undefined) {
+    return ENDS_THE_RUN.has(systemCode ?? '');
+  }
+  return !ABOUT_THE_MESSAGE.has(code);
+}
+
+/** What every file system keeps; some keep no more, and Node sets no more. */
+function wholeMilliseconds({ mtimeMs }: Stats): Date {
+  return new Date(Math.floor(mtimeMs));
+}
+
+function isSameAge(target: Stats | undefined, source: Stats): boolean {
+  return target?.isFile() === true && Math.round(target.mtimeMs) === wholeMilliseconds(source).getTime();
+}
+
+async function statsOf(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+}
