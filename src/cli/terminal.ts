@@ -19,6 +19,11 @@ export function warn(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
+/** One line, whatever is in it: a name of a file may hold line ends and commands to the terminal. */
+export function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
 export type Colour = 'green' | 'red' | 'yellow' | 'bold';
 
 const SGR: Record<Colour, number> = { green: 32, red: 31, yellow: 33, bold: 1 };

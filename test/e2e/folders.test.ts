@@ -141,7 +141,7 @@ describe('dekd encrypt -r and decrypt -r', { timeout: TIMEOUT_MS }, () => {
     const damaged = read('vault/docs/deep/er/b.bin.dk');
     damaged[1_500_000]! ^= 1;
     writeFileSync(path('vault/docs/deep/er/b.bin.dk'), damaged);
-    write('vault/docs/text.dk', 'no message at all');
+    write('vault/docs/text\u001b[2J.dk', 'no message at all');
     mkdirSync(path('plain/docs/empty'), { recursive: true });
     const opened = await run('decrypt -r vault/docs -o plain');
     expect(opened).toMatchObject({ code: 1, document: { done: 2, failed: 3 } });
@@ -149,13 +149,13 @@ describe('dekd encrypt -r and decrypt -r', { timeout: TIMEOUT_MS }, () => {
     expect(failures.map((failure) => [failure.path, failure.error.code]).sort()).toEqual([
       ['vault/docs/deep/er/b.bin.dk', 'DECRYPTION_FAILED'],
       ['vault/docs/empty.dk', 'INVALID_ARGUMENT'],
-      ['vault/docs/text.dk', 'MALFORMED'],
+      ['vault/docs/text\u001b[2J.dk', 'MALFORMED'],
     ]);
     expect([...contentOf('plain/docs').keys()]).toEqual(['a.txt', 'deep/two words, a\nline and Grüße.txt']);
     const { code, stderr } = await place.shell('dekd decrypt -r vault/docs -o plain --key files');
     expect([code, stderr]).toEqual([
       1,
-      expect.stringMatching(/failed vault.docs.text\.dk: .*\n(.*\n)*0 files decrypted/),
+      expect.stringMatching(/failed vault.docs.text\\x1b\[2J\.dk: .*\n(.*\n)*0 files decrypted/),
     ]);
   });
 
@@ -177,6 +177,7 @@ describe('dekd encrypt -r and decrypt -r', { timeout: TIMEOUT_MS }, () => {
     ['a folder without -r', 'encrypt --message docs docs/a.txt -o vault', /add -r/],
     ['a name that is nowhere', 'encrypt -r docs nowhere -o vault', /neither file nor folder/],
     ['two of one name', 'encrypt -r docs ./docs -o vault', /both be docs/],
+    ['messages among the files', 'encrypt -r docs -o .', /lie among the files/],
     ['a file as the folder', 'encrypt -r docs -o docs/a.txt', /is no folder/],
     ['several values', 'encrypt one two', /add --message/],
     ['--binary', 'encrypt -r docs --binary -o vault', /--binary/],

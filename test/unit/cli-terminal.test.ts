@@ -1,8 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { parseContext } from '../../src/cli/commands/value-options.ts';
-import { byteSize, outline, plural, table } from '../../src/cli/terminal.ts';
+import { byteSize, outline, plural, printable, table } from '../../src/cli/terminal.ts';
 
 describe('text for people', () => {
+  it('keeps control characters from the terminal, and every other one as it is', () => {
+    expect(printable('a\u001b[2J\n\u009b\u007fGrüße 😀')).toBe('a\\x1b[2J\\x0a\\x9b\\x7fGrüße 😀');
+  });
+
   it('lines up columns', () => {
     expect(
       table([

@@ -10,7 +10,7 @@ import { CommandError, type ErrorReport, EXIT, exitCodeOf, reportOf, usageError 
 import { filesOf, type Operand, operandsOf, type TreeFile } from '../file-tree.ts';
 import { openTarget } from '../target-file.ts';
 import { removeLeftovers } from '../temporary-file.ts';
-import { byteSize, type CommandLine, plural, printResult, warn } from '../terminal.ts';
+import { byteSize, type CommandLine, plural, printable, printResult, warn } from '../terminal.ts';
 import { passThrough } from './messages.ts';
 
 /** Behind the name of a file whose content is a message. */
@@ -84,18 +84,16 @@ class FolderRun {
     const files = filesOf(this.#operands, output, (path, error) => this.#fail(path, error));
     let fatal: { error: unknown } | undefined;
     const worker = async (): Promise<void> => {
-      for await (const file of { [Symbol.asyncIterator]: () => ({ next: () => files.next() }) }) {
-        if (fatal !== undefined) {
-          return;
-        }
+      // All of them take from one generator, which a `for await` would end for the others.
+      for (let next = await files.next(); next.done !== true && fatal === undefined; next = await files.next()) {
         try {
-          await this.#one(file);
+          await this.#one(next.value);
         } catch (error) {
           if (endsTheRun(error)) {
             fatal ??= { error };
-            return;
+          } else {
+            this.#fail(next.value.path, error);
           }
-          this.#fail(file.path, error);
         }
       }
     };
@@ -118,12 +116,21 @@ class FolderRun {
 
   /** Before anything is done: a name that was mistyped is no file that failed. */
   async #checkOperands(): Promise<void> {
-    for (const { path } of this.#operands) {
+    const { direction, isRecursive, output } = this.#options;
+    for (const { path, name } of this.#operands) {
       const stats = await lstat(path).catch((error: NodeJS.ErrnoException) => {
         throw error.code === 'ENOENT' ? usageError(`'${path}' is neither file nor folder`) : error;
       });
-      if (stats.isDirectory() && !this.#options.isRecursive) {
+      if (!stats.isDirectory()) {
+        continue;
+      }
+      if (!isRecursive) {
         throw usageError(`${path} is a folder`, 'add -r');
+      }
+      const results = await statsOf(join(output, name));
+      if (direction === 'encrypt' && results?.dev === stats.dev && results.ino === stats.ino) {
+        // The next run would encrypt the messages as well.
+        throw usageError(`the messages would lie among the files of ${path}`, 'name another folder with -o');
       }
     }
   }
@@ -229,7 +236,7 @@ class FolderRun {
   #say(text: string): void {
     if (!this.#line.json) {
       this.#progress.clear();
-      warn(text);
+      warn(printable(text));
     }
   }
 
