@@ -8,6 +8,7 @@ import type { AdminFields } from '../protocol/messages.ts';
 import type { Incidents } from '../telemetry/incidents.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Backup } from './backup.ts';
+import type { Health } from './health.ts';
 import { bringHome } from './homing.ts';
 import type { ImportKek } from './kek-file.ts';
 import type { Roots } from './roots.ts';
@@ -25,7 +26,7 @@ export interface AdminOptions {
   readonly roots: Roots;
   readonly importKek: ImportKek;
   readonly log: Log;
-  readonly status: () => Promise<unknown>;
+  readonly health: Pick<Health, 'brief' | 'status'>;
 }
 
 interface TenantFields {
@@ -58,7 +59,7 @@ export class Admin {
   async run(command: AdminFields): Promise<unknown> {
     const { keyring, backup, selfScan } = this.#options;
     if (command.status) {
-      return this.#options.status();
+      return command.status.brief ? this.#options.health.brief() : this.#options.health.status();
     }
     if (command.why) {
       return this.#why(command.why.incident ?? '');

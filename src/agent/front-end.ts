@@ -79,9 +79,10 @@ export class FrontEnd {
       log: (event) => logKeyring(log, event),
     });
     try {
-      const server = serverOver(keyring, options);
+      const readiness = new Readiness({ custody, keyring });
+      const server = serverOver(keyring, readiness, options);
       await server.open();
-      return new FrontEnd(server, keyring, new Readiness({ custody, keyring }), config.limits.drain);
+      return new FrontEnd(server, keyring, readiness, config.limits.drain);
     } catch (error) {
       await keyring.close();
       throw error;
@@ -100,13 +101,24 @@ export class FrontEnd {
   }
 }
 
-function serverOver(keyring: Keyring, options: FrontEndOptions): Server {
+function serverOver(keyring: Keyring, readiness: Readiness, options: FrontEndOptions): Server {
   const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace } = options;
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;
   const incidents = new Incidents();
   const callerLog = limitedLog(log, CALLER_LINES_PER_SECOND);
-  const health = new Health({ config, engine, fallback, hardening, custody, keyring, counters, policy, warnings });
+  const health = new Health({
+    config,
+    engine,
+    fallback,
+    hardening,
+    custody,
+    keyring,
+    readiness,
+    counters,
+    policy,
+    warnings,
+  });
   const admin = new Admin({
     keyring,
     backup: new Backup(custody.keystore, keyring),
@@ -116,7 +128,7 @@ function serverOver(keyring: Keyring, options: FrontEndOptions): Server {
     roots: new Roots({ custody, keyring, log }),
     importKek: kekImporter(engine, keyring, config.service),
     log,
-    status: () => health.status(),
+    health,
   });
   const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
   const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);

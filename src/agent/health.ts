@@ -6,7 +6,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { PROTOCOL } from './connection.ts';
-import { isServing } from './readiness.ts';
+import { isServing, type Readiness } from './readiness.ts';
 import { VERSION } from './version.ts';
 
 export interface HealthOptions {
@@ -16,6 +16,7 @@ export interface HealthOptions {
   readonly hardening: readonly string[];
   readonly custody: Custody;
   readonly keyring: Keyring;
+  readonly readiness: Pick<Readiness, 'verdict'>;
   readonly counters: Counters;
   readonly policy: Policy;
   readonly warnings: readonly string[];
@@ -34,7 +35,15 @@ export class Health {
     return { agent: `dekd/${VERSION}`, engine: name, lockLevel, protocol: PROTOCOL.max };
   }
 
-  /** The document of `dekd status --json`; `ready` is what `dekd health` answers with its exit code. */
+  /** What `dekd health` says beside Ping: it asks back ends as seldom as a probe, so that none keeps a custodian alive. */
+  async brief(): Promise<unknown> {
+    const { engine, keyring, policy, readiness } = this.#options;
+    const { ready, reasons } = await readiness.verdict();
+    const { keysInJs } = engine.info;
+    return { ready, reasons, keysInJs, sameUid: policy.sameUid, rollback: keyring.stats().rollback };
+  }
+
+  /** The document of `dekd status --json`; every back end is asked. */
   async status(): Promise<unknown> {
     const { config, engine, fallback, hardening, custody, keyring, counters, policy, warnings } = this.#options;
     const keystore = await custody.keystore.health();

@@ -16,6 +16,7 @@ import {
 } from '../support/agent.ts';
 import { freePort } from '../support/free-port.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { RawClient } from '../support/raw-client.ts';
 import { makeFolder, removeFolder, temporaryFolder } from '../support/temporary-folder.ts';
 
 interface Answer {
@@ -256,6 +257,24 @@ describe('readiness of an agent with a root in a KMS', () => {
     const warm = kms.requests.length;
     await Promise.all(Array.from({ length: 50 }, () => ask(port, '/readyz')));
     expect(kms.requests.length).toBe(warm);
+  });
+
+  it('costs one call for any number of dekd health, and says what the probe says', async () => {
+    await start();
+    const before = kms.requests.length;
+    const admin = await RawClient.greeted(agent.admin);
+    for (let round = 0; round < 20; round++) {
+      const { document } = await admin.ask({ admin: { status: { brief: true } } });
+      expect(JSON.parse(Buffer.from(document!).toString())).toEqual({
+        ready: true,
+        reasons: [],
+        keysInJs: expect.any(Boolean),
+        sameUid: expect.any(Boolean),
+        rollback: expect.any(String),
+      });
+    }
+    admin.destroy();
+    expect(kms.requests.length - before).toBeLessThanOrEqual(1);
   });
 
   it('stays through an outage while keys are loaded', async () => {

@@ -20,16 +20,10 @@ export async function health(line: CommandLine): Promise<number> {
   return document.ready ? EXIT.ok : EXIT.failed;
 }
 
-/** The part of the status that says how keys are kept; empty for anybody but the agent's own user and root. */
+/** Whether it is ready and how it keeps keys; empty for anybody but the agent's own user and root. */
 async function adminView(line: CommandLine): Promise<{ readonly ready?: boolean }> {
   try {
-    const { ready, keysInJs, sameUid, rollback } = (await administer(line, { status: {} })) as {
-      ready: boolean;
-      keysInJs: boolean;
-      sameUid: boolean;
-      rollback: string;
-    };
-    return { ready, ...{ keysInJs, sameUid, rollback } };
+    return (await administer(line, { status: { brief: true } })) as { readonly ready: boolean };
   } catch {
     return {};
   }

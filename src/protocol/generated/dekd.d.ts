@@ -2042,6 +2042,9 @@ export namespace dekd {
             /** Unknown fields preserved while decoding when enabled */
             $unknowns?: Uint8Array[];
 
+            /** StatusCommand brief. */
+            brief: boolean;
+
             /**
              * Encodes the specified StatusCommand message. Does not implicitly {@link dekd.v1.StatusCommand.verify|verify} messages.
              * @param message StatusCommand message or plain object to encode
@@ -2065,6 +2068,9 @@ export namespace dekd {
 
             /** Properties of a StatusCommand. */
             interface $Properties {
+
+                /** StatusCommand brief */
+                brief?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

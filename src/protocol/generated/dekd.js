@@ -3096,6 +3096,8 @@ export const dekd = $root.dekd = (() => {
                             this[keys[i]] = properties[keys[i]];
             };
 
+            StatusCommand.prototype.brief = false;
+
             StatusCommand.encode = function (message, writer, _depth) {
                 if (!writer)
                     writer = $Writer.create();
@@ -3103,6 +3105,8 @@ export const dekd = $root.dekd = (() => {
                     _depth = 0;
                 if (_depth > $util.recursionLimit)
                     throw $Error("max depth exceeded");
+                if (message.brief != null && $Object.hasOwnProperty.call(message, "brief") && message.brief !== false)
+                    writer.uint32(8).bool(message.brief);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -3116,7 +3120,7 @@ export const dekd = $root.dekd = (() => {
                     _depth = 0;
                 if (_depth > $Reader.recursionLimit)
                     throw $Error("max depth exceeded");
-                let end, message;
+                let end, message, value;
                 if (length === $undefined)
                     end = reader.len;
                 else {
@@ -3134,7 +3138,19 @@ export const dekd = $root.dekd = (() => {
                         _end = $undefined;
                         break;
                     }
-                    reader.skipType(tag & 7, _depth, tag);
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.brief = value;
+                            else
+                                delete message.brief;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
                     if (!reader.discardUnknown) {
                         $util.makeProp(message, "$unknowns", false);
                         (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
