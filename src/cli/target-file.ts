@@ -1,13 +1,11 @@
 /**
  * Where a result goes: standard output, or a file that is whole or not there.
  *
- * A file is written under a temporary name in the same folder, flushed to the disk, and renamed over the target only when
- * everything worked. A target that exists keeps its mode, and its owner where the kernel lets us; through a symbolic link
- * the file it points to is replaced. What is no regular file (a pipe, a device) is written to directly.
+ * What is no regular file (a pipe, a device) is written to directly.
  */
-import { type Stats, unlinkSync } from 'node:fs';
-import { type FileHandle, open, realpath, rename, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { rmSync, type Stats } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { ReplacedFile, statsAt, writeAll } from '../client/replaced-file.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { temporaryName } from './temporary-file.ts';
 
@@ -31,15 +29,14 @@ export async function openTarget(path: string | undefined, newMode: number): Pro
   if (path === undefined || path === '-') {
     return new StandardOutput();
   }
-  const existing = await statOf(path);
+  const existing = await statsAt(path);
   if (existing?.isDirectory()) {
     throw new CommandError(EXIT.failed, 'INVALID_ARGUMENT', `${path} is a folder`, 'name a file with -o');
   }
   if (existing !== undefined && !existing.isFile()) {
     return new SpecialFile(await open(path, 'w'));
   }
-  const target = existing === undefined ? path : await realpath(path);
-  return ReplacedFile.open(target, existing, newMode);
+  return FileInPlace.open(path, existing, newMode);
 }
 
 class StandardOutput implements Target {
@@ -81,63 +78,33 @@ const unfinished = new Set<string>();
 const STOP_SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 let listening = false;
 
-class ReplacedFile implements Target {
+/** A ReplacedFile that a signal removes, under a name that says whose it is. */
+class FileInPlace implements Target {
   readonly isStandardOutput = false;
-  readonly #handle: FileHandle;
-  readonly #temporary: string;
-  readonly #target: string;
-  #open = true;
+  readonly #file: ReplacedFile;
 
-  private constructor(handle: FileHandle, temporary: string, target: string) {
-    this.#handle = handle;
-    this.#temporary = temporary;
-    this.#target = target;
+  private constructor(file: ReplacedFile) {
+    this.#file = file;
   }
 
-  static async open(target: string, existing: Stats | undefined, newMode: number): Promise<ReplacedFile> {
-    const temporary = join(dirname(target), temporaryName());
-    const handle = await open(temporary, 'wx', existing === undefined ? newMode : 0o600);
-    removeOnSignals(temporary);
-    const file = new ReplacedFile(handle, temporary, target);
-    if (existing !== undefined) {
-      try {
-        await handle.chown(existing.uid, existing.gid).catch(() => {});
-        await handle.chmod(existing.mode & 0o7777);
-      } catch (error) {
-        await file.discard();
-        throw error;
-      }
-    }
-    return file;
+  static async open(path: string, existing: Stats | undefined, newMode: number): Promise<FileInPlace> {
+    const file = await ReplacedFile.open(path, existing, newMode, temporaryName());
+    removeOnSignals(file.temporary);
+    return new FileInPlace(file);
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    return writeAll(this.#handle, bytes);
+    return this.#file.write(bytes);
   }
 
   async commit(modified?: Date): Promise<void> {
-    if (modified !== undefined) {
-      await this.#handle.utimes(modified, modified);
-    }
-    await this.#handle.sync();
-    await this.#close();
-    await rename(this.#temporary, this.#target);
-    unfinished.delete(this.#temporary);
-    await syncFolder(dirname(this.#target));
+    await this.#file.commit(modified);
+    unfinished.delete(this.#file.temporary);
   }
 
   async discard(): Promise<void> {
-    await this.#close().catch(() => {});
-    if (unfinished.delete(this.#temporary)) {
-      unlinkSync(this.#temporary);
-    }
-  }
-
-  async #close(): Promise<void> {
-    if (this.#open) {
-      this.#open = false;
-      await this.#handle.close();
-    }
+    await this.#file.discard();
+    unfinished.delete(this.#file.temporary);
   }
 }
 
@@ -150,34 +117,10 @@ function removeOnSignals(temporary: string): void {
   for (const [signal, number] of Object.entries(STOP_SIGNALS)) {
     process.on(signal, () => {
       for (const path of unfinished) {
-        unlinkSync(path);
+        // One that was renamed a moment ago is in its place.
+        rmSync(path, { force: true });
       }
       process.exit(128 + number);
     });
-  }
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  let at = 0;
-  while (at < bytes.length) {
-    at += (await handle.write(bytes, at, bytes.length - at)).bytesWritten;
-  }
-}
-
-/** A rename is durable once its folder is; file systems that cannot flush a folder do not need it. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r').catch(() => undefined);
-  await folder?.sync().catch(() => {});
-  await folder?.close();
-}
-
-async function statOf(path: string): Promise<Stats | undefined> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      return undefined;
-    }
-    throw error;
   }
 }

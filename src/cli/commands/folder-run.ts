@@ -1,8 +1,8 @@
 /** Many files, each put through as a message of its own, so that a run may be stopped at any moment and run again. */
 import type { Stats } from 'node:fs';
-import { createReadStream } from 'node:fs';
 import { lstat, mkdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { fileStream } from '../../client/message-file.ts';
 import type { MessageDuplex } from '../../client/types.ts';
 import { DekdError } from '../../errors.ts';
 import { ByteProgress } from '../byte-progress.ts';
@@ -11,14 +11,13 @@ import { filesOf, type Operand, operandsOf, type TreeFile } from '../file-tree.t
 import { openTarget } from '../target-file.ts';
 import { removeLeftovers } from '../temporary-file.ts';
 import { byteSize, type CommandLine, plural, printable, printResult, warn } from '../terminal.ts';
-import { passThrough } from './messages.ts';
+import { passInto } from './messages.ts';
 
 /** Behind the name of a file whose content is a message. */
 export const MESSAGE_SUFFIX = '.dk';
 
 /** Files at once: enough that flushing one to the disk does not hold up the others, few enough for every agent's limits. */
 const AT_ONCE = 4;
-const CHUNK_BYTES = 256 * 1024;
 const SHOWN_FAILURES = 20;
 /** What a failure of the file system says about the run, not about one file. */
 const ENDS_THE_RUN: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
@@ -37,7 +36,7 @@ export interface FolderRunOptions {
   /** Of files that do not exist yet, before the umask. */
   readonly mode: number;
   /** Makes what a file is put through. */
-  through(): MessageDuplex;
+  readonly through: () => MessageDuplex;
 }
 
 interface Failure {
@@ -208,14 +207,8 @@ class FolderRun {
 
   async #pass(file: TreeFile, path: string): Promise<void> {
     const target = await openTarget(path, this.#options.mode);
-    try {
-      const source = createReadStream(file.path, { highWaterMark: CHUNK_BYTES });
-      await passThrough(source, this.#options.through(), target, this.#progress);
-      await target.commit(wholeMilliseconds(file.stats));
-    } catch (error) {
-      await target.discard();
-      throw error;
-    }
+    const source = fileStream(file.path);
+    await passInto(target, source, this.#options.through, this.#progress, wholeMilliseconds(file.stats));
   }
 
   #folderMode(): number {

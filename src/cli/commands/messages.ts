@@ -1,6 +1,7 @@
 /** Messages on the command line: files of any size, through the agent at constant memory. */
-import { type Readable, Writable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { writableTo } from '../../client/message-file.ts';
 import type { MessageDuplex } from '../../client/types.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { openTarget, type Target } from '../target-file.ts';
@@ -28,13 +29,9 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
   const target = await openTarget(output, mode);
   const progress = new ByteProgress(size);
   try {
-    await passThrough(source, through, target, progress);
-    await target.commit();
+    await passInto(target, source, () => through, progress);
+  } finally {
     progress.clear();
-  } catch (error) {
-    progress.clear();
-    await target.discard();
-    throw error;
   }
   if (target.isStandardOutput) {
     return;
@@ -48,14 +45,25 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
   }
 }
 
-/** All of `source` through `through` into `target`, which is neither committed nor discarded. @throws what one of them throws */
-export async function passThrough(
-  source: Readable,
-  through: MessageDuplex,
+/**
+ * All of `source` through what `through` makes into `target`, which is committed then, and discarded when something fails.
+ * @param modified time of last change that a file gets, instead of now
+ * @throws what source, stream or target throws
+ */
+export async function passInto(
   target: Target,
+  source: Readable,
+  through: () => MessageDuplex,
   progress: ByteProgress,
+  modified?: Date,
 ): Promise<void> {
-  await pipeline(source, (chunks: AsyncIterable<Buffer>) => counted(chunks, progress), through, writableTo(target));
+  try {
+    await pipeline(source, (chunks: AsyncIterable<Buffer>) => counted(chunks, progress), through(), writableTo(target));
+    await target.commit(modified);
+  } catch (error) {
+    await target.discard();
+    throw error;
+  }
 }
 
 async function* counted(chunks: AsyncIterable<Buffer>, progress: ByteProgress): AsyncGenerator<Buffer> {
@@ -63,12 +71,4 @@ async function* counted(chunks: AsyncIterable<Buffer>, progress: ByteProgress): 
     progress.add(chunk.length);
     yield chunk;
   }
-}
-
-function writableTo(target: Target): Writable {
-  return new Writable({
-    write(chunk: Uint8Array, _encoding, done) {
-      target.write(chunk).then(() => done(), done);
-    },
-  });
 }

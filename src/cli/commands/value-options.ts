@@ -1,6 +1,6 @@
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import { fileStream } from '../../client/message-file.ts';
 import { CommandError, EXIT, usageError } from '../exit.ts';
 import { byteSize, warn } from '../terminal.ts';
 
@@ -66,8 +66,6 @@ export interface Source {
   open(): Readable;
 }
 
-const FILE_CHUNK_BYTES = 256 * 1024;
-
 export async function openSource(path: string | undefined): Promise<Source> {
   if (path === undefined || path === '-') {
     if (process.stdin.isTTY) {
@@ -82,7 +80,7 @@ export async function openSource(path: string | undefined): Promise<Source> {
   return {
     name: path,
     size: stats.isFile() ? stats.size : undefined,
-    open: () => createReadStream(path, { highWaterMark: FILE_CHUNK_BYTES }),
+    open: () => fileStream(path),
   };
 }
 
