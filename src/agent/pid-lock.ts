@@ -47,7 +47,7 @@ function isHeld(path: string): boolean {
 }
 
 /** Clock ticks from boot to the start of the process (proc(5), field 22); undefined when there is no such process. */
-function startTime(pid: number): string | undefined {
+export function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The second field is the name in brackets, which may hold spaces and brackets itself.

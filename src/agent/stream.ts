@@ -1,6 +1,7 @@
 /** One stream of a connection: what comes is worked on as it comes, and what is made leaves as the client has room. */
 import { DekdError } from '../errors.ts';
 import type { MessageWork } from '../operations/message-streams.ts';
+import { MAX_STREAM_PART } from '../protocol/frame.ts';
 
 /**
  * Bytes that a client may send ahead, and after which no more is made of them until some has left: at worst a stream has
@@ -9,8 +10,6 @@ import type { MessageWork } from '../operations/message-streams.ts';
 export const INPUT_WINDOW = 512 * 1024;
 /** Credit is given back in pieces worth a frame of their own. */
 const CREDIT_STEP = INPUT_WINDOW / 4;
-/** Bytes in one frame, so that streams and small calls take turns. */
-const MAX_PART = 256 * 1024;
 const NOTHING = new Uint8Array(0);
 
 /** Where a stream's parts go. */
@@ -217,7 +216,7 @@ export class AgentStream {
       return;
     }
     for (let made = this.#made[0]; made !== undefined && this.#room > 0; made = this.#made[0]) {
-      const length = Math.min(made.length, this.#room, MAX_PART);
+      const length = Math.min(made.length, this.#room, MAX_STREAM_PART);
       const isLast = this.#isMadeOver && this.#made.length === 1 && length === made.length;
       this.#output.streamPart(this.#id, 0, isLast, made.subarray(0, length));
       made.fill(0, 0, length);

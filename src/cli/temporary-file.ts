@@ -5,19 +5,20 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, readlinkSync, statSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { startTime } from '../agent/pid-lock.ts';
 
 const NAME = /^\.dekd-([0-9a-f]{8})-(\d+)-(\d+)-\d+\.tmp$/;
 /** Of a maker that cannot be looked for from here: on another machine, in another container, before the last boot. */
 const FOREIGN_AGE_MS = 24 * 60 * 60 * 1_000;
-/** Field 22 of /proc/PID/stat, counted behind the name of the program, which is field 2; proc_pid_stat(5). */
-const START_TIME_FIELD = 19;
 
+let ours: string | undefined;
 let made = 0;
 
 /** A name that no other process, and no other call, gives a file; never longer than 80 bytes. */
 export function temporaryName(): string {
+  ours ??= `.dekd-${home()}-${process.pid}-${startTime(process.pid)}`;
   made += 1;
-  return `.dekd-${home()}-${process.pid}-${startTimeOf(process.pid)}-${made}.tmp`;
+  return `${ours}-${made}.tmp`;
 }
 
 export function isTemporaryName(name: string): boolean {
@@ -34,12 +35,12 @@ export function removeLeftovers(folder: string): number {
 }
 
 function isLeftover(folder: string, name: string): boolean {
-  const [, place, pid, startTime] = NAME.exec(name) ?? [];
+  const [, place, pid, started] = NAME.exec(name) ?? [];
   if (place === undefined) {
     return false;
   }
   if (place === home()) {
-    return startTimeOf(Number(pid)) !== startTime;
+    return startTime(Number(pid)) !== started;
   }
   const stats = statSync(join(folder, name), { throwIfNoEntry: false });
   return stats !== undefined && Date.now() - stats.mtimeMs > FOREIGN_AGE_MS;
@@ -54,14 +55,4 @@ function home(): string {
     known = createHash('sha256').update(boot).update(readlinkSync('/proc/self/ns/pid')).digest('hex').slice(0, 8);
   }
   return known;
-}
-
-/** Clock ticks since boot, so that a process id used again is not taken for its former owner; undefined when there is none. */
-function startTimeOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[START_TIME_FIELD];
-  } catch {
-    return undefined;
-  }
 }

@@ -1,6 +1,7 @@
 /** A message that is encrypted or decrypted while it passes: a Duplex over one stream of the wire. */
 import { Duplex } from 'node:stream';
 import { DekdError } from '../errors.ts';
+import { MAX_STREAM_PART } from '../protocol/frame.ts';
 import type { AnyCall } from './calls.ts';
 import type { Channel } from './channel.ts';
 import type { Linkable } from './outstanding.ts';
@@ -12,8 +13,6 @@ import type { Call, Transport } from './transport.ts';
 const READ_WINDOW = 512 * 1024;
 /** Room is given back in pieces worth a frame of their own. */
 const CREDIT_STEP = READ_WINDOW / 4;
-/** Bytes in one frame, so that streams and small calls take turns. */
-const MAX_PART = 256 * 1024;
 
 export interface MessageStreamOptions {
   /** `OPERATION.encryptStream` or `OPERATION.decryptStream`. */
@@ -39,7 +38,7 @@ export class MessageStream extends Duplex {
   #owed = 0;
 
   constructor(transport: Transport<AnyCall>, options: MessageStreamOptions) {
-    super({ writableHighWaterMark: MAX_PART, readableHighWaterMark: MAX_PART });
+    super({ writableHighWaterMark: MAX_STREAM_PART, readableHighWaterMark: MAX_STREAM_PART });
     this.#call = new StreamCall(transport, options, {
       window: () => this.#pump(),
       data: (bytes) => {
@@ -100,7 +99,7 @@ export class MessageStream extends Duplex {
     }
     const { chunk, done } = waiting;
     while (this.#sent < chunk.length && this.#call.window > 0) {
-      const part = chunk.subarray(this.#sent, this.#sent + Math.min(MAX_PART, this.#call.window));
+      const part = chunk.subarray(this.#sent, this.#sent + Math.min(MAX_STREAM_PART, this.#call.window));
       this.#sent += part.length;
       const isLast = this.#sent === chunk.length;
       this.#call.send(part, () => {

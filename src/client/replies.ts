@@ -1,12 +1,12 @@
 /** Replies as the client reads them: values as views of the frame they came in, which nothing else refers to. */
 import { DekdError, errorCodeOf } from '../errors.ts';
+import { STREAM_PART } from '../protocol/frame.ts';
 import type { ErrorFields, Reply } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { Reader } from '../protocol/runtime.ts';
 import type { ManyResult } from './types.ts';
 
 const FIELD = { id: 1, stream: 13, many: 14, value: 15 } as const;
-const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 /** Fields of `Reply.result`; what a newer agent says beside it is ignored. */
 function isResult(field: number): boolean {
   return field >= FIELD.stream ? field <= FIELD.value : field >= 2 && field <= 4;
@@ -79,11 +79,11 @@ export class ReplyReader {
     let data: Uint8Array = NO_BYTES;
     while (reader.pos < reader.len) {
       const tag = reader.uint32();
-      if (tag === PART.credit) {
+      if (tag === STREAM_PART.credit) {
         credit = reader.uint32();
-      } else if (tag === PART.end) {
+      } else if (tag === STREAM_PART.end) {
         isEnd = reader.bool();
-      } else if (tag === PART.data) {
+      } else if (tag === STREAM_PART.data) {
         const length = reader.uint32();
         data = this.#bytes(reader.pos, length);
         reader.skip(length);

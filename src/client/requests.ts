@@ -2,14 +2,13 @@
  * Requests as the client writes them: the envelope by hand, so that payloads are written once, straight into the slab
  * that the socket sends, or not copied at all.
  */
-import { FRAME_PREFIX, varintLength, writeVarint } from '../protocol/frame.ts';
+import { FRAME_PREFIX, STREAM_PART, varintLength, writeVarint } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 
 const TAG = { id: 0x08, timeout: 0x10 } as const;
 const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, data: 0x7a } as const;
-const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 /** Prefix, id, time-out, operation tag and length at their longest. */
 const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
 const WIRE_LENGTH_DELIMITED = 2;
@@ -145,14 +144,14 @@ export class RequestWriter {
     const start = this.#open(head);
     let at = this.#head(OPERATION.streamPart, id, 0, head + length);
     if (credit > 0) {
-      at = this.#tagged(at, PART.credit, credit);
+      at = this.#tagged(at, STREAM_PART.credit, credit);
     }
     if (isEnd) {
-      this.#slab[at++] = PART.end;
+      this.#slab[at++] = STREAM_PART.end;
       this.#slab[at++] = 1;
     }
     if (length > 0) {
-      at = this.#tagged(at, PART.data, length);
+      at = this.#tagged(at, STREAM_PART.data, length);
     }
     const frame = this.#close(start, at);
     frame.writeUInt32BE(at - start - FRAME_PREFIX + length, 0);

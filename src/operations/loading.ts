@@ -1,7 +1,7 @@
 /** Keys that are not loaded yet: one for one value, or all that a batch needs. */
 import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError } from '../errors.ts';
-import type { DataKey } from '../keyring/keyring.ts';
+import type { DataKey, DataPurpose } from '../keyring/keyring.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import type { Caller } from './request.ts';
 
@@ -11,9 +11,10 @@ export function loadSealing(
   caller: Caller,
   key: string,
   partition: string,
+  purpose?: DataPurpose,
 ): Promise<DataKey> {
   const create = caller.mayCreate(key, partition) ? () => caller.authorizeCreate(key, partition) : undefined;
-  return env.keyring.prepareSealing(key, partition, caller.share, create);
+  return env.keyring.prepareSealing(key, partition, caller.share, create, purpose);
 }
 
 export function loadOpening(

@@ -1,8 +1,10 @@
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import { MAX_SIGNATURE_LENGTH, MessageSignature } from '../crypto/message-signature.ts';
+import { readU16 } from '../envelope/context.ts';
 import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, NON_FRAMED_OVERHEAD } from '../envelope/message-body.ts';
 import {
   DEFAULT_MESSAGE_LIMITS,
+  MESSAGE_TAG_LENGTH,
   type MessageHeader,
   MessageHeaderReader,
   type MessageLimits,
@@ -34,8 +36,8 @@ const PUBLIC_KEY = 'aws-crypto-public-key';
 const FINAL_MARK = 0xffffffff;
 const MARK_LENGTH = 4;
 /** Bytes up to and with the length, of a final frame and of a body that is not framed. */
-const FINAL_HEAD = 24;
-const SINGLE_HEAD = 20;
+const FINAL_HEAD = FINAL_FRAME_OVERHEAD - MESSAGE_TAG_LENGTH;
+const SINGLE_HEAD = NON_FRAMED_OVERHEAD - MESSAGE_TAG_LENGTH;
 const NOTHING = new Uint8Array(0);
 
 /**
@@ -313,7 +315,7 @@ export class MessageOpening {
     if (have.length < 2) {
       return;
     }
-    const length = (have[0]! << 8) | have[1]!;
+    const length = readU16(have, 0);
     if (length === 0 || length > MAX_SIGNATURE_LENGTH) {
       throw new DekdError('MALFORMED', `a signature of ${length} bytes is none of P-384`);
     }

@@ -134,9 +134,13 @@ function headerOf(
   { dataKeys, context, required, frameLength }: Omit<MessageSealingOptions, 'engine' | 'dataKey'>,
 ): Uint8Array {
   const body = encodeMessageHeader({ messageId: id, context, dataKeys, frameLength, commitment });
-  const tag = engine.sealHeader(message, body, required);
-  const header = new Uint8Array(body.length + tag.length);
-  header.set(body);
-  header.set(tag, body.length);
-  return header;
+  return joined(body, engine.sealHeader(message, body, required));
+}
+
+/** One behind the other, in new bytes. */
+export function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
 }

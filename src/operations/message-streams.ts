@@ -1,27 +1,29 @@
 /** Streams that seal a message or open one, under keys of the keystore. */
 import { DATA_KEY_INFO_LENGTH, DATA_KEY_USE, type KeyHandle } from '../crypto/engine.ts';
-import { checkContext, decodeContext, encodeContext } from '../envelope/context.ts';
+import { decodeContext, encodeContext } from '../envelope/context.ts';
 import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
 import { DEFAULT_MESSAGE_LIMITS, type MessageHeader, messageContext } from '../envelope/message-header.ts';
+import { KID_LENGTH } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import { requireContext } from './limits.ts';
+import { loadSealing } from './loading.ts';
 import { contextToSeal, requiredToOpen } from './message-context.ts';
 import { MessageOpening } from './message-opening.ts';
-import { MessageSealing } from './message-sealing.ts';
+import { joined, MessageSealing } from './message-sealing.ts';
 import { type ExpectedKey, openingHandle } from './opening.ts';
 import type { Caller } from './request.ts';
 
 /** Names the keystore's encrypted data keys in a header. */
-export const KEYSTORE_PROVIDER = 'dekd';
+const KEYSTORE_PROVIDER = 'dekd';
 const DEFAULT_FRAME_LENGTH = 64 * 1024;
 /** The longest frame that is sealed or opened in a stream: a stream holds one. */
 export const MAX_STREAM_FRAME = 1024 * 1024;
 /** Bytes that are worked on, and made, in one go. */
 const STEP = 256 * 1024;
 /** Hex digits of a kid, with which the provider info begins. */
-const KID_DIGITS = 32;
+const KID_DIGITS = 2 * KID_LENGTH;
 
 /** What a stream does with what it is given; the bytes are not kept, and the results are fresh. */
 export interface MessageWork {
@@ -51,15 +53,14 @@ export async function sealingWork(
 ): Promise<MessageWork> {
   const { engine, keyring, volume } = env;
   caller.authorize('encrypt', name, partition);
-  checkContext(context, 0, context.length);
+  const record = decodeContext(context);
   const frameLength = wanted === 0 ? DEFAULT_FRAME_LENGTH : wanted;
   if (frameLength > MAX_STREAM_FRAME) {
     throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_STREAM_FRAME}`);
   }
-  const create = caller.mayCreate(name, partition) ? () => caller.authorizeCreate(name, partition) : undefined;
-  const key = await keyring.prepareSealing(name, partition, caller.share, create, 'message');
+  const key = await loadSealing(env, caller, name, partition, 'message');
   requireContext(key, context, 0, context.length);
-  const bound = contextToSeal(key.keyContext, decodeContext(context));
+  const bound = contextToSeal(key.keyContext, record);
   const dataKey = keyring.room(() => engine.generateKey(DATA_KEY_USE));
   let sealing: MessageSealing;
   try {
@@ -105,7 +106,6 @@ export async function openingWork(
   if (!request.anyKey) {
     caller.authorize('decrypt', request.key, request.partition);
   }
-  checkContext(request.context, 0, request.context.length);
   const record = decodeContext(request.context);
   const opening = new MessageOpening({
     engine,
@@ -150,7 +150,7 @@ async function dataKeyOf(
     }
     const kid = Buffer.from(Buffer.from(providerInfo.subarray(0, KID_DIGITS)).toString('latin1'), 'hex');
     const key: DataKey | undefined =
-      kid.length === KID_DIGITS / 2
+      kid.length === KID_LENGTH
         ? (env.keyring.opening(kid, 0) ?? (await env.keyring.prepareOpening(new Uint8Array(kid), caller.share)))
         : undefined;
     let refusal: string | undefined;
@@ -166,11 +166,4 @@ async function dataKeyOf(
     }
   }
   throw failure;
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
 }

@@ -12,6 +12,12 @@ export const FRAME_ALLOWANCE = 64 * 1024;
 /** What a batch item counts towards the payload limit beside its bytes and its context. */
 export const ITEM_ALLOWANCE = 80;
 
+/** Fields of the part of a stream, number and wire type together; the same in both directions. */
+export const STREAM_PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
+
+/** Bytes of a stream in one frame, so that streams and small calls take turns. */
+export const MAX_STREAM_PART = 256 * 1024;
+
 /**
  * Takes one whole frame, as a view without its prefix. How long the view stays intact is the chunk's matter, or, for a
  * frame that came in several chunks, that of the reader's `assembly`.

@@ -3,11 +3,10 @@
  * produced by the engine straight at their place in the frame.
  */
 import { type DekdError, ERROR_CODES } from '../errors.ts';
-import { FRAME_PREFIX, varintLength, writeVarint } from './frame.ts';
+import { FRAME_PREFIX, STREAM_PART, varintLength, writeVarint } from './frame.ts';
 import { type ErrorFields, type HelloReplyFields, messages } from './messages.ts';
 
 const TAG = { id: 0x08, error: 0x12, hello: 0x1a, document: 0x22, stream: 0x6a, many: 0x72, value: 0x7a } as const;
-const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 const TAG_MANY_VALUE = 0x0a;
 const TAG_MANY_ERROR = 0x12;
 /** A varint padded to five bytes, for a length that is known only after what it counts was written. */
@@ -137,15 +136,15 @@ export class ReplyWriter {
     buffer[at++] = TAG.stream;
     at = writeVarint(buffer, at, body);
     if (credit > 0) {
-      buffer[at++] = PART.credit;
+      buffer[at++] = STREAM_PART.credit;
       at = writeVarint(buffer, at, credit);
     }
     if (isEnd) {
-      buffer[at++] = PART.end;
+      buffer[at++] = STREAM_PART.end;
       buffer[at++] = 1;
     }
     if (data.length > 0) {
-      buffer[at++] = PART.data;
+      buffer[at++] = STREAM_PART.data;
       at = writeVarint(buffer, at, data.length);
       buffer.set(data, at);
       at += data.length;

@@ -3,6 +3,7 @@
  * making objects; everything else through the generated code.
  */
 import { DekdError } from '../errors.ts';
+import { STREAM_PART } from './frame.ts';
 import { Reader } from './runtime.ts';
 
 /** Field numbers of `Request.operation`. */
@@ -35,7 +36,6 @@ const FIELD = {
   credit: 0x30,
   data: 0x7a,
 } as const;
-const PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 
 /** Takes one item of a batch; offsets count from the start of the frame, `undefined` means the item does not say. */
 export interface ItemVisitor {
@@ -140,13 +140,13 @@ export class RequestReader {
       while (reader.pos < reader.len) {
         const tag = reader.uint32();
         switch (tag) {
-          case PART.credit:
+          case STREAM_PART.credit:
             this.credit = reader.uint32();
             break;
-          case PART.end:
+          case STREAM_PART.end:
             this.isEnd = reader.bool();
             break;
-          case PART.data:
+          case STREAM_PART.data:
             this.dataLength = reader.uint32();
             this.dataOffset = reader.pos;
             reader.skip(this.dataLength);

@@ -14,7 +14,7 @@ import { byteSize, type CommandLine, plural, printable, printResult, warn } from
 import { passInto } from './messages.ts';
 
 /** Behind the name of a file whose content is a message. */
-export const MESSAGE_SUFFIX = '.dk';
+const MESSAGE_SUFFIX = '.dk';
 
 /** Files at once: enough that flushing one to the disk does not hold up the others, few enough for every agent's limits. */
 const AT_ONCE = 4;
