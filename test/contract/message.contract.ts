@@ -9,8 +9,9 @@ import {
   MESSAGE_KEY_USE,
   SECRET_USE,
 } from '../../src/crypto/engine.ts';
-import { DekdError } from '../../src/errors.ts';
+import { u32, u64 } from '../support/big-endian.ts';
 import { type EngineUnderTest, importKey } from '../support/engines.ts';
+import { codeOf } from '../support/refusal.ts';
 
 const FRAME = 64;
 const SEALED_FRAME = FRAME + 32;
@@ -417,27 +418,4 @@ function sealedWith(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plainte
 
 function nonceOf(sequence: number): Buffer {
   return Buffer.concat([Buffer.alloc(8), u32(sequence)]);
-}
-
-function u32(value: number): Buffer {
-  const buffer = Buffer.alloc(4);
-  buffer.writeUInt32BE(value);
-  return buffer;
-}
-
-function u64(value: bigint): Buffer {
-  const buffer = Buffer.alloc(8);
-  buffer.writeBigUInt64BE(value);
-  return buffer;
-}
-
-/** Code of the DekdError that `work` throws. */
-function codeOf(work: () => unknown): string | undefined {
-  try {
-    work();
-    return undefined;
-  } catch (error) {
-    expect(error).toBeInstanceOf(DekdError);
-    return (error as DekdError).code;
-  }
 }

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { DATA_KEY_USE, type Engine } from '../../src/crypto/engine.ts';
 import { DekdError } from '../../src/errors.ts';
 import { MessageOpening } from '../../src/operations/message-opening.ts';
+import { field, u16, u32 } from '../support/big-endian.ts';
 import { engineUnderTest } from '../support/engines.ts';
 import { randomNumbers } from './support/random-numbers.ts';
 
@@ -425,19 +426,4 @@ function pointOf(key: KeyObject): string {
 
 function hexOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
-}
-
-function field(bytes: Uint8Array | string): Buffer {
-  const content = Buffer.from(bytes as string);
-  return Buffer.concat([u16(content.length), content]);
-}
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value & 0xff);
-}
-
-function u32(value: number): Buffer {
-  const buffer = Buffer.alloc(4);
-  buffer.writeUInt32BE(value);
-  return buffer;
 }

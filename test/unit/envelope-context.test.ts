@@ -7,22 +7,10 @@ import {
   hasContextName,
   MAX_CONTEXT_BYTES,
 } from '../../src/envelope/context.ts';
-import { DekdError } from '../../src/errors.ts';
+import { invalidArgument } from '../support/refusal.ts';
 
 function hexOf(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
-}
-
-function refusal(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    if (DekdError.is(error, 'INVALID_ARGUMENT')) {
-      return error.message;
-    }
-    throw error;
-  }
-  throw new Error('was not refused');
 }
 
 /** Canonical bytes written by hand: pairs in the order given, nothing checked. */
@@ -87,7 +75,7 @@ describe('encodeContext', () => {
     ['an array', ['x']],
     ['bytes', Uint8Array.of(1)],
   ])('refuses %s as a value and names the field', (_, value) => {
-    expect(refusal(() => encodeContext({ field: value as unknown as string }))).toContain('"field"');
+    expect(invalidArgument(() => encodeContext({ field: value as unknown as string }))).toContain('"field"');
   });
 
   it.each([
@@ -100,17 +88,19 @@ describe('encodeContext', () => {
     ['bytes', Uint8Array.of(0, 1)],
     ['a function', () => 'x'],
   ])('refuses %s as a context, which would bind nothing', (_, context) => {
-    expect(refusal(() => encodeContext(context as unknown as Record<string, string>))).toContain('not an object');
+    expect(invalidArgument(() => encodeContext(context as unknown as Record<string, string>))).toContain(
+      'not an object',
+    );
   });
 
   it.each(['\ud800', 'a\udc00', '\udc00\ud800'])('refuses lone surrogates', (text) => {
-    expect(refusal(() => encodeContext({ [text]: 'x' }))).toContain('lone surrogate');
-    expect(refusal(() => encodeContext({ field: text }))).toContain('lone surrogate');
+    expect(invalidArgument(() => encodeContext({ [text]: 'x' }))).toContain('lone surrogate');
+    expect(invalidArgument(() => encodeContext({ field: text }))).toContain('lone surrogate');
   });
 
   it('refuses names reserved for the message format and takes their like', () => {
-    expect(refusal(() => encodeContext({ 'aws-crypto-public-key': 'x' }))).toContain('reserved');
-    expect(refusal(() => encodeContext({ 'aws-crypto-': 'x' }))).toContain('reserved');
+    expect(invalidArgument(() => encodeContext({ 'aws-crypto-public-key': 'x' }))).toContain('reserved');
+    expect(invalidArgument(() => encodeContext({ 'aws-crypto-': 'x' }))).toContain('reserved');
     expect(contextNames(encodeContext({ 'aws-crypto': 'x', 'AWS-CRYPTO-A': 'y' }))).toHaveLength(2);
   });
 
@@ -119,13 +109,15 @@ describe('encodeContext', () => {
     const bytes = encodeContext({ a: 'x'.repeat(MAX_CONTEXT_BYTES - overhead) });
     expect(bytes.length).toBe(MAX_CONTEXT_BYTES);
     checkContext(bytes, 0, bytes.length);
-    expect(refusal(() => encodeContext({ a: 'x'.repeat(MAX_CONTEXT_BYTES - overhead + 1) }))).toContain('65535');
+    expect(invalidArgument(() => encodeContext({ a: 'x'.repeat(MAX_CONTEXT_BYTES - overhead + 1) }))).toContain(
+      '65535',
+    );
     // Two bytes a character: the limit counts bytes, not characters.
-    expect(refusal(() => encodeContext({ a: 'é'.repeat(32_765) }))).toContain('65535');
+    expect(invalidArgument(() => encodeContext({ a: 'é'.repeat(32_765) }))).toContain('65535');
   });
 
   it('never shows a value in an error', () => {
-    expect(refusal(() => encodeContext({ a: `secret\ud800` }))).not.toContain('secret');
+    expect(invalidArgument(() => encodeContext({ a: `secret\ud800` }))).not.toContain('secret');
   });
 });
 
@@ -143,16 +135,16 @@ describe('checkContext', () => {
   it('refuses every proper prefix and every longer run of canonical bytes', () => {
     const bytes = encodeContext({ a: '1', b: '22', c: 'é' });
     for (let length = 1; length < bytes.length; length++) {
-      refusal(() => checkContext(bytes, 0, length));
+      invalidArgument(() => checkContext(bytes, 0, length));
     }
-    expect(refusal(() => checkContext(new Uint8Array([...bytes, 0]), 0, bytes.length + 1))).toContain('follow');
-    refusal(() => checkContext(bytes, 0, bytes.length + 1));
-    refusal(() => checkContext(bytes, 1, bytes.length));
+    expect(invalidArgument(() => checkContext(new Uint8Array([...bytes, 0]), 0, bytes.length + 1))).toContain('follow');
+    invalidArgument(() => checkContext(bytes, 0, bytes.length + 1));
+    invalidArgument(() => checkContext(bytes, 1, bytes.length));
   });
 
   it('refuses a count of zero, wrong order and a name twice', () => {
-    refusal(() => checkContext(Uint8Array.of(0, 0), 0, 2));
-    refusal(() =>
+    invalidArgument(() => checkContext(Uint8Array.of(0, 0), 0, 2));
+    invalidArgument(() =>
       checkContext(
         bytesOf([
           ['b', '1'],
@@ -185,7 +177,7 @@ describe('checkContext', () => {
       ],
     ] as [string, string][][]) {
       const bytes = bytesOf(pairs);
-      expect(refusal(() => checkContext(bytes, 0, bytes.length))).toContain('ascending');
+      expect(invalidArgument(() => checkContext(bytes, 0, bytes.length))).toContain('ascending');
     }
   });
 
@@ -198,13 +190,13 @@ describe('checkContext', () => {
         ],
         count,
       );
-      refusal(() => checkContext(bytes, 0, bytes.length));
+      invalidArgument(() => checkContext(bytes, 0, bytes.length));
     }
   });
 
   it('refuses reserved names', () => {
     const bytes = bytesOf([['aws-crypto-public-key', 'x']]);
-    expect(refusal(() => checkContext(bytes, 0, bytes.length))).toContain('reserved');
+    expect(invalidArgument(() => checkContext(bytes, 0, bytes.length))).toContain('reserved');
   });
 
   it('refuses what is not UTF-8, as the platform decoder does', () => {
@@ -230,7 +222,7 @@ describe('checkContext', () => {
               const bytes = bytesOf([pair]);
               if (valid) {
                 checkContext(bytes, 0, bytes.length);
-              } else if (!refusal(() => checkContext(bytes, 0, bytes.length)).includes('UTF-8')) {
+              } else if (!invalidArgument(() => checkContext(bytes, 0, bytes.length)).includes('UTF-8')) {
                 throw new Error(`refused for another reason: ${Buffer.from(value).toString('hex')}`);
               }
             }

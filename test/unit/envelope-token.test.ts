@@ -1,19 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { MIN_TOKEN_LENGTH, readTokenHead, tokenKid } from '../../src/envelope/token.ts';
 import { decodeTokenText, encodeTokenText } from '../../src/envelope/token-text.ts';
-import { DekdError, type ErrorCode } from '../../src/errors.ts';
-
-function refusal(action: () => unknown): { code: ErrorCode; message: string } {
-  try {
-    action();
-  } catch (error) {
-    if (DekdError.is(error)) {
-      return { code: error.code, message: error.message };
-    }
-    throw error;
-  }
-  throw new Error('was not refused');
-}
+import { refusal } from '../support/refusal.ts';
 
 function tokenOf(length: number): Uint8Array {
   const token = Uint8Array.from({ length }, (_, i) => (i * 7) & 0xff);

@@ -8,19 +8,7 @@ import {
   NON_FRAMED_OVERHEAD,
   sealedBodyLength,
 } from '../../src/envelope/message-body.ts';
-import { DekdError } from '../../src/errors.ts';
-
-function refusal(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    if (DekdError.is(error, 'INVALID_ARGUMENT')) {
-      return error.message;
-    }
-    throw error;
-  }
-  throw new Error('was not refused');
-}
+import { invalidArgument } from '../support/refusal.ts';
 
 /** Where the frames of a plaintext begin and where the last one ends, by laying one behind the other. */
 function layOut(plaintextLength: number, frameLength: number): { offsets: number[]; end: number } {
@@ -68,19 +56,19 @@ describe('frameCount', () => {
   it('takes as many frames as there are sequence numbers and refuses one more, with the remedy', () => {
     const most = MAX_FRAMES * 64 * KIB;
     expect(frameCount(most, 64 * KIB)).toBe(MAX_FRAMES);
-    const message = refusal(() => frameCount(most + 1, 64 * KIB));
+    const message = invalidArgument(() => frameCount(most + 1, 64 * KIB));
     expect(message).toContain('are 4294967295 frames, over the limit of 4294967294: take a larger frame length');
     expect(frameCount(most + 1, 64 * KIB + 1)).toBeLessThan(MAX_FRAMES);
   });
 
   it.each([-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53])('refuses %d as a length', (length) => {
-    expect(refusal(() => frameCount(length, 4096))).toContain('plaintext length');
-    expect(refusal(() => sealedBodyLength(length, 4096))).toContain('plaintext length');
+    expect(invalidArgument(() => frameCount(length, 4096))).toContain('plaintext length');
+    expect(invalidArgument(() => sealedBodyLength(length, 4096))).toContain('plaintext length');
   });
 
   it.each([0, -1, 1.5, Number.NaN, 2 ** 32])('refuses %d as a frame length', (frameLength) => {
     for (const action of [frameCount, sealedBodyLength, frameOffset]) {
-      expect(refusal(() => action(1, frameLength))).toContain('a frame length is 1 to 4294967295 bytes');
+      expect(invalidArgument(() => action(1, frameLength))).toContain('a frame length is 1 to 4294967295 bytes');
     }
   });
 });
@@ -109,11 +97,11 @@ describe('sealedBodyLength', () => {
 
   it('refuses what has no exact number', () => {
     const most = Number.MAX_SAFE_INTEGER;
-    expect(refusal(() => sealedBodyLength(most, 0xffffffff))).toContain('cannot be addressed');
+    expect(invalidArgument(() => sealedBodyLength(most, 0xffffffff))).toContain('cannot be addressed');
     const fits = most - 40 - 32 * (2 ** 23 - 1);
     expect(frameCount(fits, 2 ** 30)).toBe(2 ** 23);
     expect(sealedBodyLength(fits, 2 ** 30)).toBe(most);
-    expect(refusal(() => sealedBodyLength(fits + 1, 2 ** 30))).toContain('cannot be addressed');
+    expect(invalidArgument(() => sealedBodyLength(fits + 1, 2 ** 30))).toContain('cannot be addressed');
   });
 });
 
@@ -128,12 +116,12 @@ describe('frameOffset', () => {
   });
 
   it.each([-1, 0.5, Number.NaN, 0xfffffffe])('refuses %d as an index', (index) => {
-    expect(refusal(() => frameOffset(index, 4096))).toContain('a frame index is 0 to 4294967293');
+    expect(invalidArgument(() => frameOffset(index, 4096))).toContain('a frame index is 0 to 4294967293');
   });
 
   it('refuses what has no exact number', () => {
-    expect(refusal(() => frameOffset(0xfffffffd, 0xffffffff))).toContain('cannot be addressed');
-    expect(refusal(() => frameOffset(2 ** 21 + 1, 0xffffffff))).toContain('cannot be addressed');
+    expect(invalidArgument(() => frameOffset(0xfffffffd, 0xffffffff))).toContain('cannot be addressed');
+    expect(invalidArgument(() => frameOffset(2 ** 21 + 1, 0xffffffff))).toContain('cannot be addressed');
     expect(frameOffset(2 ** 21 - 1, 0xffffffff)).toBe((2 ** 21 - 1) * (0xffffffff + 32));
   });
 });

@@ -11,34 +11,12 @@ import {
   readMessageHeader,
 } from '../../src/envelope/message-header.ts';
 import { DekdError, type ErrorCode } from '../../src/errors.ts';
-
-function refusal(action: () => unknown): { code: ErrorCode; message: string } {
-  try {
-    action();
-  } catch (error) {
-    if (DekdError.is(error)) {
-      return { code: error.code, message: error.message };
-    }
-    throw error;
-  }
-  throw new Error('was not refused');
-}
+import { field, u16, u32 } from '../support/big-endian.ts';
+import { refusal } from '../support/refusal.ts';
 
 const ID = Buffer.from(Array.from({ length: 32 }, (_, i) => i + 1));
 const COMMITMENT = Buffer.alloc(32, 0xcc);
 const TAG = Buffer.alloc(16, 0xaa);
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value & 0xff);
-}
-
-function u32(value: number): Buffer {
-  return Buffer.concat([u16(value >>> 16), u16(value & 0xffff)]);
-}
-
-function field(bytes: Uint8Array | string): Buffer {
-  return Buffer.concat([u16(bytes.length), Buffer.from(bytes as string)]);
-}
 
 function utf8(dataKey: string[]): Buffer[] {
   return dataKey.map((text) => Buffer.from(text));

@@ -14,6 +14,7 @@ import { DATA_KEY_USE, type Engine, type KeyHandle } from '../../src/crypto/engi
 import { DEFAULT_MESSAGE_LIMITS, type MessageHeader } from '../../src/envelope/message-header.ts';
 import { DekdError, type ErrorCode } from '../../src/errors.ts';
 import { MessageOpening, type MessageOpeningOptions, openMessage } from '../../src/operations/message-opening.ts';
+import { field, u16, u32, u64 } from '../support/big-endian.ts';
 import { engineUnderTest } from '../support/engines.ts';
 
 const FRAME = 16;
@@ -924,25 +925,4 @@ async function refusalOf(work: () => Promise<unknown>): Promise<DekdError | unde
 
 function nonceOf(sequence: number): Buffer {
   return Buffer.concat([Buffer.alloc(8), u32(sequence)]);
-}
-
-function field(bytes: Uint8Array | string): Buffer {
-  const content = Buffer.from(bytes as string);
-  return Buffer.concat([u16(content.length), content]);
-}
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value & 0xff);
-}
-
-function u32(value: number): Buffer {
-  const buffer = Buffer.alloc(4);
-  buffer.writeUInt32BE(value);
-  return buffer;
-}
-
-function u64(value: bigint): Buffer {
-  const buffer = Buffer.alloc(8);
-  buffer.writeBigUInt64BE(value);
-  return buffer;
 }

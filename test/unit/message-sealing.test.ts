@@ -9,6 +9,7 @@ import { DekdError } from '../../src/errors.ts';
 import { openMessage } from '../../src/operations/message-opening.ts';
 import { MessageSealing, type MessageSealingOptions, sealMessage } from '../../src/operations/message-sealing.ts';
 import { engineUnderTest } from '../support/engines.ts';
+import { codeOf } from '../support/refusal.ts';
 
 const FRAME = 16;
 const SEALED_FRAME = FRAME + 32;
@@ -295,15 +296,4 @@ function framesOf(message: Uint8Array): string[] {
   const length = body.readUInt32BE(at + 20);
   expect(body.length - at).toBe(length + 40);
   return [...frames, `final ${body.readUInt32BE(at + 4)}: ${length}`];
-}
-
-/** Code of the DekdError that `work` throws. */
-function codeOf(work: () => unknown): string | undefined {
-  try {
-    work();
-    return undefined;
-  } catch (error) {
-    expect(error).toBeInstanceOf(DekdError);
-    return (error as DekdError).code;
-  }
 }

@@ -4,6 +4,7 @@ import { DATA_KEY_USE, type Engine } from '../../src/crypto/engine.ts';
 import { encodeContext } from '../../src/envelope/context.ts';
 import { type EncryptedDataKey, type MessageHeader, messageContext } from '../../src/envelope/message-header.ts';
 import { MessageOpening } from '../../src/operations/message-opening.ts';
+import { u16 } from '../support/big-endian.ts';
 import { ENGINE_NAMES, engineUnderTest } from '../support/engines.ts';
 import { readVectorArchive, type VectorArchive } from './vector-files.ts';
 
@@ -191,10 +192,6 @@ function serialized(context: Context): Buffer {
   pairs.sort(([a], [b]) => Buffer.compare(a!, b!));
   const fields = pairs.flat().flatMap((text) => [u16(text.length), text]);
   return pairs.length === 0 ? Buffer.alloc(0) : Buffer.concat([u16(pairs.length), ...fields]);
-}
-
-function u16(value: number): Buffer {
-  return Buffer.of(value >> 8, value);
 }
 
 function notStored(header: MessageHeader, context: Context): Context {
