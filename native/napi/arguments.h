@@ -11,7 +11,7 @@
 
 namespace dekd {
 
-// Arguments reads what one call was given, in order. The only caller is `src/crypto/binding.ts`, which is typed; a value
+// Arguments reads what one call was given, in order. The only caller is `src/addon/binding.ts`, which is typed; a value
 // of another type makes ok() false, and the function then answers kInvalidArgument instead of throwing.
 class Arguments final {
  public:

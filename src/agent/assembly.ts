@@ -1,6 +1,7 @@
 /** Puts an agent together from a configuration, and takes it apart again; the only place that knows every part. */
+
+import { loadBinding } from '../addon/binding.ts';
 import type { Config } from '../config/config.ts';
-import { loadBinding } from '../crypto/binding.ts';
 import type { Engine } from '../crypto/engine.ts';
 import * as nativeHost from '../crypto/host.ts';
 import { loadEngine } from '../crypto/load.ts';

@@ -1,6 +1,6 @@
 import { getSystemErrorName } from 'node:util';
+import { loadBinding } from '../addon/binding.ts';
 import { DekdError } from '../errors.ts';
-import { loadBinding } from './binding.ts';
 import type { KeyHandle } from './engine.ts';
 
 /**

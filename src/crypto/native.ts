@@ -1,6 +1,6 @@
 import { getSystemErrorName } from 'node:util';
+import { type Binding, CALL, loadBinding } from '../addon/binding.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
-import { type Binding, CALL, loadBinding } from './binding.ts';
 import type {
   Algorithm,
   BegunMessage,

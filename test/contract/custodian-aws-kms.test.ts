@@ -1,5 +1,5 @@
 /** A provider behind a custodian is a provider like any other: here AWS KMS, the SDK against the stand-in. */
-import { loadBinding } from '../../src/crypto/binding.ts';
+import { loadBinding } from '../../src/addon/binding.ts';
 import { NativeEngine } from '../../src/crypto/native.ts';
 import { CustodianProvider } from '../../src/custody/custodian-provider.ts';
 import { Succession } from '../../src/custody/succession.ts';

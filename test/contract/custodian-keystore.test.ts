@@ -2,8 +2,8 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadBinding } from '../../src/addon/binding.ts';
 import type { ServiceKeystoreConfig } from '../../src/config/config.ts';
-import { loadBinding } from '../../src/crypto/binding.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
 import { CustodianKeystore } from '../../src/custody/custodian-keystore.ts';
 import { Succession } from '../../src/custody/succession.ts';

@@ -3,7 +3,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, write
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadBinding } from '../../src/crypto/binding.ts';
+import { loadBinding } from '../../src/addon/binding.ts';
 import type { Engine, KeyHandle, KeyUse } from '../../src/crypto/engine.ts';
 import {
   MAX_PIPED_LENGTH,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { loadBinding } from '../../src/addon/binding.ts';
 import { connect } from '../../src/client/index.ts';
-import { loadBinding } from '../../src/crypto/binding.ts';
 import { spawnTestAgent, writeRunConfig } from '../support/agent.ts';
 import { RawClient } from '../support/raw-client.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { chmodSync, chownSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { loadBinding } from '../../src/crypto/binding.ts';
+import { loadBinding } from '../../src/addon/binding.ts';
 import { errorCodeOf } from '../../src/errors.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
 import { NODE, runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';

@@ -95,7 +95,7 @@ async function buildWithCmake(): Promise<Build> {
 function useAddon(addon: string): string {
   const script = `
     import { NativeEngine } from ${JSON.stringify(join(root, 'src/crypto/native.ts'))};
-    import { loadBinding } from ${JSON.stringify(join(root, 'src/crypto/binding.ts'))};
+    import { loadBinding } from ${JSON.stringify(join(root, 'src/addon/binding.ts'))};
     const engine = new NativeEngine();
     const key = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
     const token = new Uint8Array(68);

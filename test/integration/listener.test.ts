@@ -2,8 +2,8 @@ import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, symlinkSync, 
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { loadBinding } from '../../src/addon/binding.ts';
 import { connect } from '../../src/client/index.ts';
-import { loadBinding } from '../../src/crypto/binding.ts';
 import { DekdError } from '../../src/errors.ts';
 import { type ChildAgent, spawnTestAgent, startTestAgent, writeRunConfig } from '../support/agent.ts';
 import { RawClient } from '../support/raw-client.ts';

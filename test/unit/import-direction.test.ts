@@ -8,7 +8,9 @@ const SOURCE = fileURLToPath(new URL('../../src', import.meta.url));
 
 /** What the running code of a module may import beside itself, src/errors.ts, src/glob.ts and src/loopback.ts. Types may go sideways. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  addon: [],
   agent: [
+    'addon',
     'operations',
     'keyring',
     'custody',
@@ -36,9 +38,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'config',
     'telemetry',
   ],
-  client: ['protocol', 'envelope'],
+  client: ['addon', 'protocol', 'envelope'],
   config: ['protocol'],
-  crypto: [],
+  crypto: ['addon'],
   custody: ['providers', 'keystores', 'crypto', 'envelope', 'protocol'],
   envelope: [],
   errors: [],
@@ -87,6 +89,8 @@ interface Import {
   readonly specifier: string;
   readonly names: string;
   readonly typeOnly: boolean;
+  /** Loaded when the code gets there, by `import()`. */
+  readonly isLate: boolean;
 }
 
 function importsOf(file: string, code: string): Import[] {
@@ -94,12 +98,13 @@ function importsOf(file: string, code: string): Import[] {
   for (const match of code.matchAll(
     /^[ \t]*(?:import|export)\s+(type\s+)?([\w*{][^'";]*?)\s*from\s*['"]([^'"]+)['"]/gm,
   )) {
-    found.push({ file, specifier: match[3]!, names: match[2]!, typeOnly: match[1] !== undefined });
+    found.push({ file, specifier: match[3]!, names: match[2]!, typeOnly: match[1] !== undefined, isLate: false });
   }
   for (const match of code.matchAll(
     /^import\s+['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]|\brequire\(\s*['"]([^'"]+)['"]/gm,
   )) {
-    found.push({ file, specifier: (match[1] ?? match[2] ?? match[3])!, names: '*', typeOnly: false });
+    const specifier = (match[1] ?? match[2] ?? match[3])!;
+    found.push({ file, specifier, names: '*', typeOnly: false, isLate: match[2] !== undefined });
   }
   return found;
 }
@@ -182,9 +187,13 @@ describe('imports', () => {
     expect([...new Set(files.map(moduleOf))].filter((name) => !(name in MAY_IMPORT))).toEqual([]);
   });
 
-  it('take the client to nothing but the protocol: no key, no configuration, no native code', () => {
-    const modules = new Set([...reachedFrom((file) => moduleOf(file) === 'client', imports)].map(moduleOf));
-    expect([...modules].filter((name) => !['client', 'protocol', 'envelope', 'errors'].includes(name))).toEqual([]);
+  it('take the client to nothing but the protocol and, when it gets there, the addon: no key, no configuration', () => {
+    const fromClient = (file: string) => moduleOf(file) === 'client';
+    const modulesOf = (some: readonly Import[]) => new Set([...reachedFrom(fromClient, some)].map(moduleOf));
+    const light = ['client', 'protocol', 'envelope', 'errors'];
+    const atOnce = imports.filter(({ isLate }) => !isLate);
+    expect([...modulesOf(atOnce)].filter((name) => !light.includes(name))).toEqual([]);
+    expect([...modulesOf(imports)].filter((name) => ![...light, 'addon'].includes(name))).toEqual([]);
   });
 
   it('name their file with its suffix, and built-in modules with node:', () => {
@@ -196,10 +205,10 @@ describe('imports', () => {
     expect(wrong.map(shown)).toEqual([]);
   });
 
-  it('load native code in src/crypto only', () => {
+  it('load native code in src/addon only', () => {
     const loads = [...code].filter(
       ([file, text]) =>
-        moduleOf(file) !== 'crypto' &&
+        moduleOf(file) !== 'addon' &&
         /\bcreateRequire\b|process\.dlopen|['"`][^'"`\s]*\/[^'"`\s]*\.node['"`]/.test(text),
     );
     expect(loads.map(([file]) => file)).toEqual([]);

@@ -4,7 +4,7 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadBinding } from '../../src/crypto/binding.ts';
+import { loadBinding } from '../../src/addon/binding.ts';
 import { type KeyPipe, openPipe, scanForCopies } from '../../src/crypto/host.ts';
 import { NativeEngine } from '../../src/crypto/native.ts';
 import { DekdError } from '../../src/errors.ts';

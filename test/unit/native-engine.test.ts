@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadBinding } from '../../src/crypto/binding.ts';
+import { loadBinding } from '../../src/addon/binding.ts';
 import { TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
 import { lockFile, peerCredentials, proveLeakClear, proveLeakPlant, scanForCopies } from '../../src/crypto/host.ts';
 import { NativeEngine } from '../../src/crypto/native.ts';
@@ -17,7 +17,7 @@ const root = join(import.meta.dirname, '..', '..');
 /** What a script prints in a process of its own; `binding` and `NativeEngine` come from the sources. */
 function inOtherProcess(script: string, env: Record<string, string> = {}): string {
   const source = `
-    import { loadBinding } from ${JSON.stringify(join(root, 'src/crypto/binding.ts'))};
+    import { loadBinding } from ${JSON.stringify(join(root, 'src/addon/binding.ts'))};
     import { NativeEngine } from ${JSON.stringify(join(root, 'src/crypto/native.ts'))};
     import * as host from ${JSON.stringify(join(root, 'src/crypto/host.ts'))};
     ${script}`;

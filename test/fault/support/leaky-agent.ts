@@ -6,7 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import type { Binding, LoadedBinding } from '../../../src/crypto/binding.ts';
+import type { Binding, LoadedBinding } from '../../../src/addon/binding.ts';
 
 const folder = process.env.DEKD_FAULT_PACKAGE_DIR!;
 const leak = process.env.DEKD_LEAK!;
@@ -21,7 +21,7 @@ const kept: string[] = [];
 if (wanted === undefined) {
   kept.push(readFileSync(leak, 'latin1'));
 } else {
-  const { loadBinding } = (await module('crypto/binding')) as { loadBinding: () => LoadedBinding };
+  const { loadBinding } = (await module('addon/binding')) as { loadBinding: () => LoadedBinding };
   const binding = loadBinding().binding as { -readonly [K in keyof Binding]: Binding[K] };
   const { unwrapKey } = binding;
   binding.unwrapKey = (...args) => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { loadBinding } from '../../../src/addon/binding.ts';
 import type { ServiceRootConfig } from '../../../src/config/config.ts';
-import { loadBinding } from '../../../src/crypto/binding.ts';
 import type { Engine } from '../../../src/crypto/engine.ts';
 import { NativeEngine } from '../../../src/crypto/native.ts';
 import { CustodianProvider } from '../../../src/custody/custodian-provider.ts';

@@ -4,7 +4,7 @@
  * the JavaScript heap. `DEKD_FAULT_PACKAGE_DIR` is the package. It shows that a scan of the agent's memory can go red.
  */
 import { pathToFileURL } from 'node:url';
-import type { Binding, LoadedBinding } from '../../../src/crypto/binding.ts';
+import type { Binding, LoadedBinding } from '../../../src/addon/binding.ts';
 
 const folder = process.env.DEKD_FAULT_PACKAGE_DIR!;
 const leak = process.env.DEKD_LEAK!;
@@ -14,7 +14,7 @@ delete process.env.DEKD_LEAK;
 const module = (name: string): Promise<unknown> => import(pathToFileURL(`${folder}/dist/${name}.js`).href);
 const kept: string[] = [];
 
-const { loadBinding } = (await module('crypto/binding')) as { loadBinding: () => LoadedBinding };
+const { loadBinding } = (await module('addon/binding')) as { loadBinding: () => LoadedBinding };
 const binding = loadBinding().binding as { -readonly [K in keyof Binding]: Binding[K] };
 const { receiveKey } = binding;
 binding.receiveKey = (...args) => {

@@ -165,7 +165,7 @@ function candidates(): string[] {
   if (named !== undefined) {
     return [named];
   }
-  // Two folders up is the package, from src/crypto and from dist/crypto alike.
+  // Two folders up is the package, from src/addon and from dist/addon alike.
   const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
   return [at('build/Release/addon.node'), at(`prebuilds/linux-${process.arch}.node`)];
 }
