@@ -5,7 +5,7 @@ import { OPERATION } from '../protocol/request-reader.ts';
 import { type AnyCall, DocumentCall, PartCall, partition, sender, ValueCall } from './calls.ts';
 import { ContextMemo } from './context-memo.ts';
 import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
-import { MessageStream } from './message-stream.ts';
+import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
 import type { WireBinding, WireItem } from './requests.ts';
 import { findSocket } from './socket-place.ts';
 import { type SpawnedAgent, spawnAgent } from './spawn.ts';
@@ -22,8 +22,10 @@ import type {
   ManyItem,
   ManyOptions,
   ManyResult,
+  MessageTransform,
   PingReply,
 } from './types.ts';
+import { WebMessageStream } from './web-message-stream.ts';
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_TIMEOUT_MS = 0x7fffffff;
@@ -100,17 +102,19 @@ class Client implements DekdClient {
   }
 
   encryptStream(options: EncryptStreamOptions): Duplex {
-    const { frameLength } = options;
-    return this.#stream(
-      OPERATION.encryptStream,
-      bindingOf(options),
-      options,
-      frameLength === undefined ? 0 : checkFrameLength(frameLength),
-    );
+    return new MessageStream(this.#transport, this.#sealing(options));
   }
 
   decryptStream(options: DecryptOptions): Duplex {
-    return this.#stream(OPERATION.decryptStream, decryptBinding(options), options, 0);
+    return new MessageStream(this.#transport, this.#opening(options));
+  }
+
+  encryptWebStream(options: EncryptStreamOptions): MessageTransform {
+    return new WebMessageStream(this.#transport, this.#sealing(options));
+  }
+
+  decryptWebStream(options: DecryptOptions): MessageTransform {
+    return new WebMessageStream(this.#transport, this.#opening(options));
   }
 
   async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
@@ -185,16 +189,28 @@ class Client implements DekdClient {
     });
   }
 
-  #stream(operation: number, binding: WireBinding, options: CallOptions, frameLength: number): Duplex {
+  #sealing(options: EncryptStreamOptions): MessageStreamOptions {
+    const { frameLength } = options;
+    return {
+      ...this.#streaming(OPERATION.encryptStream, bindingOf(options), options),
+      frameLength: frameLength === undefined ? 0 : checkFrameLength(frameLength),
+    };
+  }
+
+  #opening(options: DecryptOptions): MessageStreamOptions {
+    return this.#streaming(OPERATION.decryptStream, decryptBinding(options), options);
+  }
+
+  #streaming(operation: number, binding: WireBinding, options: CallOptions): MessageStreamOptions {
     const { signal, timeoutMs } = options;
     signal?.throwIfAborted();
-    return new MessageStream(this.#transport, {
+    return {
       operation,
       binding,
-      frameLength,
+      frameLength: 0,
       timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs),
       signal,
-    });
+    };
   }
 
   async #many(

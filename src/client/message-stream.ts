@@ -31,18 +31,16 @@ export interface MessageStreamOptions {
  */
 export class MessageStream extends Duplex {
   readonly #call: StreamCall;
-  #waiting: { chunk: Uint8Array; done: (error?: Error | null) => void } | undefined;
-  /** Bytes of the waiting chunk that were sent. */
-  #sent = 0;
-  /** Bytes read for which the agent has no new room yet. */
-  #owed = 0;
+  /** The writer of a chunk that has not left yet. */
+  #writer: ((error?: Error | null) => void) | undefined;
+  /** Bytes pushed that the reader has not asked for. */
+  #pushed = 0;
 
   constructor(transport: Transport<AnyCall>, options: MessageStreamOptions) {
     super({ writableHighWaterMark: MAX_STREAM_PART, readableHighWaterMark: MAX_STREAM_PART });
     this.#call = new StreamCall(transport, options, {
-      window: () => this.#pump(),
       data: (bytes) => {
-        this.#owed += bytes.length;
+        this.#pushed += bytes.length;
         if (this.push(bytes)) {
           this.#makeRoom();
         }
@@ -69,9 +67,13 @@ export class MessageStream extends Duplex {
       done(new DekdError('INVALID_ARGUMENT', `a chunk of the stream is ${typeof chunk}, not a Uint8Array`));
       return;
     }
-    this.#waiting = { chunk, done };
-    this.#sent = 0;
-    this.#pump();
+    this.#writer = done;
+    this.#call.send(chunk, () => {
+      if (this.#writer === done) {
+        this.#writer = undefined;
+        done();
+      }
+    });
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -85,49 +87,19 @@ export class MessageStream extends Duplex {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#call.giveUp();
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
-    waiting?.done(error ?? new DekdError('CANCELLED', 'the stream was destroyed'));
+    this.#writer?.(error ?? new DekdError('CANCELLED', 'the stream was destroyed'));
+    this.#writer = undefined;
     done(error);
   }
 
-  /** Sends of the waiting chunk what the agent allows. */
-  #pump(): void {
-    const waiting = this.#waiting;
-    if (waiting === undefined) {
-      return;
-    }
-    const { chunk, done } = waiting;
-    while (this.#sent < chunk.length && this.#call.window > 0) {
-      const part = chunk.subarray(this.#sent, this.#sent + Math.min(MAX_STREAM_PART, this.#call.window));
-      this.#sent += part.length;
-      const isLast = this.#sent === chunk.length;
-      this.#call.send(part, () => {
-        if (isLast && this.#waiting === waiting) {
-          // The chunk is its writer's again.
-          this.#waiting = undefined;
-          done();
-        }
-      });
-    }
-    if (chunk.length === 0) {
-      this.#waiting = undefined;
-      done();
-    }
-  }
-
   #makeRoom(): void {
-    if (this.#owed >= CREDIT_STEP) {
-      this.#call.allow(this.#owed);
-      this.#owed = 0;
-    }
+    this.#call.taken(this.#pushed);
+    this.#pushed = 0;
   }
 }
 
 /** What the stream hears of its call. */
 interface StreamListener {
-  /** More may be sent. */
-  window(): void;
   data(bytes: Uint8Array): void;
   end(): void;
   failed(error: Error): void;
@@ -145,14 +117,19 @@ export class StreamCall implements Call {
   next: Linkable | undefined = undefined;
   /** By the monotonic clock; moves on with every word of the agent, and stands still while it is not the agent's turn. */
   deadline: number;
-  /** Bytes that may be sent. */
-  window = 0;
   readonly #transport: Transport<AnyCall>;
   readonly #options: MessageStreamOptions;
   readonly #listener: StreamListener;
   #channel: Channel | undefined;
   #id = 0;
   #isEnded = false;
+  /** What is being sent, and how much of it was. */
+  #chunk: { readonly bytes: Uint8Array; readonly sent: () => void } | undefined;
+  #sent = 0;
+  /** Bytes that may be sent. */
+  #window = 0;
+  /** Bytes taken for which the agent has no new room yet. */
+  #owed = 0;
   /** Parts that have not left this process. */
   #unsent = 0;
   /** Bytes that the agent may send. */
@@ -176,18 +153,14 @@ export class StreamCall implements Call {
     }
   }
 
-  send(part: Uint8Array, sent: () => void): void {
-    const channel = this.#channel!;
-    this.window -= part.length;
-    this.#unsent++;
-    channel.pushPart(channel.writer.streamPartHead(this.#id, 0, false, part.length), part, () => {
-      this.#unsent--;
-      if (!this.isDone) {
-        this.#setClock();
-      }
-      sent();
-    });
-    this.#setClock();
+  /**
+   * Sends a chunk as the agent allows, one at a time.
+   * @param sent called when all of it has left this process, and it is its writer's again
+   */
+  send(bytes: Uint8Array, sent: () => void): void {
+    this.#chunk = { bytes, sent };
+    this.#sent = 0;
+    this.#pump();
   }
 
   /** Says that nothing follows. */
@@ -199,11 +172,13 @@ export class StreamCall implements Call {
     this.#setClock();
   }
 
-  /** Gives the agent more room. */
-  allow(bytes: number): void {
-    if (this.#channel !== undefined && !this.isDone) {
-      this.#room += bytes;
-      this.#say(bytes, false);
+  /** So many bytes of what came have been taken: the agent has room for as many more. */
+  taken(bytes: number): void {
+    this.#owed += bytes;
+    if (this.#owed >= CREDIT_STEP && this.#channel !== undefined && !this.isDone) {
+      this.#room += this.#owed;
+      this.#say(this.#owed, false);
+      this.#owed = 0;
       this.#setClock();
     }
   }
@@ -223,10 +198,15 @@ export class StreamCall implements Call {
       return;
     }
     const { credit, isEnd, data } = reply.part();
-    this.window += credit;
+    this.#window += credit;
     this.#room -= data.length;
     if (isEnd) {
       this.#channel!.forget(this.#id);
+      if (!this.#isEnded) {
+        this.#id = 0;
+        this.reject(new DekdError('PROTOCOL_ERROR', 'the agent ended a stream that goes on'));
+        return;
+      }
       this.#settle();
     } else {
       this.#setClock();
@@ -237,7 +217,7 @@ export class StreamCall implements Call {
     if (isEnd) {
       this.#listener.end();
     } else if (credit > 0) {
-      this.#listener.window();
+      this.#pump();
     }
   }
 
@@ -257,6 +237,40 @@ export class StreamCall implements Call {
     this.#listener.failed(error as Error);
   }
 
+  /** Sends of the chunk what the agent allows. */
+  #pump(): void {
+    const chunk = this.#chunk;
+    if (chunk === undefined || this.isDone) {
+      return;
+    }
+    const { bytes, sent } = chunk;
+    while (this.#sent < bytes.length && this.#window > 0) {
+      const part = bytes.subarray(this.#sent, this.#sent + Math.min(MAX_STREAM_PART, this.#window));
+      this.#sent += part.length;
+      this.#sendPart(part, this.#sent === bytes.length ? sent : undefined);
+    }
+    if (this.#sent === bytes.length) {
+      this.#chunk = undefined;
+      if (bytes.length === 0) {
+        sent();
+      }
+    }
+  }
+
+  #sendPart(part: Uint8Array, sent: (() => void) | undefined): void {
+    const channel = this.#channel!;
+    this.#window -= part.length;
+    this.#unsent++;
+    channel.pushPart(channel.writer.streamPartHead(this.#id, 0, false, part.length), part, () => {
+      this.#unsent--;
+      if (!this.isDone) {
+        this.#setClock();
+      }
+      sent?.();
+    });
+    this.#setClock();
+  }
+
   #say(credit: number, isEnd: boolean): void {
     const channel = this.#channel!;
     channel.push(channel.writer.streamPartHead(this.#id, credit, isEnd, 0));
@@ -268,7 +282,7 @@ export class StreamCall implements Call {
    * can send nothing before it speaks.
    */
   #setClock(): void {
-    const isItsTurn = this.#unsent > 0 || (this.#room > 0 && (this.window === 0 || this.#isEnded));
+    const isItsTurn = this.#unsent > 0 || (this.#room > 0 && (this.#window === 0 || this.#isEnded));
     this.deadline = isItsTurn ? performance.now() + this.#options.timeoutMs : Number.POSITIVE_INFINITY;
     if (isItsTurn) {
       this.#transport.watch(this);

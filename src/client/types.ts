@@ -31,11 +31,13 @@ export interface EncryptStreamOptions extends EncryptOptions {
   readonly frameLength?: number | undefined;
 }
 
+/** Those of the types of Node or of the DOM, where a project has them: these here need none. */
 declare global {
   namespace NodeJS {
-    /** That of the types of Node, where a project has them: these here need none. */
     interface ReadWriteStream {}
   }
+  interface ReadableStream<R> {}
+  interface WritableStream<W> {}
 }
 
 /** A Duplex of `node:stream`. */
@@ -43,6 +45,13 @@ export type MessageDuplex = NodeJS.ReadWriteStream & {
   readonly destroyed: boolean;
   destroy(error?: Error): unknown;
 };
+
+/** A pair of web streams, for `pipeThrough`: what is written to the one is read, as the other form, from the other. */
+export interface MessageTransform {
+  readonly readable: ReadableStream<Uint8Array>;
+  /** `close` resolves when the agent has vouched for the whole message, which it does once the result has been read. */
+  readonly writable: WritableStream<Uint8Array>;
+}
 
 /** Options of a batch: what an item does not say comes from here. */
 export interface ManyOptions extends CallOptions {
@@ -131,6 +140,13 @@ export interface DekdClient extends AsyncDisposable {
    * of it is given out. Only its end says that the message was complete: until then do not act on what was read.
    */
   decryptStream(options: DecryptOptions): MessageDuplex;
+  /** `encryptStream` as a pair of web streams: `request.body.pipeThrough(dekd.encryptWebStream(options))`. */
+  encryptWebStream(options: EncryptStreamOptions): MessageTransform;
+  /**
+   * `decryptStream` as a pair of web streams: `response.body.pipeThrough(dekd.decryptWebStream(options))`. Both sides end
+   * with the same error, be it of the message, the agent or `signal`, or with the reason given to `abort` or `cancel`.
+   */
+  decryptWebStream(options: DecryptOptions): MessageTransform;
   /**
    * Makes a message of a file, with frames of 1 MiB unless told otherwise. The target is there whole, or as it was before.
    * Rejects with a DekdError, or with the error of the file system.

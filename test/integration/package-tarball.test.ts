@@ -121,10 +121,12 @@ const token = await client.encryptText('ada@example.org', binding);
 const back = await client.decryptText(token, binding);
 const refused = await client.decryptText(token, { ...binding, context: { field: 'name' } }).catch((error) => error);
 const many = await client.encryptMany([Buffer.from('a'), Buffer.from('b')], binding);
+const body = new Response('streamed').body.pipeThrough(client.encryptWebStream(binding));
+const streamed = await new Response(body.pipeThrough(client.decryptWebStream(binding))).text();
 const { engine } = await client.ping();
 await client[Symbol.asyncDispose]();
 const is = DekdError.is(refused, 'DECRYPTION_FAILED');
-console.log(JSON.stringify({ prefix: token.slice(0, 4), back, is, many: many.map(({ ok }) => ok), engine }));
+console.log(JSON.stringify({ prefix: token.slice(0, 4), back, is, many: many.map(({ ok }) => ok), streamed, engine }));
 `;
 
 const SPAWN = `
@@ -136,7 +138,14 @@ await client.close();
 console.log(JSON.stringify(answer));
 `;
 
-const WORKED = { prefix: 'dk1.', back: 'ada@example.org', is: true, many: [true, true], engine: 'native' };
+const WORKED = {
+  prefix: 'dk1.',
+  back: 'ada@example.org',
+  is: true,
+  many: [true, true],
+  streamed: 'streamed',
+  engine: 'native',
+};
 
 describe('the tarball', () => {
   it('carries the compiled package, the addon, the wire and the documents, and no source, test or build', (context) => {

@@ -24,6 +24,7 @@ import {
   type TestAgent,
   writeRunConfig,
 } from '../support/agent.ts';
+import { administer, keySlots, until } from '../support/agent-state.ts';
 import { type FakeOptions, startFakeAgent } from '../support/fake-agent.ts';
 import { frameOf, RawClient, type RawReply, requestFrame } from '../support/raw-client.ts';
 import { makeFolder, removeFolder, temporaryFolder } from '../support/temporary-folder.ts';
@@ -284,7 +285,7 @@ describe('a key that must not be used', () => {
   ])('because it is %s serves no new stream, and serves again when it may', async (how, stop, start) => {
     const options = { key: `stopped-${how}` };
     const message = await seal(Buffer.from('x'), options);
-    await administer(stop);
+    await administer(agent, stop);
     for (const open of [dekd.encryptStream, dekd.decryptStream]) {
       expect(summary(await through(open.call(dekd, options), [message]))).toEqual({
         code: 'KEY_DISABLED',
@@ -292,7 +293,7 @@ describe('a key that must not be used', () => {
         hasEnded: false,
       });
     }
-    await administer(start);
+    await administer(agent, start);
     expect((await through(dekd.decryptStream(options), [message])).data.toString()).toBe('x');
     await seal(Buffer.from('y'), options);
   });
@@ -409,7 +410,7 @@ describe('a token and a message', () => {
 describe('a stream that is given up', () => {
   it.each(['destroy()', 'destroy() with an error', 'an AbortSignal'])('by %s is closed at the agent', async (how) => {
     await seal(Buffer.from('x'));
-    const before = await slots();
+    const before = await keySlots(agent);
     for (let round = 0; round < 3; round++) {
       const abort = new AbortController();
       const reason = new Error('enough');
@@ -418,7 +419,7 @@ describe('a stream that is given up', () => {
       );
       const outcomes = streams.map((stream) => outcomeOf(stream));
       await Promise.all(streams.map((stream) => written(stream, randomBytes(100))));
-      expect(await slots()).toBe(before + MAX_OF_CONNECTION);
+      expect(await keySlots(agent)).toBe(before + MAX_OF_CONNECTION);
       for (const stream of streams) {
         if (how !== 'an AbortSignal') {
           stream.destroy(how === 'destroy()' ? undefined : reason);
@@ -430,7 +431,7 @@ describe('a stream that is given up', () => {
       }
       await dekd.ping();
     }
-    expect(await slots()).toBe(before);
+    expect(await keySlots(agent)).toBe(before);
   });
 
   it('before it was opened never reaches the agent', async () => {
@@ -459,7 +460,7 @@ describe('a stream that is given up', () => {
   it('while its data key is found leaves no key behind', async () => {
     const message = await seal(randomBytes(2_000), { ...KEY, frameLength: 1_000 });
     const raw = await greeted(agent);
-    const before = await slots();
+    const before = await keySlots(agent);
     for (let id = 1; id <= 20; id++) {
       await openRaw(raw, { id, decryptStream: { ...KEY, credit: INPUT_WINDOW } });
       // In one chunk, so that nothing of the work has happened when it is cancelled.
@@ -469,7 +470,7 @@ describe('a stream that is given up', () => {
       expect(errorCodeOf((await raw.reply(id)).error!.code)).toBe('CANCELLED');
     }
     await raw.ask({ id: 1_000, ping: {} });
-    expect(await slots()).toBe(before);
+    expect(await keySlots(agent)).toBe(before);
   });
 
   it('makes place for another at once', async () => {
@@ -603,6 +604,18 @@ describe('who waits for whom', () => {
     const outcome = await Promise.race([through(stream, []), sleep(2_000)]);
     expect(outcome?.code).toBe('DEADLINE_EXCEEDED');
     expect(outcome?.data).toHaveLength(2 * INPUT_WINDOW);
+  });
+
+  it('an agent that ends a stream which goes on has not ended it well', async () => {
+    const client = await fake(({ id, decryptStream }, connection) => {
+      if (decryptStream) {
+        connection.reply({ id, stream: { credit: 1_000, end: true, data: Buffer.from('x') } });
+      }
+    });
+    const stream = client.decryptStream(KEY);
+    const outcome = outcomeOf(stream);
+    stream.write(new Uint8Array(1));
+    expect(summary(await outcome)).toEqual({ code: 'PROTOCOL_ERROR', length: 0, hasEnded: false });
   });
 
   it('an agent that falls silent after a long pause of the writer is given timeoutMs', async () => {
@@ -947,13 +960,13 @@ describe('a client of its own make', () => {
 
   it('that half-closes in the middle of a stream is told CANCELLED, and leaves no key behind', async () => {
     await seal(Buffer.from('x'));
-    const before = await slots();
+    const before = await keySlots(agent);
     const raw = await greeted(agent, true);
     await openRaw(raw, { id: 1, encryptStream: { ...KEY, credit: 10_000 } });
     raw.socket.end(requestFrame({ id: 1, streamPart: { data: Buffer.from('x') } }));
     await raw.closed;
     expect(errorCodeOf(raw.replies.at(-1)!.error!.code)).toBe('CANCELLED');
-    expect(await slots()).toBe(before);
+    expect(await keySlots(agent)).toBe(before);
   });
 
   it('that half-closes after the end of its stream gets the rest of it', async () => {
@@ -978,14 +991,14 @@ describe('a client of its own make', () => {
     async (how) => {
       const message = await seal(randomBytes(3_000), { ...KEY, frameLength: 1_000 });
       await dekd.encrypt(Buffer.from('x'), KEY);
-      const before = await slots();
+      const before = await keySlots(agent);
       const raw = await greeted(agent);
       for (let id = 1; id <= 10; id++) {
         await openRaw(raw, id % 2 ? { id, encryptStream: KEY } : { id, decryptStream: KEY });
         raw.send({ id, streamPart: { data: message.subarray(0, 2_000) } });
       }
       await raw.ask({ id: 100, ping: {} });
-      expect(await slots()).toBeGreaterThan(before);
+      expect(await keySlots(agent)).toBeGreaterThan(before);
       if (how !== '') {
         // Then the agent is told of a reset, and of no end.
         raw.socket.pause();
@@ -993,7 +1006,7 @@ describe('a client of its own make', () => {
         await sleep(20);
       }
       raw.destroy();
-      await until(async () => (await slots()) === before);
+      await until(async () => (await keySlots(agent)) === before);
     },
   );
 });
@@ -1112,27 +1125,6 @@ class Counted {
       await sleep(50);
     }
   }
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 400 && !(await condition()); i++) {
-    await sleep(5);
-  }
-  expect(await condition()).toBe(true);
-}
-
-async function administer(admin: NonNullable<RequestFields['admin']>): Promise<Record<string, unknown>> {
-  const raw = await RawClient.greeted(agent.admin);
-  const { document, error } = await raw.ask({ admin });
-  raw.destroy();
-  expect(error).toBeFalsy();
-  return JSON.parse(Buffer.from(document!).toString()) as Record<string, unknown>;
-}
-
-/** Keys in the table of the engine. */
-async function slots(): Promise<number> {
-  const { memory } = (await administer({ status: {} })) as { memory: { used: number } };
-  return memory.used;
 }
 
 interface StreamReply extends RawReply {
