@@ -147,13 +147,14 @@ export class Dispatcher {
       const limit = connection.streams >= MAX_STREAMS_OF_ONE ? `${MAX_STREAMS_OF_ONE} of a connection` : most;
       throw new DekdError('RESOURCE_EXHAUSTED', `over the limit of ${limit} streams at once`, { retryAfterMs: 1_000 });
     }
-    const { key, partition, anyKey, contextOffset, contextLength, frameLength } = request;
+    const { key, partition, anyKey, contextOffset, contextLength, frameLength, firstFrame, frames } = request;
     const context = new Uint8Array(request.frame.subarray(contextOffset, contextOffset + contextLength));
     const wanted = { key, partition, anyKey, context, frameLength };
+    const part = firstFrame > 1 || frames > 0 ? { firstFrame: Math.max(1, firstFrame), frames } : undefined;
     const opening =
       operation === 'encrypt'
         ? sealingWork(env, connection.caller, wanted)
-        : openingWork(env, connection.caller, wanted);
+        : openingWork(env, connection.caller, { ...wanted, part });
     this.#streams++;
     try {
       await connection.stream(request.outline(), opening);

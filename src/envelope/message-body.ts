@@ -1,5 +1,5 @@
 import { DekdError } from '../errors.ts';
-import { checkFrameLength, MESSAGE_TAG_LENGTH } from './message-header.ts';
+import { checkFrameLength, MESSAGE_TAG_LENGTH, type MessageHeader, SIGNED_MESSAGE_SUITE } from './message-header.ts';
 
 /**
  * How long the body of a message is, and where its frames are. All lengths and offsets are in bytes.
@@ -70,6 +70,39 @@ export function frameOffset(index: number, frameLength: number): number {
     throw new DekdError('INVALID_ARGUMENT', `a frame index is 0 to ${MAX_FRAMES - 1}, not ${index}`);
   }
   return checkedSum(index * frameLength, index * FRAME_OVERHEAD);
+}
+
+/** What the length of a body says of it, if it is whole. */
+export interface BodyLayout {
+  /** Frames, the final one among them. */
+  readonly frames: number;
+  readonly plaintextLength: number;
+}
+
+/**
+ * What a framed body of that length holds, by whichever writer; nothing of it is proven before its final frame was opened.
+ * @throws MALFORMED when no whole body is so long; INVALID_ARGUMENT for what is no frame length
+ */
+export function bodyLayout(bodyLength: number, frameLength: number): BodyLayout {
+  checkFrameLength(frameLength);
+  const content = bodyLength - FINAL_FRAME_OVERHEAD;
+  const last = content % (frameLength + FRAME_OVERHEAD);
+  const regular = (content - last) / (frameLength + FRAME_OVERHEAD);
+  if (!Number.isSafeInteger(content) || content < 0 || last > frameLength || regular >= MAX_FRAMES) {
+    throw new DekdError('MALFORMED', `no whole message in frames of ${frameLength} has a body of ${bodyLength} bytes`);
+  }
+  return { frames: regular + 1, plaintextLength: regular * frameLength + last };
+}
+
+/**
+ * Checks that parts of a message can be opened without the others.
+ * @throws UNSUPPORTED for a body in one piece, and for a signed message, of which nothing counts before all of it was read
+ */
+export function checkHasParts({ suite, frameLength }: MessageHeader): void {
+  if (frameLength === 0 || suite === SIGNED_MESSAGE_SUITE) {
+    const why = frameLength === 0 ? 'its body is one piece' : 'it is signed as a whole';
+    throw new DekdError('UNSUPPORTED', `no part of this message can be opened alone: ${why}; decrypt all of it`);
+  }
 }
 
 /** The sum, when it is exact: rounding never takes what is over 2^53 below it. */

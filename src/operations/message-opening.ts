@@ -1,7 +1,13 @@
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import { MAX_SIGNATURE_LENGTH, MessageSignature } from '../crypto/message-signature.ts';
 import { readU16 } from '../envelope/context.ts';
-import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, NON_FRAMED_OVERHEAD } from '../envelope/message-body.ts';
+import {
+  checkHasParts,
+  FINAL_FRAME_OVERHEAD,
+  FRAME_OVERHEAD,
+  MAX_FRAMES,
+  NON_FRAMED_OVERHEAD,
+} from '../envelope/message-body.ts';
 import {
   DEFAULT_MESSAGE_LIMITS,
   MESSAGE_TAG_LENGTH,
@@ -29,6 +35,19 @@ export interface MessageOpeningOptions {
   readonly allowUnverifiedSignature?: boolean;
   /** Bytes of a signed message that are held back until then; 16 MiB unless given. */
   readonly maxHeldBack?: number;
+  /** What follows the header, when it is not the whole body. */
+  readonly part?: MessagePart | undefined;
+}
+
+/**
+ * Frames of a message without those before and, maybe, those behind. Each is verified to be the frame of its number in this
+ * message; that the others are there and right is not, and only a part with the final frame says how long the message is.
+ */
+export interface MessagePart {
+  /** Sequence number of the first, from 1 to 2^32 - 2. */
+  readonly firstFrame: number;
+  /** How many there are, fewer only when the final frame is among them; 0 for all, to the final one. */
+  readonly frames: number;
 }
 
 const MAX_HELD_BACK = 16 * 1024 * 1024;
@@ -58,13 +77,21 @@ export class MessageOpening {
   #waitingLength = 0;
   /** Bytes of the waiting frame that the engine has looked at. */
   #headChecked = 0;
+  /** Frames of the part that have not come; without end where the final frame says which is the last. */
+  #framesLeft: number;
   #isBodyOver = false;
   #isOver = false;
   #heldBack = NOTHING;
   #heldBackLength = 0;
   #failure: unknown;
 
+  /** @throws INVALID_ARGUMENT for a part that no message has */
   constructor(options: MessageOpeningOptions) {
+    const { part } = options;
+    if (part !== undefined && !(part.firstFrame >= 1 && part.firstFrame <= MAX_FRAMES)) {
+      throw new DekdError('INVALID_ARGUMENT', `frames are numbered from 1 to ${MAX_FRAMES}, not ${part.firstFrame}`);
+    }
+    this.#framesLeft = part?.frames || Number.POSITIVE_INFINITY;
     this.#options = options;
     this.#limits = options.limits ?? DEFAULT_MESSAGE_LIMITS;
     this.#headerReader = new MessageHeaderReader(this.#limits);
@@ -96,7 +123,7 @@ export class MessageOpening {
   /**
    * Says that there is no more to come.
    * @returns what was held back of a signed message
-   * @throws MALFORMED when the message is not complete
+   * @throws MALFORMED when the message, or the part of it, is not complete
    */
   end(): Uint8Array {
     if (this.#failure !== undefined) {
@@ -133,7 +160,9 @@ export class MessageOpening {
     if (this.#isBodyOver) {
       missing = 'its signature is not whole';
     } else if (this.#message !== undefined) {
-      missing = 'its final frame has not come';
+      const { frames = 0 } = this.#options.part ?? {};
+      missing =
+        frames === 0 ? 'its final frame has not come' : `${this.#framesLeft} of the ${frames} frames have not come`;
       try {
         this.#checkHead();
       } catch (error) {
@@ -188,9 +217,12 @@ export class MessageOpening {
   }
 
   async #begin(header: MessageHeader): Promise<void> {
-    const { engine, dataKeyOf, requiredOf, room = (make) => make() } = this.#options;
+    const { engine, dataKeyOf, requiredOf, room = (make) => make(), part } = this.#options;
     const publicKey = messageContext(header)[PUBLIC_KEY];
     const isSigned = header.suite === SIGNED_MESSAGE_SUITE;
+    if (part !== undefined) {
+      checkHasParts(header);
+    }
     if (isSigned !== (publicKey !== undefined)) {
       throw new DekdError(
         'MALFORMED',
@@ -215,6 +247,9 @@ export class MessageOpening {
     }
     if (!engine.verifyHeader(this.#message, header.body, requiredOf(header), header.tag)) {
       throw decryptionFailed('message header does not authenticate');
+    }
+    if (part !== undefined) {
+      engine.seekFrame(this.#message, part.firstFrame);
     }
   }
 
@@ -256,7 +291,11 @@ export class MessageOpening {
 
   /** @returns how many of `bytes` were whole frames; there is one */
   #open(bytes: Uint8Array, output: Output): number {
-    const opened = this.#options.engine.openFrames(this.#message!, bytes, output.room());
+    const { frameLength } = this.#header!;
+    // No frame is opened behind the last of a part, which may be a final one.
+    const most = this.#framesLeft * (frameLength + FRAME_OVERHEAD) + FINAL_FRAME_OVERHEAD - FRAME_OVERHEAD;
+    const frames = bytes.subarray(0, most);
+    const opened = this.#options.engine.openFrames(this.#message!, frames, output.room());
     if (opened === undefined) {
       throw refused();
     }
@@ -265,7 +304,8 @@ export class MessageOpening {
     }
     output.length += opened.produced;
     this.#signature?.update(bytes.subarray(0, opened.consumed));
-    if (opened.final) {
+    this.#framesLeft -= Math.floor(opened.consumed / (frameLength + FRAME_OVERHEAD));
+    if (opened.final || this.#framesLeft === 0) {
       this.#isBodyOver = true;
       this.#isOver = this.#signature === undefined;
     }
@@ -308,7 +348,10 @@ export class MessageOpening {
 
   #takeFooter(bytes: Uint8Array): void {
     if (this.#isOver) {
-      throw new DekdError('MALFORMED', `${bytes.length} bytes follow the end of the message`);
+      throw new DekdError(
+        'MALFORMED',
+        `${bytes.length} bytes follow the end of the ${this.#options.part === undefined ? 'message' : 'part'}`,
+      );
     }
     this.#wait(bytes.subarray(0, 2 + MAX_SIGNATURE_LENGTH));
     const have = this.#waited();

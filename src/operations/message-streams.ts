@@ -10,7 +10,7 @@ import type { OperationsEnvironment } from './environment.ts';
 import { requireContext } from './limits.ts';
 import { loadSealing } from './loading.ts';
 import { contextToSeal, requiredToOpen } from './message-context.ts';
-import { MessageOpening } from './message-opening.ts';
+import { MessageOpening, type MessagePart } from './message-opening.ts';
 import { joined, MessageSealing } from './message-sealing.ts';
 import { type ExpectedKey, openingHandle } from './opening.ts';
 import type { Caller } from './request.ts';
@@ -43,6 +43,8 @@ export interface StreamRequest extends ExpectedKey {
   readonly context: Uint8Array;
   /** Bytes of plaintext in a frame; 0 for the default. */
   readonly frameLength: number;
+  /** Opening only: the frames that follow the header; all of them when undefined. */
+  readonly part?: MessagePart | undefined;
 }
 
 /** Begins a message under the key of this name, which is made if the caller may. @throws as `encryptValue` does */
@@ -96,7 +98,10 @@ export async function sealingWork(
   };
 }
 
-/** Opens a message of the key of this name. @throws PERMISSION_DENIED, INVALID_ARGUMENT */
+/**
+ * Opens a message of the key of this name, or a part of it, which takes the same right.
+ * @throws PERMISSION_DENIED, INVALID_ARGUMENT
+ */
 export async function openingWork(
   env: OperationsEnvironment,
   caller: Caller,
@@ -110,6 +115,7 @@ export async function openingWork(
   const opening = new MessageOpening({
     engine,
     limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
+    part: request.part,
     room: (make) => env.keyring.room(make),
     dataKeyOf: (header) => dataKeyOf(env, caller, request, header, record),
     requiredOf: (header) => requiredToOpen(messageContext(header), record),

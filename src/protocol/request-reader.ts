@@ -34,6 +34,8 @@ const FIELD = {
   anyKey: 0x20,
   frameLength: 0x28,
   credit: 0x30,
+  firstFrame: 0x48,
+  frames: 0x50,
   data: 0x7a,
 } as const;
 
@@ -72,6 +74,9 @@ export class RequestReader {
   frameLength = 0;
   credit = 0;
   isEnd = false;
+  /** Of a stream that opens a part of a message: the number of the first frame, and how many follow; 0 where it does not say. */
+  firstFrame = 0;
+  frames = 0;
   #start = 0;
   #end = 0;
 
@@ -114,6 +119,8 @@ export class RequestReader {
     this.readBinding();
     this.frameLength = 0;
     this.credit = 0;
+    this.firstFrame = 0;
+    this.frames = 0;
     guarded(() => {
       const reader = this.#operationReader();
       while (reader.pos < reader.len) {
@@ -122,6 +129,10 @@ export class RequestReader {
           this.frameLength = reader.uint32();
         } else if (tag === FIELD.credit) {
           this.credit = reader.uint32();
+        } else if (tag === FIELD.firstFrame) {
+          this.firstFrame = reader.uint32();
+        } else if (tag === FIELD.frames) {
+          this.frames = reader.uint32();
         } else {
           reader.skipType(tag & 7);
         }

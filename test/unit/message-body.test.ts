@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
+  bodyLayout,
+  checkHasParts,
   FINAL_FRAME_OVERHEAD,
   FRAME_OVERHEAD,
   frameCount,
@@ -8,7 +10,8 @@ import {
   NON_FRAMED_OVERHEAD,
   sealedBodyLength,
 } from '../../src/envelope/message-body.ts';
-import { invalidArgument } from '../support/refusal.ts';
+import type { MessageHeader } from '../../src/envelope/message-header.ts';
+import { invalidArgument, refusal } from '../support/refusal.ts';
 
 /** Where the frames of a plaintext begin and where the last one ends, by laying one behind the other. */
 function layOut(plaintextLength: number, frameLength: number): { offsets: number[]; end: number } {
@@ -102,6 +105,42 @@ describe('sealedBodyLength', () => {
     expect(frameCount(fits, 2 ** 30)).toBe(2 ** 23);
     expect(sealedBodyLength(fits, 2 ** 30)).toBe(most);
     expect(invalidArgument(() => sealedBodyLength(fits + 1, 2 ** 30))).toContain('cannot be addressed');
+  });
+});
+
+describe('bodyLayout', () => {
+  it('is the reverse of sealedBodyLength, also for an empty final frame behind full ones', () => {
+    for (const frameLength of [1, 2, 7, 8, 9, 40]) {
+      for (let plaintextLength = 0; plaintextLength < 5 * frameLength + 3; plaintextLength++) {
+        const frames = frameCount(plaintextLength, frameLength);
+        const length = sealedBodyLength(plaintextLength, frameLength);
+        expect(bodyLayout(length, frameLength)).toEqual({ frames, plaintextLength });
+        if (plaintextLength > 0 && plaintextLength % frameLength === 0) {
+          const behind = frames * (frameLength + FRAME_OVERHEAD) + FINAL_FRAME_OVERHEAD;
+          expect(bodyLayout(behind, frameLength)).toEqual({ frames: frames + 1, plaintextLength });
+        }
+      }
+    }
+  });
+
+  it.each([0, 39, 40 + 17, 40 + 16 + 31, -1, 2 ** 60, Number.NaN])('refuses %d bytes in frames of 16', (length) => {
+    expect(refusal(() => bodyLayout(length, 16))).toEqual({
+      code: 'MALFORMED',
+      message: `no whole message in frames of 16 has a body of ${length} bytes`,
+    });
+  });
+});
+
+describe('checkHasParts', () => {
+  const header = (suite: number, frameLength: number) => ({ suite, frameLength }) as MessageHeader;
+
+  it('takes framed messages that are not signed, and says what is wrong with others', () => {
+    checkHasParts(header(0x0478, 1));
+    expect(refusal(() => checkHasParts(header(0x0478, 0)))).toEqual({
+      code: 'UNSUPPORTED',
+      message: 'no part of this message can be opened alone: its body is one piece; decrypt all of it',
+    });
+    expect(refusal(() => checkHasParts(header(0x0578, 1))).message).toContain('it is signed as a whole');
   });
 });
 

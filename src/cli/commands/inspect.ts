@@ -1,6 +1,6 @@
 /** What a token or a message says of itself to anybody, without a key: nothing of it is verified. */
 
-import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD } from '../../envelope/message-body.ts';
+import { bodyLayout } from '../../envelope/message-body.ts';
 import {
   type EncryptedDataKey,
   type MessageHeader,
@@ -9,6 +9,7 @@ import {
 } from '../../envelope/message-header.ts';
 import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, tokenKid } from '../../envelope/token.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
+import { DekdError } from '../../errors.ts';
 import { usageError } from '../exit.ts';
 import { type CommandLine, outline, printResult } from '../terminal.ts';
 import { MESSAGE_START } from './messages.ts';
@@ -99,12 +100,17 @@ function ofMessage(header: MessageHeader, size: number | undefined): object {
   };
 }
 
-/** What the size of the file says, if it is whole and by a writer that fills its final frame. */
+/** What the size of the file says, if it is whole. */
 function bodyOf(size: number, headerLength: number, frameLength: number): object {
-  const body = size - headerLength;
-  const frames = Math.ceil((body - FINAL_FRAME_OVERHEAD) / (frameLength + FRAME_OVERHEAD)) || 1;
-  const plaintext = body - (frames - 1) * FRAME_OVERHEAD - FINAL_FRAME_OVERHEAD;
-  return body < FINAL_FRAME_OVERHEAD ? { bytes: size } : { bytes: size, frames, plaintextBytes: plaintext };
+  try {
+    const { frames, plaintextLength } = bodyLayout(size - headerLength, frameLength);
+    return { bytes: size, frames, plaintextBytes: plaintextLength };
+  } catch (error) {
+    if (DekdError.is(error, 'MALFORMED')) {
+      return { bytes: size };
+    }
+    throw error;
+  }
 }
 
 function ofDataKey({ providerId, providerInfo, ciphertext }: EncryptedDataKey): object {

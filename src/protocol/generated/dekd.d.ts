@@ -1053,6 +1053,12 @@ export namespace dekd {
             /** OpenStream credit. */
             credit: number;
 
+            /** OpenStream firstFrame. */
+            firstFrame: number;
+
+            /** OpenStream frames. */
+            frames: number;
+
             /**
              * Encodes the specified OpenStream message. Does not implicitly {@link dekd.v1.OpenStream.verify|verify} messages.
              * @param message OpenStream message or plain object to encode
@@ -1094,6 +1100,12 @@ export namespace dekd {
 
                 /** OpenStream credit */
                 credit?: (number|null);
+
+                /** OpenStream firstFrame */
+                firstFrame?: (number|null);
+
+                /** OpenStream frames */
+                frames?: (number|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

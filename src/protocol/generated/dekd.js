@@ -1562,6 +1562,8 @@ export const dekd = $root.dekd = (() => {
             OpenStream.prototype.anyKey = false;
             OpenStream.prototype.frameLength = 0;
             OpenStream.prototype.credit = 0;
+            OpenStream.prototype.firstFrame = 0;
+            OpenStream.prototype.frames = 0;
 
             OpenStream.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -1582,6 +1584,10 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(40).uint32(message.frameLength);
                 if (message.credit != null && $Object.hasOwnProperty.call(message, "credit") && message.credit !== 0)
                     writer.uint32(48).uint32(message.credit);
+                if (message.firstFrame != null && $Object.hasOwnProperty.call(message, "firstFrame") && message.firstFrame !== 0)
+                    writer.uint32(72).uint32(message.firstFrame);
+                if (message.frames != null && $Object.hasOwnProperty.call(message, "frames") && message.frames !== 0)
+                    writer.uint32(80).uint32(message.frames);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -1667,6 +1673,24 @@ export const dekd = $root.dekd = (() => {
                                 message.credit = value;
                             else
                                 delete message.credit;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.firstFrame = value;
+                            else
+                                delete message.firstFrame;
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.frames = value;
+                            else
+                                delete message.frames;
                             continue;
                         }
                     }
