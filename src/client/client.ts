@@ -5,12 +5,14 @@ import { OPERATION } from '../protocol/request-reader.ts';
 import { type AnyCall, DocumentCall, PartCall, partition, sender, ValueCall } from './calls.ts';
 import { ContextMemo } from './context-memo.ts';
 import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
+import { readRange, wholeOf } from './message-range.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
 import type { WireBinding, WireItem } from './requests.ts';
 import { findSocket } from './socket-place.ts';
 import { type SpawnedAgent, spawnAgent } from './spawn.ts';
 import { Transport } from './transport.ts';
 import type {
+  ByteRange,
   CallOptions,
   ConnectOptions,
   DecryptOptions,
@@ -22,7 +24,9 @@ import type {
   ManyItem,
   ManyOptions,
   ManyResult,
+  MessageSource,
   MessageTransform,
+  OpenFile,
   PingReply,
 } from './types.ts';
 import { WebMessageStream } from './web-message-stream.ts';
@@ -124,6 +128,27 @@ class Client implements DekdClient {
 
   async decryptFile(source: string, target: string, options: DecryptOptions): Promise<void> {
     await passFile(source, () => this.decryptStream(options), target, PLAINTEXT_MODE);
+  }
+
+  async decryptRange(
+    source: string | OpenFile | MessageSource,
+    range: ByteRange,
+    options: DecryptOptions,
+  ): Promise<Uint8Array> {
+    return wholeOf(this.decryptRangeStream(source, range, options));
+  }
+
+  decryptRangeStream(
+    source: string | OpenFile | MessageSource,
+    range: ByteRange,
+    options: DecryptOptions,
+  ): AsyncIterable<Uint8Array> {
+    const opening = this.#opening(options);
+    return readRange(source, range, (part) => {
+      // The header was read meanwhile.
+      options.signal?.throwIfAborted();
+      return new MessageStream(this.#transport, { ...opening, part });
+    });
   }
 
   async keyInfo(

@@ -20,9 +20,19 @@ export interface MessageStreamOptions {
   readonly binding: WireBinding;
   /** Bytes of plaintext in each frame of the message; 0 for the agent's default. */
   readonly frameLength: number;
+  /** The frames that are sent behind the header; the whole message when undefined. */
+  readonly part?: StreamedPart | undefined;
   /** Milliseconds that the agent may be silent while the stream waits for it. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal | undefined;
+}
+
+/** Frames of a message, as the wire says it. */
+export interface StreamedPart {
+  /** Number of the first, from 1. */
+  readonly firstFrame: number;
+  /** 0 for all, to the final one. */
+  readonly frames: number;
 }
 
 /**
@@ -144,10 +154,10 @@ export class StreamCall implements Call {
 
   /** Called by the sender, once there is a channel. */
   open(channel: Channel): void {
-    const { operation, binding, frameLength } = this.#options;
+    const { operation, binding, frameLength, part } = this.#options;
     this.#channel = channel;
     this.#id = channel.expect(this);
-    channel.push(channel.writer.openStream(operation, this.#id, binding, frameLength, READ_WINDOW));
+    channel.push(channel.writer.openStream(operation, this.#id, binding, frameLength, READ_WINDOW, part));
     if (this.#isEnded) {
       channel.push(channel.writer.streamPartHead(this.#id, 0, true, 0));
     }

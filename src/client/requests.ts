@@ -130,8 +130,16 @@ export class RequestWriter {
   }
 
   /** Opens a stream whose results the client has `credit` bytes of room for. */
-  openStream(operation: number, id: number, binding: WireBinding, frameLength: number, credit: number): Buffer {
-    const open = { ...binding, frameLength, credit };
+  openStream(
+    operation: number,
+    id: number,
+    binding: WireBinding,
+    frameLength: number,
+    credit: number,
+    part?: { readonly firstFrame: number; readonly frames: number },
+  ): Buffer {
+    const { firstFrame, frames } = part ?? { firstFrame: 0, frames: 0 };
+    const open = { ...binding, frameLength, credit, firstFrame, frames };
     return this.message(
       operation === OPERATION.encryptStream ? { id, encryptStream: open } : { id, decryptStream: open },
     );

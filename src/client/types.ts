@@ -53,6 +53,26 @@ export interface MessageTransform {
   readonly writable: WritableStream<Uint8Array>;
 }
 
+/** A message that can be read from anywhere: an object in a store that knows ranges, a file of another machine. */
+export interface MessageSource {
+  /** Bytes of the whole message. A wrong size is found out where it matters. */
+  readonly size: number;
+  /** Bytes from `position` on: at least one, at most `length`. They are not changed afterwards. */
+  read(position: number, length: number): Promise<Uint8Array>;
+}
+
+/** A FileHandle of `node:fs/promises`, which stays open. */
+export interface OpenFile {
+  stat(): Promise<{ readonly size: number }>;
+  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+}
+
+/** Offsets in the plaintext: from `start` up to and without `end`, or to its end. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end?: number | undefined;
+}
+
 /** Options of a batch: what an item does not say comes from here. */
 export interface ManyOptions extends CallOptions {
   readonly key?: string | undefined;
@@ -154,6 +174,30 @@ export interface DekdClient extends AsyncDisposable {
   encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void>;
   /** The reverse of `encryptFile`; a new target is for its owner only. */
   decryptFile(source: string, target: string, options: DecryptOptions): Promise<void>;
+  /**
+   * What `plaintext.subarray(start, end)` of a message is, of which only the header and the frames that it lies in are read.
+   * Each of them is verified to be that frame of that message. That frames outside of the range are there and unchanged is
+   * not; only a range without `end`, or with one behind the end, says where the message ends, and is MALFORMED when that is
+   * missing.
+   *
+   * Takes the right to decrypt. The whole range is held in memory: `decryptRangeStream` is for more.
+   * Rejects with UNSUPPORTED for a signed message and one in one piece, which have no parts; with MALFORMED for a source
+   * whose size no message has; with errors of the source as they are.
+   */
+  decryptRange(
+    source: string | OpenFile | MessageSource,
+    range: ByteRange,
+    options: DecryptOptions,
+  ): Promise<Uint8Array>;
+  /**
+   * The same in pieces, as they are verified, at constant memory: for `for await`, `pipeline`, `Readable.from` and
+   * `ReadableStream.from`. Whoever stops reading before the end, stops the agent.
+   */
+  decryptRangeStream(
+    source: string | OpenFile | MessageSource,
+    range: ByteRange,
+    options: DecryptOptions,
+  ): AsyncIterable<Uint8Array>;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**
