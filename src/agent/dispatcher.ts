@@ -4,6 +4,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import { decryptMany, decryptValue } from '../operations/decrypt.ts';
 import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
+import { reencryptingWork } from '../operations/message-reencryption.ts';
 import { openingWork, sealingWork } from '../operations/message-streams.ts';
 import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
 import type { Caller } from '../operations/request.ts';
@@ -27,7 +28,10 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.reencryptMany]: 'reencrypt',
   [OPERATION.encryptStream]: 'encrypt',
   [OPERATION.decryptStream]: 'decrypt',
+  [OPERATION.reencryptStream]: 'reencrypt',
 };
+
+const STREAM_WORK = { encrypt: sealingWork, decrypt: openingWork, reencrypt: reencryptingWork } as const;
 
 /** The name under which an operation is counted and logged. */
 export function countedOperation(operation: number): CountedOperation {
@@ -80,10 +84,13 @@ export class Dispatcher {
         return reencryptMany(env, caller, request, connection);
       case OPERATION.encryptStream:
         request.readOpenStream();
-        return this.#stream('encrypt', connection, request);
+        return this.#stream('encrypt', connection, request, caller);
       case OPERATION.decryptStream:
         request.readOpenStream();
-        return this.#stream('decrypt', connection, request);
+        return this.#stream('decrypt', connection, request, caller);
+      case OPERATION.reencryptStream:
+        request.readOpenStream();
+        return this.#stream('reencrypt', connection, request, caller);
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
       case OPERATION.ping:
@@ -114,6 +121,9 @@ export class Dispatcher {
           connection.document(id, document);
         });
       }
+      case OPERATION.reencryptStream:
+        request.readOpenStream();
+        return this.#stream('reencrypt', connection, request, operatorOf(connection.caller));
       case OPERATION.hello:
         throw new DekdError('INVALID_ARGUMENT', 'hello was said already');
       default:
@@ -134,9 +144,10 @@ export class Dispatcher {
   }
 
   async #stream(
-    operation: 'encrypt' | 'decrypt',
+    operation: keyof typeof STREAM_WORK,
     connection: Connection<Caller>,
     request: RequestReader,
+    caller: Caller,
   ): Promise<void> {
     const { env, counters } = this.#options;
     if (connection.isEnding) {
@@ -151,10 +162,10 @@ export class Dispatcher {
     const context = new Uint8Array(request.frame.subarray(contextOffset, contextOffset + contextLength));
     const wanted = { key, partition, anyKey, context, frameLength };
     const part = firstFrame > 1 || frames > 0 ? { firstFrame: Math.max(1, firstFrame), frames } : undefined;
-    const opening =
-      operation === 'encrypt'
-        ? sealingWork(env, connection.caller, wanted)
-        : openingWork(env, connection.caller, { ...wanted, part });
+    if (part !== undefined && operation !== 'decrypt') {
+      throw new DekdError('INVALID_ARGUMENT', `only decrypting takes a part of a message, and this is to ${operation}`);
+    }
+    const opening = STREAM_WORK[operation](env, caller, { ...wanted, part });
     this.#streams++;
     try {
       await connection.stream(request.outline(), opening);
@@ -190,10 +201,29 @@ export class Dispatcher {
         partition,
         algorithm: newest.algorithm,
         requiredContext: keyring.requiredContext(key),
-        versions: versions.map(({ purpose, version, state, created }) => ({ purpose, version, state, created })),
+        versions: versions.map(({ kid, purpose, version, state, created }) => ({
+          kid,
+          purpose,
+          version,
+          state,
+          created,
+        })),
       });
     });
   }
+}
+
+/** Who commands the agent may re-encrypt under every key, which shows nothing and makes none. */
+function operatorOf(caller: Caller): Caller {
+  return {
+    share: caller.share,
+    authorize: () => {},
+    allows: (operation) => operation === 'reencrypt',
+    mayCreate: () => false,
+    authorizeCreate: () => {
+      throw new DekdError('PERMISSION_DENIED', 'no key is made on the way of a re-encryption');
+    },
+  };
 }
 
 function unknownOperation(operation: number): DekdError {

@@ -105,6 +105,10 @@ class Client implements DekdClient {
     return this.#value(OPERATION.reencrypt, token, bindingOf, options);
   }
 
+  reencryptMany(items: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {
+    return this.#many(OPERATION.reencryptMany, items, options, false);
+  }
+
   encryptStream(options: EncryptStreamOptions): Duplex {
     return new MessageStream(this.#transport, this.#sealing(options));
   }
@@ -119,6 +123,10 @@ class Client implements DekdClient {
 
   decryptWebStream(options: DecryptOptions): MessageTransform {
     return new WebMessageStream(this.#transport, this.#opening(options));
+  }
+
+  reencryptStream(options: EncryptOptions): Duplex {
+    return new MessageStream(this.#transport, this.#streaming(OPERATION.reencryptStream, bindingOf(options), options));
   }
 
   async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
@@ -149,6 +157,10 @@ class Client implements DekdClient {
       options.signal?.throwIfAborted();
       return new MessageStream(this.#transport, { ...opening, part });
     });
+  }
+
+  async reencryptFile(source: string, target: string, options: EncryptOptions): Promise<void> {
+    await passFile(source, () => this.reencryptStream(options), target, CIPHERTEXT_MODE);
   }
 
   async keyInfo(

@@ -15,7 +15,7 @@ const READ_WINDOW = 512 * 1024;
 const CREDIT_STEP = READ_WINDOW / 4;
 
 export interface MessageStreamOptions {
-  /** `OPERATION.encryptStream` or `OPERATION.decryptStream`. */
+  /** `OPERATION.encryptStream`, `decryptStream` or `reencryptStream`. */
   readonly operation: number;
   readonly binding: WireBinding;
   /** Bytes of plaintext in each frame of the message; 0 for the agent's default. */

@@ -140,9 +140,14 @@ export class RequestWriter {
   ): Buffer {
     const { firstFrame, frames } = part ?? { firstFrame: 0, frames: 0 };
     const open = { ...binding, frameLength, credit, firstFrame, frames };
-    return this.message(
-      operation === OPERATION.encryptStream ? { id, encryptStream: open } : { id, decryptStream: open },
-    );
+    switch (operation) {
+      case OPERATION.encryptStream:
+        return this.message({ id, encryptStream: open });
+      case OPERATION.reencryptStream:
+        return this.message({ id, reencryptStream: open });
+      default:
+        return this.message({ id, decryptStream: open });
+    }
   }
 
   /** The frame of a part of a stream up to its data, which is sent behind it as it is. */

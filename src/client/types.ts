@@ -98,6 +98,8 @@ export type ManyResult =
   | { readonly ok: false; readonly error: DekdError };
 
 export interface KeyVersionInfo {
+  /** Lower hex; in the clear in every ciphertext of this version. */
+  readonly kid: string;
   /** `seal` for tokens, `message` for streams; versions of each count from 1. */
   readonly purpose: string;
   readonly version: number;
@@ -150,6 +152,8 @@ export interface DekdClient extends AsyncDisposable {
   decryptMany(items: readonly ManyItem[], options?: ManyDecryptOptions): Promise<ManyResult[]>;
   /** Moves a token to the newest version of the same key, partition and context, inside the agent. */
   reencrypt(token: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
+  /** As `encryptMany`, of tokens; items are moved one by one, and may be of several keys. */
+  reencryptMany(items: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
   /**
    * A Duplex that makes a message of what is written to it: to be read by `decryptStream`, and by whoever has the key in the
    * AWS Encryption SDK. Never resumed: what breaks it destroys it.
@@ -198,6 +202,14 @@ export interface DekdClient extends AsyncDisposable {
     range: ByteRange,
     options: DecryptOptions,
   ): AsyncIterable<Uint8Array>;
+  /**
+   * A Duplex that makes of the message written to it a new one with the same plaintext, under the newest version of the same key
+   * and with the recipients configured now, inside the agent. As with `decryptStream`, only its end says that all was right:
+   * what was read before an error is no whole message.
+   */
+  reencryptStream(options: EncryptOptions): MessageDuplex;
+  /** Re-encrypts the message in a file; source and target may be one file. Rejects as `encryptFile` does. */
+  reencryptFile(source: string, target: string, options: EncryptOptions): Promise<void>;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**

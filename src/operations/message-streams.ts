@@ -38,6 +38,11 @@ export interface MessageWork {
   close(): void;
 }
 
+/** What makes a message, without ever waiting. */
+export interface SealingWork extends MessageWork {
+  take(bytes: Uint8Array): Uint8Array;
+}
+
 export interface StreamRequest extends ExpectedKey {
   /** Canonical bytes; a copy. */
   readonly context: Uint8Array;
@@ -47,14 +52,19 @@ export interface StreamRequest extends ExpectedKey {
   readonly part?: MessagePart | undefined;
 }
 
-/** Begins a message under the key of this name, which is made if the caller may. @throws as `encryptValue` does */
+/**
+ * Begins a message under the key of this name, which is made if the caller may.
+ * @param right what the caller must be allowed to do with the key
+ * @throws as `encryptValue` does
+ */
 export async function sealingWork(
   env: OperationsEnvironment,
   caller: Caller,
   { key: name, partition, context, frameLength: wanted }: StreamRequest,
-): Promise<MessageWork> {
+  right: 'encrypt' | 'reencrypt' = 'encrypt',
+): Promise<SealingWork> {
   const { engine, keyring, volume } = env;
-  caller.authorize('encrypt', name, partition);
+  caller.authorize(right, name, partition);
   const record = decodeContext(context);
   const frameLength = wanted === 0 ? DEFAULT_FRAME_LENGTH : wanted;
   if (frameLength > MAX_STREAM_FRAME) {
@@ -107,19 +117,8 @@ export async function openingWork(
   caller: Caller,
   request: StreamRequest,
 ): Promise<MessageWork> {
-  const { engine, volume } = env;
-  if (!request.anyKey) {
-    caller.authorize('decrypt', request.key, request.partition);
-  }
-  const record = decodeContext(request.context);
-  const opening = new MessageOpening({
-    engine,
-    limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
-    part: request.part,
-    room: (make) => env.keyring.room(make),
-    dataKeyOf: (header) => dataKeyOf(env, caller, request, header, record),
-    requiredOf: (header) => requiredToOpen(messageContext(header), record),
-  });
+  const { volume } = env;
+  const opening = beginOpening(env, caller, request, 'decrypt');
   let isReady = false;
   return {
     get isReady() {
@@ -138,12 +137,38 @@ export async function openingWork(
 }
 
 /**
+ * What opens a message of the key that the request names.
+ * @param right what the caller must be allowed to do with the key
+ * @throws PERMISSION_DENIED, INVALID_ARGUMENT
+ */
+export function beginOpening(
+  env: OperationsEnvironment,
+  caller: Caller,
+  request: StreamRequest,
+  right: 'decrypt' | 'reencrypt',
+): MessageOpening {
+  if (!request.anyKey) {
+    caller.authorize(right, request.key, request.partition);
+  }
+  const record = decodeContext(request.context);
+  return new MessageOpening({
+    engine: env.engine,
+    limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
+    part: request.part,
+    room: (make) => env.keyring.room(make),
+    dataKeyOf: (header) => dataKeyOf(env, caller, right, request, header, record),
+    requiredOf: (header) => requiredToOpen(messageContext(header), record),
+  });
+}
+
+/**
  * The data key of a message by the first of its encrypted data keys that is of this keystore and opens. One of another key
  * than the named one costs the work of a failed unwrap and says nothing else.
  */
 async function dataKeyOf(
   env: OperationsEnvironment,
   caller: Caller,
+  right: 'decrypt' | 'reencrypt',
   expected: ExpectedKey,
   header: MessageHeader,
   record: Readonly<Record<string, string>>,
@@ -163,7 +188,7 @@ async function dataKeyOf(
     try {
       // Asked for the handle again each time: making room may take its slot.
       return env.keyring.room(() => {
-        const opening = openingHandle(env, caller, 'decrypt', key, expected, 'message');
+        const opening = openingHandle(env, caller, right, key, expected, 'message');
         refusal = opening.refusal;
         return env.engine.unwrapDataKey(opening.handle, providerInfo, ciphertext, whole);
       });

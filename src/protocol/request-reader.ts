@@ -22,7 +22,10 @@ export const OPERATION = {
   encryptStream: 14,
   decryptStream: 15,
   streamPart: 16,
+  reencryptStream: 23,
 } as const;
+/** What this reader knows; a field beyond is of a newer client. */
+const KNOWN: ReadonlySet<number> = new Set(Object.values(OPERATION));
 
 const WIRE_LENGTH_DELIMITED = 2;
 /** Field number and wire type together: a field of another type is a field not known. */
@@ -102,7 +105,7 @@ export class RequestReader {
           const start = reader.pos;
           reader.skip(length);
           // A field that a newer client added beside the operation is ignored; alone, it is an operation not known.
-          if (field <= OPERATION.streamPart || this.operation === 0) {
+          if (KNOWN.has(field) || this.operation === 0) {
             this.operation = field;
             this.#start = start;
             this.#end = reader.pos;

@@ -39,11 +39,12 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.encryptStream = null;
             Request.prototype.decryptStream = null;
             Request.prototype.streamPart = null;
+            Request.prototype.reencryptStream = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "reencryptStream"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -86,6 +87,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.OpenStream.encode(message.decryptStream, writer.uint32(122).fork(), _depth + 1).ldelim();
                 if (message.streamPart != null && $Object.hasOwnProperty.call(message, "streamPart"))
                     $root.dekd.v1.StreamPart.encode(message.streamPart, writer.uint32(130).fork(), _depth + 1).ldelim();
+                if (message.reencryptStream != null && $Object.hasOwnProperty.call(message, "reencryptStream"))
+                    $root.dekd.v1.OpenStream.encode(message.reencryptStream, writer.uint32(186).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -233,6 +236,13 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.streamPart = $root.dekd.v1.StreamPart.decode(reader, reader.size(), $undefined, _depth + 1, message.streamPart);
                             message.operation = "streamPart";
+                            continue;
+                        }
+                    case 23: {
+                            if (wireType !== 2)
+                                break;
+                            message.reencryptStream = $root.dekd.v1.OpenStream.decode(reader, reader.size(), $undefined, _depth + 1, message.reencryptStream);
+                            message.operation = "reencryptStream";
                             continue;
                         }
                     }
