@@ -4,26 +4,20 @@ import { lstat, mkdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileStream } from '../../client/message-file.ts';
 import type { MessageDuplex } from '../../client/types.ts';
-import { DekdError } from '../../errors.ts';
 import { ByteProgress } from '../byte-progress.ts';
-import { CommandError, type ErrorReport, EXIT, exitCodeOf, reportOf, usageError } from '../exit.ts';
+import { CommandError, EXIT, usageError } from '../exit.ts';
+import { endOfRun, endsTheRun, FileFailures } from '../file-failures.ts';
 import { filesOf, type Operand, operandsOf, type TreeFile } from '../file-tree.ts';
 import { openTarget } from '../target-file.ts';
 import { removeLeftovers } from '../temporary-file.ts';
-import { byteSize, type CommandLine, plural, printable, printResult, warn } from '../terminal.ts';
+import { byteSize, type CommandLine, plural, printResult, warn } from '../terminal.ts';
 import { passInto } from './messages.ts';
 
 /** Behind the name of a file whose content is a message. */
-const MESSAGE_SUFFIX = '.dk';
+export const MESSAGE_SUFFIX = '.dk';
 
 /** Files at once: enough that flushing one to the disk does not hold up the others, few enough for every agent's limits. */
 const AT_ONCE = 4;
-const SHOWN_FAILURES = 20;
-/** What a failure of the file system says about the run, not about one file. */
-const ENDS_THE_RUN: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
-/** What an error says about one message, not about key, policy or agent. */
-const ABOUT_THE_MESSAGE: ReadonlySet<string> = new Set(['MALFORMED', 'UNSUPPORTED_VERSION', 'DECRYPTION_FAILED']);
-
 export interface FolderRunOptions {
   readonly direction: 'encrypt' | 'decrypt';
   readonly paths: readonly string[];
@@ -37,11 +31,6 @@ export interface FolderRunOptions {
   readonly mode: number;
   /** Makes what a file is put through. */
   readonly through: () => MessageDuplex;
-}
-
-interface Failure {
-  readonly path: string;
-  readonly error: ErrorReport;
 }
 
 /**
@@ -61,17 +50,17 @@ class FolderRun {
   readonly #options: FolderRunOptions;
   readonly #operands: readonly Operand[];
   readonly #visited = new Map<string, Promise<void>>();
-  readonly #failures: Failure[] = [];
+  readonly #failures: FileFailures;
   #progress = new ByteProgress(undefined);
   #done = 0;
   #already = 0;
   #skipped = 0;
-  #failed = 0;
 
   constructor(line: CommandLine, options: FolderRunOptions) {
     this.#line = line;
     this.#options = options;
     this.#operands = operandsOf(options.paths);
+    this.#failures = new FileFailures(line, () => this.#progress.clear());
   }
 
   async toEnd(): Promise<number> {
@@ -80,7 +69,7 @@ class FolderRun {
     if (process.stderr.isTTY) {
       this.#progress = new ByteProgress(await this.#bytesToDo(output));
     }
-    const files = filesOf(this.#operands, output, (path, error) => this.#fail(path, error));
+    const files = filesOf(this.#operands, output, (path, error) => this.#failures.add(path, error));
     let fatal: { error: unknown } | undefined;
     const worker = async (): Promise<void> => {
       // All of them take from one generator, which a `for await` would end for the others.
@@ -91,7 +80,7 @@ class FolderRun {
           if (endsTheRun(error)) {
             fatal ??= { error };
           } else {
-            this.#fail(next.value.path, error);
+            this.#failures.add(next.value.path, error);
           }
         }
       }
@@ -99,10 +88,10 @@ class FolderRun {
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     this.#progress.clear();
     if (fatal !== undefined) {
-      throw this.#stopped(fatal.error);
+      throw endOfRun(fatal.error, this.#done + this.#already, this.#line.self);
     }
     this.#report();
-    return this.#failed > 0 ? EXIT.failed : EXIT.ok;
+    return this.#failures.count > 0 ? EXIT.failed : EXIT.ok;
   }
 
   async #openOutput(): Promise<Stats> {
@@ -163,7 +152,7 @@ class FolderRun {
     const target = this.#targetOf(file);
     if (target === undefined) {
       this.#skipped += 1;
-      this.#say(
+      this.#failures.say(
         `skipped ${file.path}: ${file.stats.isFile() ? `its name does not end in ${MESSAGE_SUFFIX}` : 'no regular file'}`,
       );
       return;
@@ -215,70 +204,28 @@ class FolderRun {
     return this.#options.direction === 'encrypt' ? 0o777 : 0o700;
   }
 
-  #fail(path: string, error: unknown): void {
-    this.#failed += 1;
-    const report = reportOf(error, this.#line.self);
-    if (this.#failures.length < SHOWN_FAILURES) {
-      this.#failures.push({ path, error: report });
-      this.#say(`failed ${path}: ${report.message}${report.remedy === undefined ? '' : `; ${report.remedy}`}`);
-    } else if (this.#failed === SHOWN_FAILURES + 1) {
-      this.#say('more failed; they are counted');
-    }
-  }
-
-  #say(text: string): void {
-    if (!this.#line.json) {
-      this.#progress.clear();
-      warn(printable(text));
-    }
-  }
-
-  /** The error that ended the run, with how far it came. */
-  #stopped(error: unknown): CommandError {
-    const { code, message, remedy } = reportOf(error, this.#line.self);
-    const resume = 'run the same command again: what is done is left as it is';
-    return new CommandError(
-      exitCodeOf(error),
-      code,
-      `${message} (after ${plural(this.#done + this.#already, 'file')})`,
-      remedy === undefined ? resume : `${remedy}; then ${resume}`,
-    );
-  }
-
   #report(): void {
     const { direction, output } = this.#options;
     const { bytes, elapsedMs } = this.#progress;
     if (this.#line.json) {
       const seconds = Number((elapsedMs / 1_000).toFixed(3));
-      const counts = { done: this.#done, already: this.#already, skipped: this.#skipped, failed: this.#failed };
-      printResult(this.#line, { output, ...counts, bytesRead: bytes, seconds, failures: this.#failures }, '');
+      const counts = { done: this.#done, already: this.#already, skipped: this.#skipped, failed: this.#failures.count };
+      printResult(this.#line, { output, ...counts, bytesRead: bytes, seconds, failures: this.#failures.first }, '');
       return;
     }
     const parts = [
       `${plural(this.#done, 'file')} ${direction}ed to ${output}`,
       ...(this.#already > 0 ? [`${this.#already} there already`] : []),
       ...(this.#skipped > 0 ? [`${this.#skipped} skipped`] : []),
-      ...(this.#failed > 0 ? [`${this.#failed} failed`] : []),
+      ...(this.#failures.count > 0 ? [`${this.#failures.count} failed`] : []),
     ];
     const rate = byteSize(Math.round((bytes / elapsedMs) * 1_000));
     warn(`${parts.join(', ')}; ${byteSize(bytes)} in ${(elapsedMs / 1_000).toFixed(1)} s, ${rate}/s`);
   }
 }
 
-function endsTheRun(error: unknown): boolean {
-  if (error instanceof CommandError) {
-    return false;
-  }
-  const { code, cause } = DekdError.from(error);
-  const { code: systemCode, syscall } = (cause ?? error ?? {}) as NodeJS.ErrnoException;
-  if (code === 'INTERNAL' && syscall !== undefined) {
-    return ENDS_THE_RUN.has(systemCode ?? '');
-  }
-  return !ABOUT_THE_MESSAGE.has(code);
-}
-
 /** What every file system keeps; some keep no more, and Node sets no more. */
-function wholeMilliseconds({ mtimeMs }: Stats): Date {
+export function wholeMilliseconds({ mtimeMs }: Stats): Date {
   return new Date(Math.floor(mtimeMs));
 }
 

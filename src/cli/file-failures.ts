@@ -1,0 +1,74 @@
+/** What goes wrong in a run over many files: with one of them, or with all that would follow. */
+import { DekdError } from '../errors.ts';
+import { CommandError, type ErrorReport, exitCodeOf, reportOf } from './exit.ts';
+import { type CommandLine, plural, printable, warn } from './terminal.ts';
+
+const SHOWN_FAILURES = 20;
+/** What a failure of the file system says about the run, not about one file. */
+const ENDS_THE_RUN: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
+/** What an error says about one message, not about key, policy or agent. */
+const ABOUT_THE_MESSAGE: ReadonlySet<string> = new Set(['MALFORMED', 'UNSUPPORTED_VERSION', 'DECRYPTION_FAILED']);
+
+export interface FileFailure {
+  readonly path: string;
+  readonly error: ErrorReport;
+}
+
+/** Whether no file after this one could do better. */
+export function endsTheRun(error: unknown): boolean {
+  if (error instanceof CommandError) {
+    return false;
+  }
+  const { code, cause } = DekdError.from(error);
+  const { code: systemCode, syscall } = (cause ?? error ?? {}) as NodeJS.ErrnoException;
+  if (code === 'INTERNAL' && syscall !== undefined) {
+    return ENDS_THE_RUN.has(systemCode ?? '');
+  }
+  return !ABOUT_THE_MESSAGE.has(code);
+}
+
+/** The error that ended a run, with how many files had been done before. */
+export function endOfRun(error: unknown, done: number, self: string): CommandError {
+  const { code, message, remedy } = reportOf(error, self);
+  const resume = 'run the same command again: what is done is left as it is';
+  return new CommandError(
+    exitCodeOf(error),
+    code,
+    `${message} (after ${plural(done, 'file')})`,
+    remedy === undefined ? resume : `${remedy}; then ${resume}`,
+  );
+}
+
+/** The files that failed: each is named as it happens, the first of them also in the result. */
+export class FileFailures {
+  count = 0;
+  /** The first twenty. */
+  readonly first: FileFailure[] = [];
+  readonly #line: CommandLine;
+  readonly #clear: () => void;
+
+  /** @param clear makes room on the terminal for a line */
+  constructor(line: CommandLine, clear: () => void) {
+    this.#line = line;
+    this.#clear = clear;
+  }
+
+  add(path: string, error: unknown): void {
+    this.count += 1;
+    const report = reportOf(error, this.#line.self);
+    if (this.first.length < SHOWN_FAILURES) {
+      this.first.push({ path, error: report });
+      this.say(`failed ${path}: ${report.message}${report.remedy === undefined ? '' : `; ${report.remedy}`}`);
+    } else if (this.count === SHOWN_FAILURES + 1) {
+      this.say('more failed; they are counted');
+    }
+  }
+
+  /** A line about a file, for people. */
+  say(text: string): void {
+    if (!this.#line.json) {
+      this.#clear();
+      warn(printable(text));
+    }
+  }
+}
