@@ -1,10 +1,10 @@
 /** One connection to an agent in another process, beside a bare echo and beside node:crypto in process. */
 import { randomBytes } from 'node:crypto';
+import { inFlight } from '../src/cli/bench/in-flight.ts';
 import { connect } from '../src/client/index.ts';
 import { AgentProcess } from './support/agent-process.ts';
 import { Echo } from './support/echo.ts';
 import { type Group, repeat, SIZES, type Size, type Subject } from './support/group.ts';
-import { inFlight } from './support/in-flight.ts';
 import { InProcess } from './support/in-process.ts';
 import { BINDING, calls } from './support/scenarios.ts';
 

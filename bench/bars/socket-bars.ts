@@ -1,10 +1,10 @@
 /** Bars of the socket: one client connection to an agent in another process, beside a bare echo or work in process. */
 import { randomBytes } from 'node:crypto';
+import { inFlight } from '../../src/cli/bench/in-flight.ts';
 import { connect, type DekdClient } from '../../src/client/index.ts';
 import { AgentProcess } from '../support/agent-process.ts';
 import { Clients } from '../support/clients.ts';
 import { Echo } from '../support/echo.ts';
-import { inFlight } from '../support/in-flight.ts';
 import { InProcess } from '../support/in-process.ts';
 import { compare, median, OVER_SOCKET, percentile, type Work } from '../support/interleave.ts';
 import { onOneCore } from '../support/one-core.ts';

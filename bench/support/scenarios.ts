@@ -1,7 +1,7 @@
 /** What clients do to an agent, over and over. */
 import { randomBytes } from 'node:crypto';
+import { inFlight } from '../../src/cli/bench/in-flight.ts';
 import type { DekdClient } from '../../src/client/index.ts';
-import { inFlight } from './in-flight.ts';
 import { CONTEXT } from './in-process.ts';
 import type { Work } from './interleave.ts';
 

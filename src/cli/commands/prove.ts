@@ -1,10 +1,9 @@
-import { spawnAgent } from '../../client/spawn.ts';
 import type { DekdClient } from '../../client/types.ts';
 import { DekdError } from '../../errors.ts';
 import { AdminClient } from '../admin.ts';
-import { openClient } from '../agent-client.ts';
 import { EXIT } from '../exit.ts';
-import { byteSize, type CommandLine, coloured, plural, printResult, warn } from '../terminal.ts';
+import { openStage } from '../private-agent.ts';
+import { byteSize, type CommandLine, coloured, plural, printResult } from '../terminal.ts';
 
 /** How long the memory is watched while the agent works. */
 const WATCH_MS = 2_000;
@@ -27,7 +26,7 @@ interface Outcome {
 /** @returns 0 when every check is green with its protection and red without it */
 export async function prove(line: CommandLine, options: Record<string, unknown>): Promise<number> {
   const key = options.key as string;
-  await using stage = await prepareStage(line);
+  await using stage = await openStage(line, 'no agent is running; proving with a private one');
   const { client } = stage;
   const exhibits: Exhibit[] = [];
   for (const make of [tamper, contextSwap, memory]) {
@@ -46,31 +45,6 @@ export async function prove(line: CommandLine, options: Record<string, unknown>)
     proven ? 'proven: each green with its protection, red without' : 'NOT proven',
   );
   return proven ? EXIT.ok : EXIT.failed;
-}
-
-/** The agent that is there, or one for the occasion. */
-async function prepareStage(line: CommandLine): Promise<AsyncDisposable & { client: DekdClient; line: CommandLine }> {
-  try {
-    const opened = await openClient(line);
-    return { client: opened.client, line, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
-  } catch (error) {
-    const named = line.socket ?? process.env.DEKD_SOCKET;
-    if (named || !DekdError.is(error, 'AGENT_UNAVAILABLE')) {
-      throw error;
-    }
-  }
-  warn('no agent is running; proving with a private one');
-  const agent = await spawnAgent();
-  const own = { ...line, socket: agent.socket };
-  const opened = await openClient(own);
-  return {
-    client: opened.client,
-    line: own,
-    [Symbol.asyncDispose]: async () => {
-      await opened[Symbol.asyncDispose]();
-      await agent.stop();
-    },
-  };
 }
 
 type Decryptor = (tokens: readonly Uint8Array[]) => Promise<readonly { readonly ok: boolean }[]>;

@@ -1,4 +1,4 @@
-/** `count` operations, `width` of them under way at any time. */
+/** `count` operations, `width` of them under way at any time. After one that rejects, none is begun. */
 export async function inFlight(width: number, count: number, operation: () => Promise<unknown>): Promise<void> {
   let left = count;
   const lane = async (): Promise<void> => {
@@ -7,5 +7,9 @@ export async function inFlight(width: number, count: number, operation: () => Pr
       await operation();
     }
   };
-  await Promise.all(Array.from({ length: Math.min(width, count) }, lane));
+  try {
+    await Promise.all(Array.from({ length: Math.min(width, count) }, lane));
+  } finally {
+    left = 0;
+  }
 }
