@@ -1,8 +1,9 @@
-/** One connection to an agent in another process, beside a bare echo and beside node:crypto in process. */
+/** One connection to an agent in another process, beside bare echoes and beside node:crypto in process. */
 import { randomBytes } from 'node:crypto';
 import { inFlight } from '../src/cli/bench/in-flight.ts';
 import { connect } from '../src/client/index.ts';
 import { AgentProcess } from './support/agent-process.ts';
+import { BareEcho } from './support/bare-echo.ts';
 import { Echo } from './support/echo.ts';
 import { type Group, repeat, SIZES, type Size, type Subject } from './support/group.ts';
 import { InProcess } from './support/in-process.ts';
@@ -25,6 +26,7 @@ function size({ name, bytes }: Size): Group {
       const agent = await AgentProcess.start();
       const client = connect({ socket: agent.socket });
       const echo = await Echo.start();
+      const bare = new BareEcho();
       const width = Math.max(2, Math.min(WIDTH, Math.floor(BYTES_IN_FLIGHT / bytes)));
       const items = Math.max(1, Math.min(BATCH, Math.floor(BATCH_BYTES / bytes)));
       const data = randomBytes(bytes);
@@ -69,6 +71,17 @@ function size({ name, bytes }: Size): Group {
           items: width,
           work: waves((count) => inFlight(width, count, () => echo.send(frame)), width),
         },
+        {
+          name: `bare-echo/awaited/${name}`,
+          bytes,
+          work: (count) => bare.send(count, 1, frame.length),
+        },
+        {
+          name: `bare-echo/in-flight/${name}`,
+          bytes,
+          items: width,
+          work: (count) => bare.send(count * width, width, frame.length),
+        },
         { name: `encrypt/in-process/${name}`, bytes, work: repeat(() => application.seal(data)) },
       ];
       if (items > 1) {
@@ -85,6 +98,7 @@ function size({ name, bytes }: Size): Group {
         async close() {
           await client.close();
           await echo.stop();
+          await bare.stop();
           await agent.stop();
         },
       };

@@ -5,6 +5,9 @@
  */
 import { type BarResult, figure, holds } from './bars/bar.ts';
 import { engineBars } from './bars/engine-bars.ts';
+import { fairnessBars } from './bars/fairness-bars.ts';
+import { fileBars } from './bars/file-bars.ts';
+import { memoryBars } from './bars/memory-bars.ts';
 import { processBars } from './bars/process-bars.ts';
 import { socketBars } from './bars/socket-bars.ts';
 import { ensureDist } from './support/agent-process.ts';
@@ -17,7 +20,8 @@ const strict = args.includes('--strict');
 const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 
 ensureDist();
-const bars = [...engineBars, ...socketBars, ...processBars].filter(({ name }) => name.includes(filter));
+const all = [...engineBars, ...socketBars, ...processBars, ...fairnessBars, ...memoryBars, ...fileBars];
+const bars = all.filter(({ name }) => name.includes(filter));
 const results: BarResult[] = [];
 const rows: string[][] = [];
 for (const bar of bars) {

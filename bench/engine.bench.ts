@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Engine } from '../src/crypto/engine.ts';
 import { type Group, repeat, SIZES, type Size, type Subject } from './support/group.ts';
 import { InProcess } from './support/in-process.ts';
-import { PlainBatch } from './support/plain-batch.ts';
+import { copying, PlainBatch } from './support/plain-batch.ts';
 import { openEngine, Sealer } from './support/sealer.ts';
 
 const ENGINES = ['native', 'node', 'noble'] as const;
@@ -23,6 +23,13 @@ function single(operation: 'seal' | 'open', size: Size): Group {
         const work = operation === 'seal' ? repeat(() => sealer.seal()) : repeat(() => sealer.open());
         return { name: `${operation}/${engine.info.name}/${size.name}`, bytes: size.bytes, work };
       });
+      if (operation === 'seal') {
+        const plain = new PlainBatch(data, 1);
+        subjects.push(
+          { name: `seal/plain-c++/${size.name}`, bytes: size.bytes, work: (count) => plain.seal(count) },
+          { name: `copy/memcpy/${size.name}`, bytes: size.bytes, work: copying(data) },
+        );
+      }
       for (const raw of [false, true]) {
         const application = new InProcess({ raw });
         application.check(data);

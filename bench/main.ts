@@ -9,12 +9,15 @@ import { groups as agent } from './agent.bench.ts';
 import { figure } from './bars/bar.ts';
 import { groups as clients } from './clients.bench.ts';
 import { groups as engine } from './engine.bench.ts';
+import { groups as file } from './file.bench.ts';
 import { groups as frame } from './frame.bench.ts';
+import { groups as stream } from './stream.bench.ts';
 import { ensureDist } from './support/agent-process.ts';
 import { chart } from './support/chart.ts';
 import { machine, machineLine } from './support/machine.ts';
 import { NORMAL, QUICK, type Row, runGroup } from './support/run-group.ts';
 import { table } from './support/table.ts';
+import { missingTools } from './support/tools.ts';
 
 const MIB = 1024 * 1024;
 
@@ -23,13 +26,18 @@ const json = args.includes('--json');
 const pace = args.includes('--quick') ? QUICK : NORMAL;
 const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 
-const chosen = [...engine, ...frame, ...agent, ...clients].filter(({ name }) => name.includes(filter));
+const chosen = [...engine, ...frame, ...agent, ...clients, ...stream, ...file].filter(({ name }) =>
+  name.includes(filter),
+);
 if (chosen.length === 0) {
   process.stderr.write(`nothing has a name with "${filter}" in it\n`);
   process.exit(2);
 }
 ensureDist();
 const rows: Row[] = [];
+for (const notice of missingTools()) {
+  process.stderr.write(`${notice}\n`);
+}
 if (!json) {
   process.stdout.write(`${machineLine()}\n`);
 }
@@ -45,7 +53,7 @@ const folder = fileURLToPath(new URL('out', import.meta.url));
 mkdirSync(folder, { recursive: true });
 const document = { machine: machine(), pace, rows };
 writeFileSync(`${folder}/bench.json`, `${JSON.stringify(document, null, 2)}\n`);
-writeFileSync(`${folder}/bench.svg`, chart(machineLine(), rows));
+writeFileSync(`${folder}/bench.svg`, chart(`Rate by the baseline's. ${machineLine()}`, rows));
 process.stdout.write(
   json ? `${JSON.stringify(document, null, 2)}\n` : `\nfigures and chart: ${folder}/bench.json, bench.svg\n`,
 );

@@ -1,11 +1,12 @@
 /** An agent as a child, in the form that applications meet it: `dekd dev` from dist/, with a socket in a folder of its own. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, globSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { EngineName } from '../../src/crypto/engine.ts';
 import { Child, profileFlags } from './child.ts';
+import { residentBytes } from './memory-track.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const ENTRY = join(ROOT, 'dist/cli/main.js');
@@ -26,6 +27,9 @@ export interface AgentOptions {
   readonly engine?: EngineName;
   /** A folder whose state the agent uses; ephemeral without. */
   readonly state?: string;
+  /** Flags of Node, and variables, beside its own. */
+  readonly flags?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export class AgentProcess {
@@ -34,11 +38,11 @@ export class AgentProcess {
   readonly child: Child;
 
   /** Starts the agent and does not wait for it. */
-  constructor({ engine = 'native', state }: AgentOptions = {}) {
+  constructor({ engine = 'native', state, flags = [], env = {} }: AgentOptions = {}) {
     const where = state === undefined ? ['--ephemeral'] : ['--state', state];
     this.child = new Child(ENTRY, ['dev', '--json', '--until-stdin-ends', '--socket', this.socket, ...where], {
-      flags: ['--disable-sigusr1', ...profileFlags('agent')],
-      env: { DEKD_ENGINE: engine },
+      flags: ['--disable-sigusr1', ...profileFlags('agent'), ...flags],
+      env: { DEKD_ENGINE: engine, ...env },
     });
   }
 
@@ -50,8 +54,7 @@ export class AgentProcess {
 
   /** Resident memory in bytes, as the kernel counts it. */
   get residentBytes(): number {
-    const status = readFileSync(`/proc/${this.child.pid}/status`, 'utf8');
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+    return residentBytes(this.child.pid);
   }
 
   async stop(): Promise<void> {

@@ -50,6 +50,11 @@ export class Child {
     return this.#exited;
   }
 
+  /** The end of what it has printed. */
+  get said(): string {
+    return this.#said;
+  }
+
   /** Resolves once `ready` is in what the child has printed. @throws when it ends, or says nothing of the kind in 20 s */
   async says(ready: string): Promise<void> {
     const deadline = performance.now() + 20_000;

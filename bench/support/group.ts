@@ -11,6 +11,8 @@ export interface Subject {
   /** Whether each call is timed by itself, so that its percentiles mean something. */
   readonly latency?: boolean;
   readonly work: Work;
+  /** Done before each turn of `work` and not timed; such work is done once a turn. */
+  readonly prepare?: () => void;
 }
 
 export interface OpenGroup {

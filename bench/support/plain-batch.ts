@@ -1,13 +1,12 @@
 /** The C++ baseline of the native engine, compiled when it is first asked for. */
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
 import { primitives } from '../../src/crypto/node.ts';
 import { TOKEN_AAD_LENGTH, TOKEN_NONCE_LENGTH } from '../../src/envelope/token.ts';
+import { compiled } from './compiled.ts';
 import { AAD } from './in-process.ts';
 
 interface Addon {
@@ -20,30 +19,30 @@ interface Addon {
     items: number,
     output: Uint8Array,
   ): boolean;
+  copy(count: number, input: Uint8Array, output: Uint8Array): boolean;
 }
-
-const SOURCE = fileURLToPath(new URL('../native/plain_batch.cc', import.meta.url));
-const OUTPUT = fileURLToPath(new URL('../out/plain_batch.node', import.meta.url));
 
 let loaded: Addon | undefined;
 
-/** @throws when there is no compiler; the headers are those that came with this Node, else the system's */
 function addon(): Addon {
   if (loaded === undefined) {
-    mkdirSync(dirname(OUTPUT), { recursive: true });
     const beside = join(dirname(process.execPath), '..', 'include', 'node');
     const headers = [beside, '/usr/include/node'].filter((folder) => existsSync(folder)).map((folder) => `-I${folder}`);
-    const build = spawnSync(
-      process.env.CXX ?? 'c++',
-      ['-std=c++20', '-O3', '-fPIC', '-shared', '-Wall', ...headers, '-o', OUTPUT, SOURCE],
-      { encoding: 'utf8' },
-    );
-    if (build.status !== 0) {
-      throw new Error(`the C++ baseline was not built: ${build.error?.message ?? build.stderr}`);
-    }
-    loaded = createRequire(import.meta.url)(OUTPUT) as Addon;
+    const output = compiled('plain_batch.cc', 'plain_batch.node', ['-fPIC', '-shared', ...headers]);
+    loaded = createRequire(import.meta.url)(output) as Addon;
   }
   return loaded;
+}
+
+/** Copies values of one size: as fast as the memory is. @returns work */
+export function copying(data: Uint8Array): (count: number) => void {
+  const { copy } = addon();
+  const output = Buffer.alloc(data.length);
+  return (count) => {
+    if (!copy(count, data, output)) {
+      throw new Error('the copy failed');
+    }
+  };
 }
 
 /** Seals batches of `items` values of `data`. */

@@ -53,7 +53,10 @@ export async function runGroup(group: Group, pace: Pace): Promise<Row[]> {
       const bench = new Bench({ time: pace.turnMs, iterations: 1, warmup: false, throws: true });
       for (const [i, subject] of subjects.entries()) {
         const { count, isAsync } = warmed[i]!;
-        bench.add(subject.name, () => subject.work(count), { async: isAsync });
+        bench.add(subject.name, () => subject.work(count), {
+          async: isAsync,
+          ...(subject.prepare !== undefined && { beforeEach: subject.prepare }),
+        });
       }
       await bench.run();
       rounds.push(bench.tasks.map((task, i) => turnOf(task.result, subjects[i]!, warmed[i]!.count)));
@@ -76,15 +79,16 @@ async function warm(subject: Subject, milliseconds: number): Promise<Warm> {
   let count = 1;
   let isAsync = false;
   do {
+    subject.prepare?.();
     const begun = performance.now();
     const pending = subject.work(count);
     isAsync = pending instanceof Promise;
     await pending;
-    if (performance.now() - begun < (isAsync ? FLIGHT_MS : ITERATION_MS)) {
+    if (subject.prepare === undefined && performance.now() - begun < (isAsync ? FLIGHT_MS : ITERATION_MS)) {
       count *= 2;
     }
   } while (performance.now() < until);
-  return { count: subject.latency === true ? 1 : count, isAsync };
+  return { count: subject.latency === true || subject.prepare !== undefined ? 1 : count, isAsync };
 }
 
 function turnOf(result: Bench['tasks'][number]['result'], { items = 1 }: Subject, count: number): Turn {

@@ -21,6 +21,7 @@ export const SCENARIOS = {
   awaited: { width: 1, items: 1, size: 64 },
   'in-flight': { width: 1_024, items: 1, size: 64 },
   batch: { width: 4, items: 1_000, size: 64 },
+  million: { width: 1, items: 1_000_000, size: 64 },
   mebibyte: { width: 1, items: 1, size: MIB },
   'mebibyte-in-flight': { width: 4, items: 1, size: MIB },
 } as const satisfies Record<string, Scenario>;
