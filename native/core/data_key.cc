@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string_view>
@@ -51,13 +52,17 @@ void put_u32(uint32_t value, uint8_t* out) {
   }
 }
 
+// What stands between name and nonce in a provider info.
+void put_lengths(uint8_t* out) {
+  put_u32(8 * kTagLength, out);
+  put_u32(kGcmNonceLength, out + 4);
+}
+
 // Everything of the provider info but the nonce.
 void put_head(std::span<const uint8_t, kKidLength> kid, const Epoch& of, uint8_t* out) {
   out = put_hex(kid, out);
   *out++ = '.';
-  out = put_hex(of, out);
-  put_u32(8 * kTagLength, out);
-  put_u32(kGcmNonceLength, out + 4);
+  put_lengths(put_hex(of, out));
 }
 
 // The epoch in a name, whatever else the name says; anything that is no digit counts as 0, and is found out by comparing
@@ -147,6 +152,67 @@ Result<KeyHandle> unwrap_data_key(KeyTable& table, KeyHandle message_key, std::s
   put_head(under.kid(), then, head.data());
   if (status == Status::kOk && CRYPTO_memcmp(head.data(), info.data(), head.size()) != 0) {
     status = Status::kAuthenticationFailed;
+  }
+  if (status != Status::kOk) {
+    return status;
+  }
+  return finish_key(reservation, kDataKeyUse);
+}
+
+Status wrap_data_key_under(KeyTable& table, KeyHandle wrapping_key, std::span<const uint8_t> name, KeyHandle data_key,
+                           std::span<const uint8_t> context, std::span<uint8_t> info,
+                           std::span<uint8_t, kEncryptedDataKeyLength> out) {
+  const StackScrub scrub;
+  KeyTable::Lease under;
+  KeyTable::Lease wrapped;
+  Status status = info.size() == name.size() + kRawAesInfoTail ? Status::kOk : Status::kInvalidArgument;
+  if (status == Status::kOk) {
+    status = lend(table, wrapping_key, kRawAesUse, under);
+  }
+  if (status == Status::kOk) {
+    status = lend(table, data_key, kDataKeyUse, wrapped);
+  }
+  if (status != Status::kOk) {
+    return status;
+  }
+  const auto nonce = info.last<kGcmNonceLength>();
+  status = draw_nonce(nonce);
+  if (status != Status::kOk) {
+    return status;
+  }
+  std::copy(name.begin(), name.end(), info.begin());
+  put_lengths(info.data() + name.size());
+  Gcm gcm(Direction::kSeal);
+  status = gcm.start(under.key(), nonce);
+  return status == Status::kOk ? gcm.seal(context, wrapped.key(), out.data(), out.last<kTagLength>()) : status;
+}
+
+Result<KeyHandle> unwrap_data_key_under(KeyTable& table, KeyHandle wrapping_key, std::span<const uint8_t> name,
+                                        std::span<const uint8_t> info, std::span<const uint8_t> encrypted,
+                                        std::span<const uint8_t> context, uint32_t owner) {
+  const StackScrub scrub;
+  KeyTable::Lease under;
+  Status status = lend(table, wrapping_key, kRawAesUse, under);
+  if (status != Status::kOk) {
+    return status;
+  }
+  // None of this is secret.
+  uint8_t lengths[8];
+  put_lengths(lengths);
+  if (info.size() != name.size() + kRawAesInfoTail || encrypted.size() != kEncryptedDataKeyLength ||
+      !std::equal(name.begin(), name.end(), info.begin()) ||
+      !std::equal(lengths, lengths + sizeof lengths, info.begin() + static_cast<ptrdiff_t>(name.size()))) {
+    return Status::kAuthenticationFailed;
+  }
+  KeyTable::Reservation reservation;
+  status = table.reserve(kDataKeyUse, owner, reservation);
+  if (status != Status::kOk) {
+    return status;
+  }
+  Gcm gcm(Direction::kOpen);
+  status = gcm.start(under.key(), info.last<kGcmNonceLength>());
+  if (status == Status::kOk) {
+    status = gcm.open(context, encrypted.first<kKeyLength>(), encrypted.last<kTagLength>(), reservation.slot().key);
   }
   if (status != Status::kOk) {
     return status;

@@ -39,6 +39,25 @@ Status wrap_data_key(KeyTable& table, KeyHandle message_key, KeyHandle data_key,
 Result<KeyHandle> unwrap_data_key(KeyTable& table, KeyHandle message_key, std::span<const uint8_t> info,
                                   std::span<const uint8_t> encrypted, std::span<const uint8_t> context, uint32_t owner);
 
+// A key from elsewhere under which data keys are wrapped as raw AES keyrings do it: with the key itself, so that whoever
+// has it opens the message with their software. Nonces are random, so one such key is good for 2^32 wraps (SP 800-38D 8.3).
+inline constexpr KeyUse kRawAesUse{Algorithm::kAes256Gcm, Purpose::kWrap};
+
+// Bytes of the provider info behind the name of the wrapping key.
+inline constexpr size_t kRawAesInfoTail = 8 + kGcmNonceLength;
+
+// wrap_data_key_under encrypts `data_key` under `wrapping_key`, a key for kRawAesUse whose name is `name`; `info` is
+// kRawAesInfoTail bytes longer than that. Any thread.
+Status wrap_data_key_under(KeyTable& table, KeyHandle wrapping_key, std::span<const uint8_t> name, KeyHandle data_key,
+                           std::span<const uint8_t> context, std::span<uint8_t> info,
+                           std::span<uint8_t, kEncryptedDataKeyLength> out);
+
+// unwrap_data_key_under is the reverse; the plaintext is never anywhere but in the table. kAuthenticationFailed for anything
+// that is not of this key, name and context.
+Result<KeyHandle> unwrap_data_key_under(KeyTable& table, KeyHandle wrapping_key, std::span<const uint8_t> name,
+                                        std::span<const uint8_t> info, std::span<const uint8_t> encrypted,
+                                        std::span<const uint8_t> context, uint32_t owner);
+
 }  // namespace dekd
 
 #endif  // DEKD_CORE_DATA_KEY_H_

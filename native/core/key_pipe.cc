@@ -47,6 +47,8 @@ class TransientPages final {
   std::span<uint8_t> bytes_;
 };
 
+bool travels(KeyUse use) { return use == kPipedUse || use == kDataKeyUse; }
+
 void put_u32(uint32_t value, uint8_t* out) {
   for (int i = 0; i < 4; ++i) {
     out[i] = static_cast<uint8_t>(value >> (24 - 8 * i));
@@ -130,21 +132,24 @@ Status send_key(KeyTable& table, int fd, uint32_t id, KeyHandle key) {
   if (!table.lease(key, lease)) {
     return Status::kStaleKey;
   }
-  if (lease.use() != kPipedUse) {
+  if (!travels(lease.use())) {
     return Status::kWrongUse;
   }
   return write_frame(fd, id, lease.key());
 }
 
-Result<KeyHandle> receive_key(KeyTable& table, int fd, uint32_t id, uint32_t owner) {
+Result<KeyHandle> receive_key(KeyTable& table, int fd, uint32_t id, KeyUse use, uint32_t owner) {
   const StackScrub scrub;
+  if (!travels(use)) {
+    return Status::kWrongUse;
+  }
   uint32_t length = 0;
   Status status = read_head(fd, id, kKeyLength, kKeyLength, length);
   if (status != Status::kOk) {
     return status;
   }
   KeyTable::Reservation reservation;
-  const Status reserved = table.reserve(kPipedUse, owner, reservation);
+  const Status reserved = table.reserve(use, owner, reservation);
   if (reserved != Status::kOk) {
     Secret<kKeyLength> lost;
     status = read_whole(fd, lost.bytes());
@@ -154,7 +159,7 @@ Result<KeyHandle> receive_key(KeyTable& table, int fd, uint32_t id, uint32_t own
   if (status != Status::kOk) {
     return status;
   }
-  return finish_key(reservation, kPipedUse);
+  return finish_key(reservation, use);
 }
 
 Result<uint32_t> receive_sealed(KeyTable& table, int fd, uint32_t id, KeyHandle key, std::span<const uint8_t> context,
@@ -203,7 +208,7 @@ Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, KeyUs
   Status status = Status::kOk;
   if (bytes.size() != kKeyLength) {
     status = Status::kInvalidArgument;
-  } else if (use != kPipedUse && use != kDataKeyUse) {
+  } else if (!travels(use)) {
     status = Status::kWrongUse;
   } else {
     status = table.reserve(use, owner, reservation);
@@ -223,7 +228,7 @@ Status expose_secret(KeyTable& table, KeyHandle key, std::span<uint8_t, kKeyLeng
   if (!table.lease(key, lease)) {
     return Status::kStaleKey;
   }
-  if (lease.use() != kPipedUse) {
+  if (!travels(lease.use())) {
     return Status::kWrongUse;
   }
   std::memcpy(out.data(), lease.key().data(), out.size());

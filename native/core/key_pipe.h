@@ -24,7 +24,8 @@ namespace dekd {
 // SIGPIPE must be ignored by the process, as Node does from its start on: writing to a pipe without a reader is then
 // EPIPE and not the end of the process.
 
-// The only use of keys that travel: secrets that a provider wraps, from which wrapping keys are derived.
+// The uses of keys that travel, and no others: secrets that a provider wraps, from which wrapping keys are derived, and
+// data keys (kDataKeyUse), which a provider wraps as they are where other software shall open the message.
 inline constexpr KeyUse kPipedUse{Algorithm::kHkdfSha256, Purpose::kWrap};
 inline constexpr size_t kFrameHeadLength = 8;
 // The longest body. Login tokens reach some 4 KiB (a JWT with many claims); a frame stays far below what an empty pipe
@@ -43,12 +44,13 @@ struct PipeEnds final {
 // caller closes both. False, with errno, when there is none.
 bool open_pipe(PipeEnd own, PipeEnds& ends);
 
-// send_key writes the key of a handle, which is for kPipedUse, as a frame: from its slot to the pipe, in one call that
-// the kernel does whole or not at all (40 bytes, PIPE_BUF is 4,096).
+// send_key writes the key of a handle, which is for one of the uses that travel, as a frame: from its slot to the pipe, in
+// one call that the kernel does whole or not at all (40 bytes, PIPE_BUF is 4,096).
 Status send_key(KeyTable& table, int fd, uint32_t id, KeyHandle key);
 
-// receive_key reads one frame with a key into a slot. When the table is full the frame is taken off the pipe and lost.
-Result<KeyHandle> receive_key(KeyTable& table, int fd, uint32_t id, uint32_t owner);
+// receive_key reads one frame with a key of `use` into a slot. When the table is full the frame is taken off the pipe and
+// lost; of a use that does not travel nothing is read.
+Result<KeyHandle> receive_key(KeyTable& table, int fd, uint32_t id, KeyUse use, uint32_t owner);
 
 // receive_sealed reads one frame of 1 to kMaxPipedLength bytes and seals it under `key` as seal_token does. `out` has
 // kMaxPipedToken bytes; the result is the length of the token. The plaintext is only in pages of this call, which are
@@ -64,10 +66,10 @@ Status send_opened(KeyTable& table, int fd, uint32_t id, KeyHandle key, std::spa
 // For a library that runs in this process itself, where its bytes are in ordinary memory anyhow.
 
 // import_secret makes a key of `use` of `bytes`, which are kKeyLength long, and wipes them whatever comes of it. The use is
-// kPipedUse or kDataKeyUse: what a provider wraps.
+// one of those that travel.
 Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, KeyUse use, uint32_t owner);
 
-// expose_secret copies a key for kPipedUse out of the table, DELIBERATELY. The caller wipes `out`.
+// expose_secret copies a key of a use that travels out of the table, DELIBERATELY. The caller wipes `out`.
 Status expose_secret(KeyTable& table, KeyHandle key, std::span<uint8_t, kKeyLength> out);
 
 }  // namespace dekd

@@ -16,7 +16,7 @@
 namespace dekd {
 
 // Numbers are the contract with JavaScript.
-enum class Algorithm : uint8_t { kXaes256Gcm = 0, kEsdk0478 = 1, kHkdfSha256 = 2, kHmacSha256 = 3 };
+enum class Algorithm : uint8_t { kXaes256Gcm = 0, kEsdk0478 = 1, kHkdfSha256 = 2, kHmacSha256 = 3, kAes256Gcm = 4 };
 enum class Purpose : uint8_t { kSeal = 0, kWrap = 1, kMessage = 2, kMac = 3, kIndex = 4 };
 
 // What one key is for; a key has one purpose and one algorithm.

@@ -27,6 +27,8 @@ std::string_view name_of(Algorithm algorithm) {
       return "hkdf-sha-256";
     case Algorithm::kHmacSha256:
       return "hmac-sha-256";
+    case Algorithm::kAes256Gcm:
+      return "aes-256-gcm";
   }
   return "";
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <span>
 
+#include "data_key.h"
 #include "key_wrap.h"
 #include "random.h"
 #include "secret.h"
@@ -14,7 +15,6 @@ namespace dekd {
 namespace {
 
 constexpr size_t kLineLength = 44;
-constexpr KeyUse kRootUse{Algorithm::kHkdfSha256, Purpose::kWrap};
 
 // All ones when low <= value <= high, else zero. Characters are compared and not looked up: which cache lines of a table
 // are touched would depend on the key.
@@ -93,8 +93,11 @@ void encode(std::span<const uint8_t, kKeyLength> key, std::span<uint8_t, kLineLe
 
 }  // namespace
 
-Result<KeyHandle> read_root_key(KeyTable& table, int fd, uint32_t owner) {
+Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t owner) {
   const StackScrub scrub;
+  if (use != kRootUse && use != kRawAesUse) {
+    return Status::kWrongUse;
+  }
   // Room for more than a valid line, so that a longer file is seen as longer.
   Secret<kLineLength + 2> text;
   const ssize_t length = read_to_end(fd, text.bytes());
@@ -106,14 +109,14 @@ Result<KeyHandle> read_root_key(KeyTable& table, int fd, uint32_t owner) {
     return Status::kMalformedKey;
   }
   KeyTable::Reservation reservation;
-  const Status status = table.reserve(kRootUse, owner, reservation);
+  const Status status = table.reserve(use, owner, reservation);
   if (status != Status::kOk) {
     return status;
   }
   if (!decode(text.bytes().first<kLineLength>(), reservation.slot().key)) {
     return Status::kMalformedKey;
   }
-  return finish_key(reservation, kRootUse);
+  return finish_key(reservation, use);
 }
 
 Status write_root_key(int fd) {

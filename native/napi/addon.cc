@@ -94,7 +94,7 @@ Napi::Value answer(const Napi::CallbackInfo& info, const Result<uint32_t>& resul
 }
 
 bool key_use(uint32_t algorithm, uint32_t purpose, KeyUse& use) {
-  if (algorithm > static_cast<uint32_t>(Algorithm::kHmacSha256) || purpose > static_cast<uint32_t>(Purpose::kIndex)) {
+  if (algorithm > static_cast<uint32_t>(Algorithm::kAes256Gcm) || purpose > static_cast<uint32_t>(Purpose::kIndex)) {
     return false;
   }
   use = {static_cast<Algorithm>(algorithm), static_cast<Purpose>(purpose)};
@@ -170,15 +170,18 @@ Napi::Value GenerateKey(const Napi::CallbackInfo& info) {
   return answer(info, generate_key(KeyTable::shared(), use, owner));
 }
 
-// readRootKey(owner, fd): handle or -status
+// readRootKey(owner, fd, algorithm, purpose): handle or -status
 Napi::Value ReadRootKey(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const uint32_t owner = arguments.number();
   const int fd = arguments.descriptor();
-  if (!arguments.ok()) {
+  const uint32_t algorithm = arguments.number();
+  const uint32_t purpose = arguments.number();
+  KeyUse use;
+  if (!arguments.ok() || !key_use(algorithm, purpose, use)) {
     return answer(info, Result<KeyHandle>(Status::kInvalidArgument));
   }
-  return answer(info, read_root_key(KeyTable::shared(), fd, owner));
+  return answer(info, read_root_key(KeyTable::shared(), fd, use, owner));
 }
 
 // writeRootKey(fd): status
@@ -301,14 +304,18 @@ Napi::Value SendKey(const Napi::CallbackInfo& info) {
   return answer(info, arguments.ok() ? send_key(KeyTable::shared(), fd, id, key) : Status::kInvalidArgument);
 }
 
-// receiveKey(owner, fd, id): handle or -status
+// receiveKey(owner, fd, id, algorithm, purpose): handle or -status
 Napi::Value ReceiveKey(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const uint32_t owner = arguments.number();
   const int fd = arguments.descriptor();
   const uint32_t id = arguments.number();
-  return answer(info, arguments.ok() ? receive_key(KeyTable::shared(), fd, id, owner)
-                                     : Result<KeyHandle>(Status::kInvalidArgument));
+  const uint32_t algorithm = arguments.number();
+  const uint32_t purpose = arguments.number();
+  KeyUse use;
+  return answer(info, arguments.ok() && key_use(algorithm, purpose, use)
+                          ? receive_key(KeyTable::shared(), fd, id, use, owner)
+                          : Result<KeyHandle>(Status::kInvalidArgument));
 }
 
 // receiveSealed(fd, id, key, context, out 16442): length of the token or -status
@@ -381,6 +388,34 @@ Napi::Value UnwrapDataKey(const Napi::CallbackInfo& info) {
   const std::span<const uint8_t> context = arguments.bytes();
   return answer(info, arguments.ok() ? unwrap_data_key(KeyTable::shared(), message_key, provider_info, encrypted,
                                                        context, owner)
+                                     : Result<KeyHandle>(Status::kInvalidArgument));
+}
+
+// wrapDataKeyUnder(wrapping key, name, data key, context, info, out 48): status
+Napi::Value WrapDataKeyUnder(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle wrapping_key = arguments.number();
+  const std::span<const uint8_t> name = arguments.bytes();
+  const KeyHandle data_key = arguments.number();
+  const std::span<const uint8_t> context = arguments.bytes();
+  const std::span<uint8_t> provider_info = arguments.bytes();
+  const auto out = arguments.bytes_of_length<kEncryptedDataKeyLength>();
+  return answer(info, arguments.ok() ? wrap_data_key_under(KeyTable::shared(), wrapping_key, name, data_key, context,
+                                                           provider_info, out)
+                                     : Status::kInvalidArgument);
+}
+
+// unwrapDataKeyUnder(owner, wrapping key, name, info, encrypted, context): handle or -status
+Napi::Value UnwrapDataKeyUnder(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const KeyHandle wrapping_key = arguments.number();
+  const std::span<const uint8_t> name = arguments.bytes();
+  const std::span<const uint8_t> provider_info = arguments.bytes();
+  const std::span<const uint8_t> encrypted = arguments.bytes();
+  const std::span<const uint8_t> context = arguments.bytes();
+  return answer(info, arguments.ok() ? unwrap_data_key_under(KeyTable::shared(), wrapping_key, name, provider_info,
+                                                             encrypted, context, owner)
                                      : Result<KeyHandle>(Status::kInvalidArgument));
 }
 
@@ -671,6 +706,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<ExposeSecret>(env, exports, "exposeSecret");
   set<WrapDataKey>(env, exports, "wrapDataKey");
   set<UnwrapDataKey>(env, exports, "unwrapDataKey");
+  set<WrapDataKeyUnder>(env, exports, "wrapDataKeyUnder");
+  set<UnwrapDataKeyUnder>(env, exports, "unwrapDataKeyUnder");
   set<BeginMessage>(env, exports, "beginMessage");
   set<ResumeMessage>(env, exports, "resumeMessage");
   set<SealHeader>(env, exports, "sealHeader");

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "../core/data_key.h"
 #include "../core/file_lock.h"
 #include "../core/peer_identity.h"
 #include "../core/process_hardening.h"
@@ -69,7 +70,7 @@ Result<KeyHandle> read_text(KeyTable& table, const std::string& text) {
   expect(pipe(ends) == 0);
   expect(write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()));
   close(ends[1]);
-  const Result<KeyHandle> result = read_root_key(table, ends[0], 0);
+  const Result<KeyHandle> result = read_root_key(table, ends[0], kRootUse, 0);
   close(ends[0]);
   return result;
 }
@@ -101,7 +102,11 @@ const Test kRootKey("read_root_key takes 32 bytes as one base64 line and nothing
   for (const std::string& text : bad) {
     expect(read_text(table, text).status() == Status::kMalformedKey);
   }
-  expect(read_root_key(table, -1, 0).status() == Status::kSystemFailed);
+  expect(read_root_key(table, -1, kRootUse, 0).status() == Status::kSystemFailed);
+  expect(read_root_key(table, -1, kRawAesUse, 0).status() == Status::kSystemFailed);
+  for (const KeyUse use : {kDataKeyUse, kMessageKeyUse, KeyUse{Algorithm::kXaes256Gcm, Purpose::kSeal}}) {
+    expect(read_root_key(table, -1, use, 0).status() == Status::kWrongUse);
+  }
   expect(table.stats().used == used);
 });
 
@@ -114,7 +119,7 @@ const Test kWriteRootKey("write_root_key writes what read_root_key reads, anothe
     expect(pipe(ends) == 0);
     expect(write_root_key(ends[1]) == Status::kOk);
     close(ends[1]);
-    const Result<KeyHandle> key = read_root_key(table, ends[0], 0);
+    const Result<KeyHandle> key = read_root_key(table, ends[0], kRootUse, 0);
     close(ends[0]);
     expect(key.ok());
     KeyTable::Lease lease;

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "../core/data_key.h"
 #include "../core/key_wrap.h"
 #include "../core/memory_scan.h"
 #include "../core/secret.h"
@@ -77,7 +78,7 @@ struct Fixture final {
     return bytes;
   }
 
-  Status receive() { return receive_key(table, pipe.read, 7, 0).status(); }
+  Status receive() { return receive_key(table, pipe.read, 7, kPipedUse, 0).status(); }
   Result<uint32_t> receive_token(KeyHandle key, const Bytes& context = {}) {
     return receive_sealed(table, pipe.read, 7, key, context, token);
   }
@@ -125,7 +126,7 @@ const Test kReceived("receive_key makes a key for wrapping of exactly one frame"
   Fixture f;
   f.put(frame(7, counting(32)));
   f.put(frame(8, counting(32, 9)));
-  const Result<KeyHandle> key = receive_key(f.table, f.pipe.read, 7, 3);
+  const Result<KeyHandle> key = receive_key(f.table, f.pipe.read, 7, kPipedUse, 3);
   expect(key.ok());
   KeyTable::Lease lease;
   expect(f.table.lease(key.value(), lease));
@@ -141,11 +142,36 @@ const Test kReceived("receive_key makes a key for wrapping of exactly one frame"
   expect(!f.table.lease(key.value(), lease));
 });
 
-const Test kWrongUse("only a key for wrapping with HKDF is sent or exposed, and no byte of another is", [] {
+const Test kDataKeys("data keys travel as secrets do, and stay data keys", [] {
+  Fixture f;
+  Bytes bytes = counting(32, 50);
+  const Result<KeyHandle> key = import_secret(f.table, bytes, kDataKeyUse, 0);
+  expect(send_key(f.table, f.pipe.write, 7, key.value()) == Status::kOk);
+  const Result<KeyHandle> again = receive_key(f.table, f.pipe.read, 7, kDataKeyUse, 0);
+  KeyTable::Lease lease;
+  expect(again.ok() && f.table.lease(again.value(), lease) && lease.use() == kDataKeyUse);
+  expect(Bytes(lease.key().begin(), lease.key().end()) == counting(32, 50));
+  Secret<kKeyLength> out;
+  expect(expose_secret(f.table, key.value(), out.bytes()) == Status::kOk);
+  expect(std::equal(out.bytes().begin(), out.bytes().end(), lease.key().begin()));
+});
+
+const Test kNoOtherUse("receive_key makes no key of a use that does not travel, and leaves the frame", [] {
+  Fixture f;
+  f.put(frame(7, counting(32)));
+  for (const KeyUse use : {kSeal, kMessageKeyUse, kRawAesUse, KeyUse{Algorithm::kHmacSha256, Purpose::kWrap}}) {
+    expect(receive_key(f.table, f.pipe.read, 7, use, 0).status() == Status::kWrongUse);
+  }
+  expect(f.table.stats().used == 0);
+  expect(f.take() == frame(7, counting(32)));
+});
+
+const Test kWrongUse("only a key of a use that travels is sent or exposed, and no byte of another is", [] {
   Fixture f;
   Secret<kKeyLength> out;
   for (const KeyUse use :
-       {kSeal, KeyUse{Algorithm::kHkdfSha256, Purpose::kMac}, KeyUse{Algorithm::kHmacSha256, Purpose::kWrap}}) {
+       {kSeal, KeyUse{Algorithm::kHkdfSha256, Purpose::kMac}, KeyUse{Algorithm::kHmacSha256, Purpose::kWrap},
+        kRawAesUse, kMessageKeyUse}) {
     const KeyHandle key = f.make(use);
     expect(send_key(f.table, f.pipe.write, 7, key) == Status::kWrongUse);
     expect(expose_secret(f.table, key, out.bytes()) == Status::kWrongUse);
@@ -402,7 +428,7 @@ const Test kCopies("no way through the pipe leaves a copy of the key outside of 
   const std::span<const uint8_t> token = std::span(f.token).first(length.value());
   expect(send_opened(f.table, f.pipe.write, 7, seal, token, {}) == Status::kOk);
   expect(copies() == 0);
-  const Result<KeyHandle> back = receive_key(f.table, f.pipe.read, 7, 0);
+  const Result<KeyHandle> back = receive_key(f.table, f.pipe.read, 7, kPipedUse, 0);
   expect(back.ok() && f.kid(back.value()) == f.kid(key));
   expect(copies() == 0);
   // The ways that fail.

@@ -9,6 +9,7 @@
 #include "../core/given_nonce.h"
 #include "../core/key_pipe.h"
 #include "../core/key_wrap.h"
+#include "../core/secret.h"
 #include "harness.h"
 
 namespace dekd::test {
@@ -508,6 +509,85 @@ const Test kWrapped("unwrap_data_key gives back the data key, and refuses any ch
   expect(unwrap_data_key(f.table, other, info, encrypted, context, 0).status() == Status::kAuthenticationFailed);
   expect(unwrap_data_key(f.table, f.data_key, info, encrypted, context, 0).status() == Status::kWrongUse);
   expect(wrap_data_key(f.table, f.message_key, f.message_key, context, info, encrypted) == Status::kWrongUse);
+});
+
+const Test kWrappedUnder("unwrap_data_key_under gives back the data key, and refuses any change, context, name and key", [] {
+  Fixture f;
+  const Bytes context = counting(30, 40);
+  const Bytes name = {'k', 'e', 'y', '-', '1'};
+  const KeyHandle raw = f.make(kRawAesUse);
+  Bytes info(name.size() + kRawAesInfoTail);
+  std::array<uint8_t, kEncryptedDataKeyLength> encrypted;
+  expect(wrap_data_key_under(f.table, raw, name, f.data_key, context, info, encrypted) == Status::kOk);
+  const uint8_t lengths[] = {0, 0, 0, 128, 0, 0, 0, 12};
+  expect(std::memcmp(info.data(), name.data(), name.size()) == 0);
+  expect(std::memcmp(info.data() + name.size(), lengths, sizeof lengths) == 0);
+  const Result<KeyHandle> again = unwrap_data_key_under(f.table, raw, name, info, encrypted, context, 0);
+  KeyTable::Lease before;
+  KeyTable::Lease after;
+  expect(again.ok() && f.table.lease(f.data_key, before) && f.table.lease(again.value(), after));
+  expect(after.use() == kDataKeyUse);
+  expect(std::memcmp(before.key().data(), after.key().data(), kKeyLength) == 0);
+  // What another program finds with the key: AES-256-GCM of the data key itself.
+  KeyTable::Lease under;
+  Secret<kKeyLength> plaintext;
+  expect(f.table.lease(raw, under));
+  Gcm gcm(Direction::kOpen);
+  expect(gcm.start(under.key(), std::span<const uint8_t>(info).last<kGcmNonceLength>()) == Status::kOk);
+  expect(gcm.open(context, std::span(encrypted).first<kKeyLength>(), std::span(encrypted).last<kTagLength>(),
+                  plaintext.bytes().data()) == Status::kOk);
+  expect(std::memcmp(plaintext.bytes().data(), before.key().data(), kKeyLength) == 0);
+
+  const uint32_t used = f.table.stats().used;
+  const auto status_of = [&](std::span<const uint8_t> an_info, std::span<const uint8_t> bytes,
+                             std::span<const uint8_t> a_context) {
+    return unwrap_data_key_under(f.table, raw, name, an_info, bytes, a_context, 0).status();
+  };
+  for (size_t bit = 0; bit < 8 * info.size(); ++bit) {
+    info[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+    expect(status_of(info, encrypted, context) == Status::kAuthenticationFailed);
+    info[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+  }
+  for (size_t bit = 0; bit < 8 * encrypted.size(); ++bit) {
+    encrypted[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+    expect(status_of(info, encrypted, context) == Status::kAuthenticationFailed);
+    encrypted[bit / 8] ^= static_cast<uint8_t>(1 << bit % 8);
+  }
+  expect(status_of(info, encrypted, {}) == Status::kAuthenticationFailed);
+  expect(status_of({}, encrypted, context) == Status::kAuthenticationFailed);
+  expect(status_of(std::span(info).first(info.size() - 1), encrypted, context) == Status::kAuthenticationFailed);
+  expect(status_of(info, std::span(encrypted).first(47), context) == Status::kAuthenticationFailed);
+  // A longer name that begins with it is another key's.
+  Bytes longer = info;
+  longer.insert(longer.begin() + static_cast<ptrdiff_t>(name.size()), '0');
+  expect(status_of(longer, encrypted, context) == Status::kAuthenticationFailed);
+  const KeyHandle other = f.make(kRawAesUse);
+  expect(unwrap_data_key_under(f.table, other, name, info, encrypted, context, 0).status() ==
+         Status::kAuthenticationFailed);
+  expect(f.table.stats().used == used + 1);
+});
+
+const Test kWrappedUnderUses("a raw AES key wraps data keys and does nothing else, and nothing else does its work", [] {
+  Fixture f;
+  const KeyHandle raw = f.make(kRawAesUse);
+  const Bytes name = {'k'};
+  Bytes info(name.size() + kRawAesInfoTail);
+  std::array<uint8_t, kEncryptedDataKeyLength> encrypted;
+  const auto status_of = [&](KeyHandle under, KeyHandle key) {
+    return wrap_data_key_under(f.table, under, name, key, {}, info, encrypted);
+  };
+  expect(status_of(f.message_key, f.data_key) == Status::kWrongUse);
+  expect(status_of(f.data_key, f.data_key) == Status::kWrongUse);
+  expect(status_of(raw, raw) == Status::kWrongUse);
+  expect(status_of(raw, f.data_key) == Status::kOk);
+  expect(unwrap_data_key_under(f.table, f.message_key, name, info, encrypted, {}, 0).status() == Status::kWrongUse);
+  expect(wrap_data_key_under(f.table, raw, name, f.data_key, {}, std::span(info).first(5), encrypted) ==
+         Status::kInvalidArgument);
+  expect(begin_message(f.table, raw, kFrameLength, 0, f.id, f.commitment).status() == Status::kWrongUse);
+  std::array<uint8_t, kWrappedKeyLength> wrapped;
+  expect(wrap_key(f.table, raw, name, f.data_key, {}, wrapped) == Status::kWrongUse);
+  f.table.destroy(raw);
+  expect(status_of(raw, f.data_key) == Status::kStaleKey);
 });
 
 const Test kUses("a body key, a data key and a message key do not do each other's work", [] {

@@ -19,7 +19,7 @@ export interface Binding {
   destroyOwned(owner: number): number;
 
   generateKey(owner: number, algorithm: number, purpose: number): number;
-  readRootKey(owner: number, fd: number): number;
+  readRootKey(owner: number, fd: number, algorithm: number, purpose: number): number;
   writeRootKey(fd: number): number;
   destroyKey(key: number): number;
   kid(key: number, out: Uint8Array): number;
@@ -39,7 +39,7 @@ export interface Binding {
   /** Own end 0 read, 1 write. An errno instead of an object when there is no pipe. */
   openPipe(own: number): { read: number; write: number } | number;
   sendKey(fd: number, id: number, key: number): number;
-  receiveKey(owner: number, fd: number, id: number): number;
+  receiveKey(owner: number, fd: number, id: number, algorithm: number, purpose: number): number;
   /** `out` has MAX_PIPED_LENGTH + TOKEN_OVERHEAD bytes. The length of the token, or a status made negative. */
   receiveSealed(fd: number, id: number, key: number, context: Uint8Array, out: Uint8Array): number;
   sendOpened(fd: number, id: number, key: number, token: Uint8Array, context: Uint8Array): number;
@@ -51,6 +51,22 @@ export interface Binding {
   unwrapDataKey(
     owner: number,
     messageKey: number,
+    info: Uint8Array,
+    encrypted: Uint8Array,
+    context: Uint8Array,
+  ): number;
+  wrapDataKeyUnder(
+    rawKey: number,
+    name: Uint8Array,
+    dataKey: number,
+    context: Uint8Array,
+    info: Uint8Array,
+    out: Uint8Array,
+  ): number;
+  unwrapDataKeyUnder(
+    owner: number,
+    rawKey: number,
+    name: Uint8Array,
     info: Uint8Array,
     encrypted: Uint8Array,
     context: Uint8Array,

@@ -11,7 +11,7 @@ export type KeyHandle = number & { readonly __keyHandle: never };
 
 export type EngineName = 'native' | 'node' | 'noble';
 export type Purpose = 'seal' | 'wrap' | 'message' | 'mac' | 'index';
-export type Algorithm = 'xaes-256-gcm' | 'esdk-0478' | 'hkdf-sha-256' | 'hmac-sha-256';
+export type Algorithm = 'xaes-256-gcm' | 'esdk-0478' | 'hkdf-sha-256' | 'hmac-sha-256' | 'aes-256-gcm';
 
 /** What one key is for. One key has one purpose and one algorithm. */
 export interface KeyUse {
@@ -22,6 +22,8 @@ export interface KeyUse {
 /** What a provider wraps: the secret over a key of a record, and the data key of a message. */
 export const SECRET_USE: KeyUse = { algorithm: 'hkdf-sha-256', purpose: 'wrap' };
 export const DATA_KEY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'wrap' };
+/** Of a key from elsewhere under which data keys are wrapped, as raw AES keyrings of the AWS Encryption SDK do it. */
+export const RAW_AES_USE: KeyUse = { algorithm: 'aes-256-gcm', purpose: 'wrap' };
 /** Of a key in the keystore under which data keys are wrapped, and of a message in work. */
 export const MESSAGE_KEY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'message' };
 export const BODY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'seal' };
@@ -84,6 +86,8 @@ export const HEADER_TAG_LENGTH = 16;
 /** Bytes of the provider info and of the ciphertext that `wrapDataKey` gives. */
 export const DATA_KEY_INFO_LENGTH = 77;
 export const ENCRYPTED_DATA_KEY_LENGTH = 48;
+/** Bytes of the provider info of a raw AES key behind its name: bits of the tag u32, bytes of the nonce u32, nonce 12. */
+export const RAW_AES_INFO_TAIL = 20;
 
 /** A message that is being sealed: its handle, and what its header has to say. The bytes are fresh copies. */
 export interface BegunMessage {
@@ -109,10 +113,11 @@ export interface Engine {
   /** Makes a random 32-byte key. @throws RESOURCE_EXHAUSTED when the table is full. */
   generateKey(use: KeyUse): KeyHandle;
   /**
-   * Reads a root key (32 bytes as one base64 line) from the current position of `fd` to its end, straight into the
-   * table; the caller keeps and closes `fd`. @throws INVALID_ARGUMENT when it is not exactly that.
+   * Reads a key (32 bytes as one base64 line) from the current position of `fd` to its end, straight into the table; the
+   * caller keeps and closes `fd`. It is a root key, for SECRET_USE, unless `use` is RAW_AES_USE.
+   * @throws INVALID_ARGUMENT when it is not exactly that, or for another use.
    */
-  readRootKey(fd: number): KeyHandle;
+  readRootKey(fd: number, use?: KeyUse): KeyHandle;
   /** Draws a new root key and writes it to `fd` as `readRootKey` reads it; keeps nothing. */
   writeRootKey(fd: number): void;
   /** Wipes the key; later use of the handle is refused. Destroying a stale handle does nothing. */
@@ -145,13 +150,13 @@ export interface Engine {
   // Every method throws KMS_UNAVAILABLE, with the reason for the operator, when a frame cannot be written, is not there
   // whole, or is not what was waited for. The two ends then no longer agree on where a frame begins: close the pipe. No
   // other error does that.
-  /** Writes the secret as a frame. @throws INVALID_ARGUMENT unless `key` is for wrap with hkdf-sha-256. */
+  /** Writes the key as a frame. @throws INVALID_ARGUMENT unless `key` is for SECRET_USE or DATA_KEY_USE. */
   sendKey(fd: number, id: number, key: KeyHandle): void;
   /**
-   * Reads a frame of 32 bytes into the table, as a key for wrap with hkdf-sha-256. Ask only when the other end has said
-   * that the frame is written. @throws RESOURCE_EXHAUSTED when the table is full; the frame is then lost.
+   * Reads a frame of 32 bytes into the table, as a key for SECRET_USE unless `use` is DATA_KEY_USE. Ask only when the other
+   * end has said that the frame is written. @throws RESOURCE_EXHAUSTED when the table is full; the frame is then lost.
    */
-  receiveKey(fd: number, id: number): KeyHandle;
+  receiveKey(fd: number, id: number, use?: KeyUse): KeyHandle;
   /**
    * Reads a frame of 1 to MAX_PIPED_LENGTH bytes and seals it at once under `key`, as `seal` does.
    * @param context canonical bytes. @returns the token. @throws as `seal` does; the frame is then lost.
@@ -172,7 +177,7 @@ export interface Engine {
   importSecret(bytes: Uint8Array, use?: KeyUse): KeyHandle;
   /**
    * DELIBERATELY hands out the bytes of a key. @returns a fresh copy of 32 bytes, which the caller wipes.
-   * @throws INVALID_ARGUMENT unless `key` is for wrap with hkdf-sha-256.
+   * @throws INVALID_ARGUMENT unless `key` is for SECRET_USE or DATA_KEY_USE.
    */
   exposeSecret(key: KeyHandle): Uint8Array;
 
@@ -237,6 +242,21 @@ export interface Engine {
   wrapDataKey(messageKey: KeyHandle, dataKey: KeyHandle, context: Uint8Array): Uint8Array;
   /** The reverse of `wrapDataKey`. @throws DECRYPTION_FAILED; RESOURCE_EXHAUSTED when the table is full. */
   unwrapDataKey(messageKey: KeyHandle, info: Uint8Array, encrypted: Uint8Array, context: Uint8Array): KeyHandle;
+  /**
+   * Wraps a data key as raw AES keyrings do, under a key for RAW_AES_USE itself; `name` is what that key is called, UTF-8.
+   * Such a key is good for 2^32 wraps, by all who have it.
+   * @returns provider info, which is `name` and RAW_AES_INFO_TAIL bytes, ‖ encrypted data key, a fresh copy.
+   * @throws INVALID_ARGUMENT for keys of other uses.
+   */
+  wrapDataKeyUnder(rawKey: KeyHandle, name: Uint8Array, dataKey: KeyHandle, context: Uint8Array): Uint8Array;
+  /** The reverse of `wrapDataKeyUnder`. @throws DECRYPTION_FAILED; RESOURCE_EXHAUSTED when the table is full. */
+  unwrapDataKeyUnder(
+    rawKey: KeyHandle,
+    name: Uint8Array,
+    info: Uint8Array,
+    encrypted: Uint8Array,
+    context: Uint8Array,
+  ): KeyHandle;
   /**
    * Begins a message of suite 0x0478 with `frameLength` bytes of plaintext in every frame but the last.
    * @throws INVALID_ARGUMENT on a frame length outside 1 to 2^32 - 1; RESOURCE_EXHAUSTED when the table is full.

@@ -14,6 +14,7 @@ import type {
 import {
   DATA_KEY_USE,
   MAX_PIPED_LENGTH,
+  RAW_AES_USE,
   ROW,
   ROW_STATUS,
   ROW_WORDS,
@@ -156,12 +157,13 @@ export class JsEngine<K> implements Engine {
     }
   }
 
-  readRootKey(fd: number): KeyHandle {
+  readRootKey(fd: number, use: KeyUse = SECRET_USE): KeyHandle {
     this.#checkOpen();
+    checkFileUse(use);
     this.#keys.checkRoom();
     const bytes = readRootKeyLine(fd);
     try {
-      return this.#add(bytes, { algorithm: 'hkdf-sha-256', purpose: 'wrap' });
+      return this.#add(bytes, use);
     } finally {
       bytes.fill(0);
     }
@@ -263,10 +265,11 @@ export class JsEngine<K> implements Engine {
     }
   }
 
-  receiveKey(fd: number, id: number): KeyHandle {
+  receiveKey(fd: number, id: number, use: KeyUse = SECRET_USE): KeyHandle {
     checkFrameId(id);
     this.#checkOpen();
-    return this.importSecret(readFrame(fd, id, SECRET_LENGTH, SECRET_LENGTH, 'receive a key'));
+    checkSecretUse(use);
+    return this.importSecret(readFrame(fd, id, SECRET_LENGTH, SECRET_LENGTH, 'receive a key'), use);
   }
 
   receiveSealed(fd: number, id: number, key: KeyHandle, context: Uint8Array): Uint8Array {
@@ -318,7 +321,8 @@ export class JsEngine<K> implements Engine {
   }
 
   exposeSecret(key: KeyHandle): Uint8Array {
-    const { key: held } = this.#require(key, 'hkdf-sha-256', 'wrap');
+    const { key: held, use } = this.#keys.get(key);
+    checkSecretUse(use);
     const exported = this.#library.exportKey(held);
     const secret = lastingBytes(SECRET_LENGTH);
     secret.set(exported);
@@ -503,6 +507,20 @@ export class JsEngine<K> implements Engine {
     return this.#messages.unwrapDataKey(messageKey, info, encrypted, context);
   }
 
+  wrapDataKeyUnder(rawKey: KeyHandle, name: Uint8Array, dataKey: KeyHandle, context: Uint8Array): Uint8Array {
+    return this.#messages.wrapDataKeyUnder(rawKey, name, dataKey, context);
+  }
+
+  unwrapDataKeyUnder(
+    rawKey: KeyHandle,
+    name: Uint8Array,
+    info: Uint8Array,
+    encrypted: Uint8Array,
+    context: Uint8Array,
+  ): KeyHandle {
+    return this.#messages.unwrapDataKeyUnder(rawKey, name, info, encrypted, context);
+  }
+
   beginMessage(dataKey: KeyHandle, frameLength: number): BegunMessage {
     return this.#messages.begin(dataKey, frameLength);
   }
@@ -684,6 +702,13 @@ export class JsEngine<K> implements Engine {
 function checkSecretUse(use: KeyUse): void {
   if (use.purpose !== 'wrap' || (use.algorithm !== SECRET_USE.algorithm && use.algorithm !== DATA_KEY_USE.algorithm)) {
     throw new DekdError('INVALID_ARGUMENT', `no provider wraps a key for ${use.purpose} with ${use.algorithm}`);
+  }
+}
+
+/** @throws INVALID_ARGUMENT unless keys of this use lie in files. */
+function checkFileUse(use: KeyUse): void {
+  if (use.purpose !== 'wrap' || (use.algorithm !== SECRET_USE.algorithm && use.algorithm !== RAW_AES_USE.algorithm)) {
+    throw new DekdError('INVALID_ARGUMENT', `no file holds a key for ${use.purpose} with ${use.algorithm}`);
   }
 }
 

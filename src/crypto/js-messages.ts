@@ -10,6 +10,8 @@ import {
   HEADER_TAG_LENGTH,
   MESSAGE_ID_LENGTH,
   MESSAGE_KEY_USE,
+  RAW_AES_INFO_TAIL,
+  RAW_AES_USE,
 } from './engine.ts';
 import type { CipherLibrary } from './js-engine.ts';
 import type { KeyEntry } from './js-key-table.ts';
@@ -101,6 +103,53 @@ export class JsMessages<K> {
     } finally {
       bytes.fill(0);
       library.wipeKey(wrapping);
+    }
+  }
+
+  wrapDataKeyUnder(rawKey: KeyHandle, name: Uint8Array, dataKey: KeyHandle, context: Uint8Array): Uint8Array {
+    const { library } = this.#host;
+    const under = this.#host.require(rawKey, RAW_AES_USE);
+    const data = this.#host.require(dataKey, DATA_KEY_USE);
+    const infoLength = name.length + RAW_AES_INFO_TAIL;
+    const wrapped = new Uint8Array(infoLength + ENCRYPTED_DATA_KEY_LENGTH);
+    wrapped.set(joined(name, INFO_LENGTHS));
+    const nonce = wrapped.subarray(infoLength - GCM_NONCE_LENGTH, infoLength);
+    this.#host.fillRandom(nonce);
+    const bytes = library.exportKey(data.key);
+    try {
+      library.gcmSeal(under.key, nonce, context, bytes, wrapped, infoLength);
+    } finally {
+      bytes.fill(0);
+    }
+    return wrapped;
+  }
+
+  unwrapDataKeyUnder(
+    rawKey: KeyHandle,
+    name: Uint8Array,
+    info: Uint8Array,
+    encrypted: Uint8Array,
+    context: Uint8Array,
+  ): KeyHandle {
+    const { library } = this.#host;
+    const under = this.#host.require(rawKey, RAW_AES_USE);
+    const head = joined(name, INFO_LENGTHS);
+    const nonce = info.subarray(head.length);
+    if (
+      nonce.length !== GCM_NONCE_LENGTH ||
+      encrypted.length !== ENCRYPTED_DATA_KEY_LENGTH ||
+      !library.equal(head, info.subarray(0, head.length))
+    ) {
+      throw decryptionFailed('encrypted data key is not of this raw AES key');
+    }
+    const bytes = new Uint8Array(KEY_LENGTH);
+    try {
+      if (!library.gcmOpen(under.key, nonce, context, encrypted, bytes, 0)) {
+        throw decryptionFailed('encrypted data key does not authenticate');
+      }
+      return this.#host.add(bytes, DATA_KEY_USE);
+    } finally {
+      bytes.fill(0);
     }
   }
 
@@ -240,11 +289,13 @@ export class JsMessages<K> {
 }
 
 const NOTHING = new Uint8Array(0);
+/** u32 bits of the tag ‖ u32 bytes of the nonce. */
+const INFO_LENGTHS = Uint8Array.of(0, 0, 0, 8 * TAG_LENGTH, 0, 0, 0, GCM_NONCE_LENGTH);
 
 /** The provider info up to its nonce: hex(kid) "." hex(epoch) ‖ u32 bits of the tag ‖ u32 bytes of the nonce. */
 function infoHead(kid: Uint8Array, epoch: Uint8Array): Uint8Array {
   const name = utf8.encode(`${hex(kid)}.${hex(epoch)}`);
-  return joined(name, Uint8Array.of(0, 0, 0, 8 * TAG_LENGTH, 0, 0, 0, GCM_NONCE_LENGTH));
+  return joined(name, INFO_LENGTHS);
 }
 
 /** Anything that is no digit counts as 0, and is found out by comparing the name as a whole. */

@@ -21,6 +21,7 @@ import {
   HEADER_TAG_LENGTH,
   MAX_PIPED_LENGTH,
   MESSAGE_ID_LENGTH,
+  RAW_AES_INFO_TAIL,
   SECRET_LENGTH,
   SECRET_USE,
   TOKEN_OVERHEAD,
@@ -77,6 +78,7 @@ const ALGORITHMS: Readonly<Record<Algorithm, number>> = {
   'esdk-0478': 1,
   'hkdf-sha-256': 2,
   'hmac-sha-256': 3,
+  'aes-256-gcm': 4,
 };
 const PURPOSES: Readonly<Record<Purpose, number>> = { seal: 0, wrap: 1, message: 2, mac: 3, index: 4 };
 const LEVELS: readonly LockLevel[] = ['secret', 'locked', 'heap'];
@@ -139,8 +141,9 @@ export class NativeEngine implements Engine {
     return this.#made(this.#binding.generateKey(this.#ownerNow(), algorithm, purpose), 'generate a key');
   }
 
-  readRootKey(fd: number): KeyHandle {
-    return this.#made(this.#binding.readRootKey(this.#ownerNow(), fd), 'read the root key');
+  readRootKey(fd: number, use: KeyUse = SECRET_USE): KeyHandle {
+    const { algorithm, purpose } = numbersOf(use);
+    return this.#made(this.#binding.readRootKey(this.#ownerNow(), fd, algorithm, purpose), 'read the root key');
   }
 
   writeRootKey(fd: number): void {
@@ -186,9 +189,10 @@ export class NativeEngine implements Engine {
     this.#done(this.#binding.sendKey(fd, id, key), 'send a key');
   }
 
-  receiveKey(fd: number, id: number): KeyHandle {
+  receiveKey(fd: number, id: number, use: KeyUse = SECRET_USE): KeyHandle {
     checkFrameId(id);
-    return this.#made(this.#binding.receiveKey(this.#ownerNow(), fd, id), 'receive a key');
+    const { algorithm, purpose } = numbersOf(use);
+    return this.#made(this.#binding.receiveKey(this.#ownerNow(), fd, id, algorithm, purpose), 'receive a key');
   }
 
   receiveSealed(fd: number, id: number, key: KeyHandle, context: Uint8Array): Uint8Array {
@@ -286,6 +290,30 @@ export class NativeEngine implements Engine {
     return this.#made(
       this.#binding.unwrapDataKey(this.#ownerNow(), messageKey, info, encrypted, context),
       'unwrap a data key',
+    );
+  }
+
+  wrapDataKeyUnder(rawKey: KeyHandle, name: Uint8Array, dataKey: KeyHandle, context: Uint8Array): Uint8Array {
+    const infoLength = name.length + RAW_AES_INFO_TAIL;
+    const wrapped = new Uint8Array(infoLength + ENCRYPTED_DATA_KEY_LENGTH);
+    const [info, encrypted] = [wrapped.subarray(0, infoLength), wrapped.subarray(infoLength)];
+    this.#done(
+      this.#binding.wrapDataKeyUnder(rawKey, name, dataKey, context, info, encrypted),
+      'wrap a data key under a raw AES key',
+    );
+    return wrapped;
+  }
+
+  unwrapDataKeyUnder(
+    rawKey: KeyHandle,
+    name: Uint8Array,
+    info: Uint8Array,
+    encrypted: Uint8Array,
+    context: Uint8Array,
+  ): KeyHandle {
+    return this.#made(
+      this.#binding.unwrapDataKeyUnder(this.#ownerNow(), rawKey, name, info, encrypted, context),
+      'unwrap a data key under a raw AES key',
     );
   }
 

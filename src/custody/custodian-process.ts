@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex, Readable } from 'node:stream';
-import type { KeyHandle } from '../crypto/engine.ts';
+import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import { CustodianChannel } from './custodian-channel.ts';
 import {
@@ -37,8 +37,8 @@ export interface CustodianCall<T> {
   readonly body?: Uint8Array;
   /** Writes the frame that goes ahead of the call. @throws as `AgentKeyPipe` */
   readonly ahead?: (pipe: AgentKeyPipe, id: number) => void;
-  /** The reply comes with a secret. */
-  readonly bringsKey?: boolean;
+  /** The reply comes with a key, which is for this. */
+  readonly bringsKey?: KeyUse;
   /** The reply comes with rows. */
   readonly bringsRows?: boolean;
   /** Key material of a caller is in the custodian's memory from this call on. */
@@ -95,7 +95,7 @@ export interface CustodianProcessOptions {
 }
 
 interface Pending {
-  readonly bringsKey: boolean;
+  readonly bringsKey: KeyUse | undefined;
   readonly bringsRows: boolean;
   readonly rows: unknown[];
   rowsLength: number;
@@ -182,7 +182,7 @@ export class CustodianProcess {
     }
     const id = this.#nextId;
     this.#nextId = id === MAX_ID ? 1 : id + 1;
-    const { target, operation, args, body, ahead, bringsKey = false, bringsRows = false } = call;
+    const { target, operation, args, body, ahead, bringsKey, bringsRows = false } = call;
     if (ahead !== undefined) {
       try {
         ahead(this.#options.pipe!, id);
@@ -398,7 +398,7 @@ export class CustodianProcess {
     let key: KeyHandle | undefined;
     if (pending.bringsKey) {
       try {
-        key = pipe!.receive(id);
+        key = pipe!.receive(id, pending.bringsKey);
       } catch (error) {
         if (DekdError.is(error, 'KMS_UNAVAILABLE')) {
           throw error;

@@ -1,4 +1,4 @@
-import type { KeyHandle } from '../crypto/engine.ts';
+import { type KeyHandle, type KeyUse, SECRET_USE } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type {
   HandleProvider,
@@ -56,10 +56,16 @@ export class CustodianProvider implements HandleProvider {
     });
   }
 
-  unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext, signal: AbortSignal): Promise<KeyHandle> {
+  unwrap(
+    wrapped: Uint8Array,
+    reference: RootReference,
+    context: KeyContext,
+    signal: AbortSignal,
+    use: KeyUse = SECRET_USE,
+  ): Promise<KeyHandle> {
     return this.#call('unwrap', { reference, context }, signal, {
       body: wrapped,
-      bringsKey: true,
+      bringsKey: use,
       revealing: true,
       read: ({ value, body, key }) => {
         nothingOf(value, body, 'the reply to unwrap');

@@ -1,4 +1,4 @@
-import type { KeyHandle } from '../crypto/engine.ts';
+import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type {
   KeyContext,
@@ -39,7 +39,8 @@ export interface Root {
   /** Whether the provider is a service or a device, which may be silent or refuse; a local root is neither. */
   readonly remote: boolean;
   wrap(secret: KeyHandle, context: KeyContext): Promise<WrappedSecret>;
-  unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<KeyHandle>;
+  /** @param use of the key that was wrapped: SECRET_USE unless it is DATA_KEY_USE */
+  unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext, use?: KeyUse): Promise<KeyHandle>;
   rewrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<WrappedSecret>;
   encrypt(plaintext: Uint8Array, context: KeyContext): Promise<WrappedSecret>;
   decrypt(ciphertext: Uint8Array, reference: RootReference, context: KeyContext): Promise<Uint8Array>;

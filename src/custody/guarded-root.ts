@@ -1,5 +1,5 @@
 import { uptime } from 'node:os';
-import type { KeyHandle } from '../crypto/engine.ts';
+import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import { isSameMultiRegionKey } from '../providers/aws-kms/arn.ts';
 import type {
@@ -110,9 +110,9 @@ export class GuardedRoot implements Root {
     return this.#adopted(await this.#call((signal) => this.#options.provider.wrap(secret, context, signal)));
   }
 
-  async unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<KeyHandle> {
+  async unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext, use?: KeyUse): Promise<KeyHandle> {
     this.#check(reference);
-    return this.#call((signal) => this.#options.provider.unwrap(wrapped, reference, context, signal));
+    return this.#call((signal) => this.#options.provider.unwrap(wrapped, reference, context, signal, use));
   }
 
   async rewrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<WrappedSecret> {

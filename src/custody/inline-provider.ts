@@ -1,4 +1,4 @@
-import { type Engine, type KeyHandle, SECRET_LENGTH } from '../crypto/engine.ts';
+import { type Engine, type KeyHandle, type KeyUse, SECRET_LENGTH, SECRET_USE } from '../crypto/engine.ts';
 import type {
   HandleProvider,
   KeyContext,
@@ -45,6 +45,7 @@ export class InlineHandleProvider implements HandleProvider {
     reference: RootReference,
     context: KeyContext,
     signal: AbortSignal,
+    use: KeyUse = SECRET_USE,
   ): Promise<KeyHandle> {
     const bytes = await mapped(this.#provider.unwrap(wrapped, reference, context, signal));
     if (bytes.length !== SECRET_LENGTH) {
@@ -52,7 +53,7 @@ export class InlineHandleProvider implements HandleProvider {
       bytes.fill(0);
       throw ofProvider(wrongLength(this.root, length));
     }
-    return this.#engine.importSecret(bytes);
+    return this.#engine.importSecret(bytes, use);
   }
 
   async rewrap(

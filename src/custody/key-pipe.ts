@@ -1,5 +1,5 @@
 import { closeSync } from 'node:fs';
-import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import type { Engine, KeyHandle, KeyUse } from '../crypto/engine.ts';
 import { openPipe } from '../crypto/host.ts';
 import { DekdError } from '../errors.ts';
 
@@ -53,8 +53,8 @@ export class AgentKeyPipe {
   }
 
   /** @throws as `Engine.receiveKey` */
-  receive(id: number): KeyHandle {
-    return this.#engine.receiveKey(this.#in, id);
+  receive(id: number, use: KeyUse): KeyHandle {
+    return this.#engine.receiveKey(this.#in, id, use);
   }
 
   /** @throws as `Engine.receiveSealed` */

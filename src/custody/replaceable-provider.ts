@@ -1,4 +1,4 @@
-import type { KeyHandle } from '../crypto/engine.ts';
+import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import type {
   HandleProvider,
   KeyContext,
@@ -41,8 +41,14 @@ export class ReplaceableProvider implements HandleProvider {
     return this.#current.lend((provider) => provider.wrap(secret, context, signal));
   }
 
-  unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext, signal: AbortSignal): Promise<KeyHandle> {
-    return this.#current.lend((provider) => provider.unwrap(wrapped, reference, context, signal));
+  unwrap(
+    wrapped: Uint8Array,
+    reference: RootReference,
+    context: KeyContext,
+    signal: AbortSignal,
+    use?: KeyUse,
+  ): Promise<KeyHandle> {
+    return this.#current.lend((provider) => provider.unwrap(wrapped, reference, context, signal, use));
   }
 
   rewrap(

@@ -67,8 +67,14 @@ export class LocalProvider implements HandleProvider {
     return { wrapped, reference: { root: this.root, resolvedId: this.#resolvedId, materialVersion: '' } };
   }
 
-  async unwrap(wrapped: Uint8Array, _reference: RootReference, context: KeyContext): Promise<KeyHandle> {
-    return this.#options.engine.unwrapKey(this.#rootKey(), LABEL, wrapped, encodeContext(context), SECRET_USE);
+  async unwrap(
+    wrapped: Uint8Array,
+    _reference: RootReference,
+    context: KeyContext,
+    _signal?: AbortSignal,
+    use: KeyUse = SECRET_USE,
+  ): Promise<KeyHandle> {
+    return this.#options.engine.unwrapKey(this.#rootKey(), LABEL, wrapped, encodeContext(context), use);
   }
 
   /** A root key in a file has one version only. */

@@ -1,4 +1,4 @@
-import type { KeyHandle } from '../crypto/engine.ts';
+import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import type { ProviderCode } from './provider-error.ts';
 
 /** Names and texts bound to a wrapped key: what a KMS sees and audits. Few values, none of them secret. */
@@ -102,10 +102,16 @@ export interface Provider extends ProviderCommon {
  */
 export interface HandleProvider extends ProviderCommon {
   describe(signal: AbortSignal): Promise<ProviderDescription>;
-  /** Wraps W. `secret` stays the caller's. */
+  /** Wraps W, or a data key: what is for SECRET_USE or DATA_KEY_USE. `secret` stays the caller's. */
   wrap(secret: KeyHandle, context: KeyContext, signal: AbortSignal): Promise<WrappedSecret>;
-  /** Unwraps into the engine's key table; the caller owns and destroys the handle. */
-  unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext, signal: AbortSignal): Promise<KeyHandle>;
+  /** Unwraps into the engine's key table, for SECRET_USE unless `use` is DATA_KEY_USE; the caller owns and destroys the handle. */
+  unwrap(
+    wrapped: Uint8Array,
+    reference: RootReference,
+    context: KeyContext,
+    signal: AbortSignal,
+    use?: KeyUse,
+  ): Promise<KeyHandle>;
   /** @throws UNSUPPORTED without `serverRewrap`. */
   rewrap(
     wrapped: Uint8Array,

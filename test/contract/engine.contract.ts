@@ -6,7 +6,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadBinding } from '../../src/addon/binding.ts';
 import type { Engine, KeyHandle, KeyUse } from '../../src/crypto/engine.ts';
 import {
+  DATA_KEY_USE,
   MAX_PIPED_LENGTH,
+  RAW_AES_USE,
   ROW,
   ROW_STATUS,
   ROW_WORDS,
@@ -636,8 +638,20 @@ export function describeEngine(subject: EngineUnderTest): void {
         expect(engine.receiveKey(pipe.read, 4)).not.toBe(again);
       });
 
-      it('sends only keys for wrap with HKDF, and no byte of another', () => {
-        for (const other of [SEAL, MAC, { algorithm: 'hkdf-sha-256', purpose: 'mac' } as const]) {
+      it('carries a data key, which stays one at the other end', () => {
+        const key = engine.generateKey(DATA_KEY_USE);
+        engine.sendKey(pipe.write, 5, key);
+        const again = engine.receiveKey(pipe.read, 5, DATA_KEY_USE);
+        expect(engine.kid(again)).toEqual(engine.kid(key));
+        put(frameOf(6, randomBytes(32)));
+        for (const other of [SEAL, MAC, RAW_AES_USE]) {
+          expect(codeOf(() => engine.receiveKey(pipe.read, 6, other))?.code).toBe('INVALID_ARGUMENT');
+        }
+        expect(take()).toHaveLength(40);
+      });
+
+      it('sends only what a provider wraps, and no byte of another key', () => {
+        for (const other of [SEAL, MAC, RAW_AES_USE, { algorithm: 'hkdf-sha-256', purpose: 'mac' } as const]) {
           const key = engine.generateKey(other);
           expect(codeOf(() => engine.sendKey(pipe.write, 1, key))?.code).toBe('INVALID_ARGUMENT');
         }

@@ -7,6 +7,8 @@ import {
   DATA_KEY_USE,
   ENCRYPTED_DATA_KEY_LENGTH,
   MESSAGE_KEY_USE,
+  RAW_AES_INFO_TAIL,
+  RAW_AES_USE,
   SECRET_USE,
 } from '../../src/crypto/engine.ts';
 import { u32, u64 } from '../support/big-endian.ts';
@@ -395,6 +397,81 @@ export function describeMessages(under: EngineUnderTest): void {
         const names = [Buffer.alloc(0), nonce, head, Buffer.concat([head, Buffer.alloc(1), nonce])];
         const refused = names.map((name) => () => engine.unwrapDataKey(messageKey, name, encrypted, CONTEXT));
         expect(refused.map(codeOf)).toEqual(refused.map(() => 'DECRYPTION_FAILED'));
+      });
+    });
+
+    describe('data keys under a raw AES key', () => {
+      const CONTEXT = Buffer.from('the serialised context of a message');
+      const NAME = Buffer.from('files-2026 é');
+      let rawKey: KeyHandle;
+      let secret: Buffer;
+
+      beforeEach(() => {
+        secret = randomBytes(32);
+        rawKey = importKey(engine, secret, RAW_AES_USE);
+      });
+
+      function wrapped(): { info: Buffer; encrypted: Buffer } {
+        const both = Buffer.from(engine.wrapDataKeyUnder(rawKey, NAME, dataKey, CONTEXT));
+        expect(both.length).toBe(NAME.length + RAW_AES_INFO_TAIL + ENCRYPTED_DATA_KEY_LENGTH);
+        return {
+          info: both.subarray(0, -ENCRYPTED_DATA_KEY_LENGTH),
+          encrypted: both.subarray(-ENCRYPTED_DATA_KEY_LENGTH),
+        };
+      }
+
+      it('are sealed with that key itself, another nonce each time', () => {
+        const { info, encrypted } = wrapped();
+        expect(info.subarray(0, NAME.length)).toEqual(NAME);
+        expect([info.readUInt32BE(NAME.length), info.readUInt32BE(NAME.length + 4)]).toEqual([128, 12]);
+        expect(sealedWith(secret, info.subarray(-12), CONTEXT, bytes)).toEqual(encrypted);
+        expect(wrapped().info.subarray(-12)).not.toEqual(info.subarray(-12));
+      });
+
+      it('come back, and not with another bit, name, context or key', () => {
+        const { info, encrypted } = wrapped();
+        const open = (
+          i: Uint8Array,
+          e: Uint8Array,
+          name: Uint8Array = NAME,
+          context: Uint8Array = CONTEXT,
+          key = rawKey,
+        ) => engine.unwrapDataKeyUnder(key, name, i, e, context);
+        expect(engine.kid(open(info, encrypted))).toEqual(engine.kid(dataKey));
+        const { used } = engine.stats();
+        const changed = (of: Buffer, bit: number) => {
+          const copy = Buffer.from(of);
+          copy[bit >> 3]! ^= 1 << (bit & 7);
+          return copy;
+        };
+        const refused: (() => KeyHandle)[] = [
+          ...Array.from({ length: 8 * info.length }, (_, bit) => () => open(changed(info, bit), encrypted)),
+          ...Array.from({ length: 8 * encrypted.length }, (_, bit) => () => open(info, changed(encrypted, bit))),
+          () => open(info, encrypted, NAME.subarray(1)),
+          () => open(Buffer.concat([NAME, NOTHING, info.subarray(NAME.length - 1)]), encrypted),
+          () => open(NOTHING, encrypted),
+          () => open(info, encrypted.subarray(1)),
+          () => open(info, encrypted, NAME, NOTHING),
+        ];
+        expect(refused.map(codeOf)).toEqual(refused.map(() => 'DECRYPTION_FAILED'));
+        expect(engine.stats().used).toBe(used);
+        const other = engine.generateKey(RAW_AES_USE);
+        expect(codeOf(() => open(info, encrypted, NAME, CONTEXT, other))).toBe('DECRYPTION_FAILED');
+      });
+
+      it('need a key that is for nothing else', () => {
+        const messageKey = engine.generateKey(MESSAGE_KEY_USE);
+        const refused = [
+          () => engine.wrapDataKeyUnder(messageKey, NAME, dataKey, NOTHING),
+          () => engine.wrapDataKeyUnder(dataKey, NAME, dataKey, NOTHING),
+          () => engine.wrapDataKeyUnder(rawKey, NAME, rawKey, NOTHING),
+          () => engine.wrapDataKey(rawKey, dataKey, NOTHING),
+          () => engine.wrapKey(rawKey, 'label', dataKey, NOTHING),
+          () => engine.mac(rawKey, '', NOTHING),
+          () => engine.exposeSecret(rawKey),
+          () => engine.importSecret(randomBytes(32), RAW_AES_USE),
+        ];
+        expect(refused.map(codeOf)).toEqual(refused.map(() => 'INVALID_ARGUMENT'));
       });
     });
   });
