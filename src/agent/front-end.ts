@@ -22,6 +22,7 @@ import { Health } from './health.ts';
 import { kekImporter } from './kek-file.ts';
 import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
+import { recipientSpecs } from './recipients.ts';
 import { Reporter } from './reporter.ts';
 import { Roots } from './roots.ts';
 import { SelfScan } from './self-scan.ts';
@@ -73,6 +74,7 @@ export class FrontEnd {
       node: config.node,
       definitions: keyringDefinitions(config),
       placement: placementOf(config),
+      recipients: recipientSpecs(config, engine),
       ...(config.state === undefined ? {} : { stateFolder: config.state }),
       watch: watchLimits(config),
       prewarm: config.prewarm,
@@ -133,7 +135,15 @@ function serverOver(keyring: Keyring, readiness: Readiness, options: FrontEndOpt
   const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
   const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
   const dispatcher = new Dispatcher({
-    env: { engine, keyring, maxPayload: config.limits.maxPayload, decoy, messageDecoy, volume: counters },
+    env: {
+      engine,
+      keyring,
+      maxPayload: config.limits.maxPayload,
+      decoy,
+      messageDecoy,
+      exposeRecordContext: config.message.exposeRecordContext,
+      volume: counters,
+    },
     keyring,
     counters,
     admin,

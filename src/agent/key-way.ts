@@ -34,7 +34,10 @@ export interface KeyWay {
   readonly partition: string;
   /** Index in `keys` of the entry that holds, from 0; undefined when the common settings do. */
   readonly entry: number | undefined;
-  readonly definition: Pick<KeyDefinition, 'keyContext' | 'requiredContext' | 'rotation' | 'direct'>;
+  readonly definition: Pick<
+    KeyDefinition,
+    'keyContext' | 'requiredContext' | 'rotation' | 'direct' | 'recipients' | 'formerRecipients'
+  >;
   /** What all of it hangs under, or what encrypts each value of a direct key. */
   readonly root: {
     readonly name: string;
@@ -51,8 +54,10 @@ export function wayOf(config: Config, key: string, partition: string): KeyWay {
   checkKeyName(key);
   checkPartition(partition);
   const entry = config.keys.findIndex(({ name }) => compileGlob(name)(key));
-  const { direct, rotation } = config;
-  const definition = config.keys[entry] ?? { keyContext: {}, requiredContext: [], rotation, direct };
+  const { direct, rotation, message } = config;
+  const { recipients, formerRecipients } = message;
+  const common = { keyContext: {}, requiredContext: [], rotation, direct, recipients, formerRecipients };
+  const definition = config.keys[entry] ?? common;
   const { levels, rootOf } = placementOf(config);
   const keks = keksAbove(levels, config.service, partition);
   const [{ level, tenant }] = keks;

@@ -4,6 +4,7 @@ import type { Config, KeystoreConfig, RootConfig, ServiceKeystoreConfig, Service
 import type { Environment } from './environment.ts';
 import { keystoreFindings } from './keystores.ts';
 import { socketPathProblem } from './paths.ts';
+import { recipientFindings } from './recipients.ts';
 import { rootFindings } from './roots.ts';
 
 /** A problem of the finished configuration, at a dotted path. */
@@ -20,6 +21,7 @@ export function findings(config: Config, env: Environment): Finding[] {
     ...rootFindings(config),
     ...keystoreFindings(config, env),
     ...custodyFindings(config),
+    ...recipientFindings(config),
     ...portFindings(config),
     ...coastFindings(config),
     ...ruleFindings(config),

@@ -210,6 +210,19 @@ export interface KeyDefinition {
   readonly rotation: RotationLimits;
   /** The provider itself encrypts, and there is no data key. */
   readonly direct: boolean;
+  /** Who can open messages of it: `keystore`, and names of recipients. */
+  readonly recipients: readonly string[];
+  /** Recipients that its messages may still be sealed for. */
+  readonly formerRecipients: readonly string[];
+}
+
+/** Who can open messages beside the keystore: who may use the key of a root, or has a raw AES key; one of the two. */
+export interface RecipientConfig {
+  readonly name: string;
+  /** Name of a root of aws-kms or vault-transit. */
+  readonly root: string | undefined;
+  /** As raw AES keyrings of the AWS Encryption SDK name it; `keyFile` is the absolute path of a 0600 file. */
+  readonly rawAes: { readonly namespace: string; readonly name: string; readonly keyFile: string } | undefined;
 }
 
 /** What a rule can grant. `anyKey` is decrypting without naming the key; it adds to `decrypt`. */
@@ -312,6 +325,14 @@ export interface Config {
   readonly rotation: RotationLimits;
   /** Whether a key that no entry of `keys` names is direct. */
   readonly direct: boolean;
+  readonly recipients: readonly RecipientConfig[];
+  readonly message: {
+    /** What holds for a key that no entry of `keys` names. */
+    readonly recipients: readonly string[];
+    readonly formerRecipients: readonly string[];
+    /** Messages store the context of the record, and providers of recipients see it. */
+    readonly exposeRecordContext: boolean;
+  };
   readonly policy: { readonly rules: readonly PolicyRule[] };
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent';

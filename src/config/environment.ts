@@ -40,7 +40,7 @@ export function variableName(path: readonly string[]): string {
 }
 
 /** Names known so far of the entries of a mapping, by the key of the file that it is. */
-export type EntryNames = Readonly<Record<'roots' | 'keystores', readonly string[]>>;
+export type EntryNames = Readonly<Record<'roots' | 'keystores' | 'recipients', readonly string[]>>;
 
 interface SettableKey {
   readonly path: readonly string[];
@@ -122,6 +122,7 @@ export function readEnvironment(
   const said = {
     roots: namesIn(env.DEKD_ROOTS) ?? entries.roots,
     keystores: namesIn(env.DEKD_KEYSTORES) ?? entries.keystores,
+    recipients: namesIn(env.DEKD_RECIPIENTS) ?? entries.recipients,
   };
   const added = addedRoot(env, said.roots, problems, warnings);
   const keys = settableKeys(added === undefined ? said : { ...said, roots: [added.provider] });

@@ -3,16 +3,20 @@ import type { KeyDefinition } from '../keyring/key-definition.ts';
 import type { Config, RotationLimits } from './config.ts';
 
 /** The entries of `keys` in their order, then one for every other key with the common rotation. */
-export function keyringDefinitions(config: Pick<Config, 'keys' | 'rotation' | 'direct'>): KeyDefinition[] {
+export function keyringDefinitions(config: Pick<Config, 'keys' | 'rotation' | 'direct' | 'message'>): KeyDefinition[] {
   return [
-    ...config.keys.map(({ name, keyContext, requiredContext, rotation, direct }) => ({
+    ...config.keys.map(({ name, rotation, ...rest }) => ({
+      ...rest,
       pattern: name,
-      keyContext,
-      requiredContext,
       rotation: keyringLimits(rotation),
-      direct,
     })),
-    { pattern: '*', rotation: keyringLimits(config.rotation), direct: config.direct },
+    {
+      pattern: '*',
+      rotation: keyringLimits(config.rotation),
+      direct: config.direct,
+      recipients: config.message.recipients,
+      formerRecipients: config.message.formerRecipients,
+    },
   ];
 }
 

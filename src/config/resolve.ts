@@ -19,6 +19,7 @@ import {
 import { keystoresOf, misplacedKeystoreKeys } from './keystores.ts';
 import { adminSocketPath, surroundings } from './paths.ts';
 import { ConfigError, type ConfigProblem, isMapping, nearestName, shownValue } from './problems.ts';
+import { recipientOf } from './recipients.ts';
 import { misplacedRootKeys, rootOf } from './roots.ts';
 import { type FileConfig, fileSchema } from './schema.ts';
 import { keysBelow } from './schema-walk.ts';
@@ -52,7 +53,11 @@ export function configOf(source: RawSource, env: Environment, flags: Flags, dev:
   const problems: ConfigProblem[] = [];
   const warnings: string[] = [];
   const { raw } = source;
-  const entries = { roots: namesIn(raw.roots), keystores: namesIn(raw.keystores) };
+  const entries = {
+    roots: namesIn(raw.roots),
+    keystores: namesIn(raw.keystores),
+    recipients: namesIn(raw.recipients),
+  };
   const overrides = [...readEnvironment(env, entries, problems, warnings), ...readFlags(flags, entries, problems)];
   const said = new Map<string, string>();
   for (const override of overrides) {
@@ -231,9 +236,13 @@ function resolveConfig(
       requiredContext: definition.requiredContext,
       rotation: rotationOf(definition.rotation, file.rotation),
       direct: definition.direct ?? file.direct,
+      recipients: definition.recipients ?? file.message.recipients,
+      formerRecipients: definition.formerRecipients ?? file.message.formerRecipients,
     })),
     rotation: rotationOf({}, file.rotation),
     direct: file.direct,
+    recipients: Object.entries(file.recipients).map(([name, recipient]) => recipientOf(name, recipient)),
+    message: file.message,
     policy: {
       rules: dev
         ? [dev.rule]

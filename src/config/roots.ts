@@ -240,7 +240,7 @@ function addressFindings(path: readonly string[], address: string): Finding[] {
   return [{ path, message: 'must be an https URL without credentials or query; http is for loopback addresses' }];
 }
 
-function missing(path: readonly string[], value: string, what: string): Finding[] {
+export function missing(path: readonly string[], value: string, what: string): Finding[] {
   return value === '' ? [{ path, message: `is missing: ${what}` }] : [];
 }
 

@@ -90,6 +90,10 @@ const furtherName = v.pipe(
   entryName,
   v.check((name) => name !== 'default', 'expected another name: default is the section keystore'),
 );
+const recipientName = v.pipe(
+  entryName,
+  v.check((name) => name !== 'keystore', 'expected another name: keystore is the keystore itself'),
+);
 const hierarchyLevels: Reader<readonly ('tenant' | 'service')[]> = {
   expected: 'one of [tenant, service], [service], [tenant]',
   kind: 'json',
@@ -439,6 +443,20 @@ const keyDefinition = v.pipe(
         example: 'true',
       }),
     ),
+    recipients: v.optional(
+      leaf(list(text('a name', 63)), {
+        meaning: 'As message.recipients, for these keys.',
+        computed: 'as message.recipients',
+        example: '[keystore, escrow]',
+      }),
+    ),
+    formerRecipients: v.optional(
+      leaf(list(text('a name', 63)), {
+        meaning: 'As message.formerRecipients, for these keys.',
+        computed: 'as message.formerRecipients',
+        example: '[]',
+      }),
+    ),
     rotation: v.nullish(
       v.pipe(
         v.strictObject({
@@ -456,6 +474,37 @@ const keyDefinition = v.pipe(
         } as KeyMetadata),
       ),
       {},
+    ),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
+const recipient = v.pipe(
+  v.strictObject({
+    root: optionalKey(text('a name', 63), {
+      meaning:
+        'Name of a root of aws-kms or vault-transit: whoever may use its key opens the messages. With aws-kms the AWS Encryption SDK does, with that key and nothing else. Either this or rawAes.',
+      example: 'main',
+    }),
+    rawAes: section(
+      {
+        namespace: optionalKey(text('a namespace', 128), {
+          meaning: 'Namespace that raw AES keyrings of the AWS Encryption SDK are given.',
+          example: 'acme',
+        }),
+        name: optionalKey(text('a key name', 256), {
+          meaning: 'Name that they are given for the key.',
+          example: 'files-2026',
+        }),
+        keyFile: optionalKey(absolutePath, {
+          meaning:
+            'File with the key, 32 bytes as one base64 line, mode 0600, owned by the agent. `dekd keygen` makes one.',
+          danger:
+            'who has this file opens and makes messages of every key that names the recipient. One key is good for 2^32 data keys, of all who have it.',
+          example: '/etc/dekd/partner.key',
+        }),
+      },
+      { meaning: 'An AES-256 key that somebody else has too.', isForSome: true },
     ),
   }),
   v.metadata({ meaning: '' } as KeyMetadata),
@@ -721,6 +770,38 @@ export const fileSchema = v.strictObject({
   rotation: section(rotationKeys, {
     meaning: 'When a key gets a new version; older ones go on opening what they sealed.',
   }),
+  recipients: v.optional(
+    v.pipe(
+      v.record(recipientName, recipient),
+      v.metadata({
+        meaning:
+          'Who can open messages (files, streams) beside the keystore, by name. Each message is sealed for all recipients of its key; no message chooses one that is not here.',
+        example: 'escrow',
+      } as KeyMetadata),
+    ),
+    {},
+  ),
+  message: section(
+    {
+      recipients: key(list(text('a name', 63)), ['keystore'], {
+        meaning:
+          'Recipients of messages, for keys without a word on it in keys: keystore, and names from recipients. At most 8.',
+        danger:
+          'who can use a recipient opens the messages without the agent, and can make some that the agent opens. Without keystore a key has no versions: it is not rotated, and freezing or the recipient itself stops it.',
+        example: '[keystore, escrow]',
+      }),
+      formerRecipients: key(list(text('a name', 63)), [], {
+        meaning: 'Recipients that messages may still be sealed for: they open, and are not sealed for any more.',
+        example: '[partner]',
+      }),
+      exposeRecordContext: key(flag, false, {
+        meaning:
+          'Lets messages with a recipient at a provider take the context of a call. It is then stored in the message and sent to the provider, as the AWS Encryption SDK does.',
+        danger: 'the context is then in the clear in every such message and in the trail of the provider.',
+      }),
+    },
+    { meaning: 'Messages: files and streams.' },
+  ),
   keys: v.optional(
     v.pipe(v.array(keyDefinition), v.metadata({ meaning: 'What holds for keys of certain names.' } as KeyMetadata)),
     [],

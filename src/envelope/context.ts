@@ -201,6 +201,16 @@ export class ContextCheck {
  * @throws MALFORMED when two pairs have one name
  */
 export function sortedContext(bytes: Uint8Array): Uint8Array {
+  const pairs = pairsOf(bytes);
+  const sorted = pairs.length === 0 ? EMPTY : encodePairs(pairs);
+  if (pairs.some(({ name }, index) => index > 0 && compareArrays(pairs[index - 1]!.name, name) === 0)) {
+    throw new DekdError('MALFORMED', 'malformed context of the message: two pairs have one name');
+  }
+  return sorted;
+}
+
+/** The pairs in the order in which they stand; views. */
+function pairsOf(bytes: Uint8Array): Pair[] {
   const pairs: Pair[] = [];
   let at = COUNT_BYTES;
   while (at < bytes.length) {
@@ -209,11 +219,7 @@ export function sortedContext(bytes: Uint8Array): Uint8Array {
     at += PAIR_OVERHEAD + name.length + value.length;
     pairs.push({ name, value });
   }
-  const sorted = pairs.length === 0 ? EMPTY : encodePairs(pairs);
-  if (pairs.some(({ name }, index) => index > 0 && compareArrays(pairs[index - 1]!.name, name) === 0)) {
-    throw new DekdError('MALFORMED', 'malformed context of the message: two pairs have one name');
-  }
-  return sorted;
+  return pairs;
 }
 
 /** What stands behind the u16 length at `at`; a view. */
@@ -281,6 +287,18 @@ export function contextOf(bytes: Uint8Array, offset: number, length: number): Re
     at += LENGTH_BYTES + valueLength;
   }
   return context;
+}
+
+/**
+ * Canonical bytes of the pairs of two canonical contexts (checked before), which have no name in common. Unlike
+ * `encodeContext` it takes the reserved names that a message may store; a fresh array.
+ * @throws INVALID_ARGUMENT when they are too long together
+ */
+export function mergedContext(one: Uint8Array, other: Uint8Array): Uint8Array {
+  if (one.length === 0 || other.length === 0) {
+    return (one.length === 0 ? other : one).slice();
+  }
+  return encodePairs([...pairsOf(one), ...pairsOf(other)]);
 }
 
 /** The general case: encode first, then sort by bytes, because UTF-16 order is another order above U+FFFF. */

@@ -1,5 +1,6 @@
 import { DekdError } from '../errors.ts';
 import { compileGlob } from '../glob.ts';
+import { KEYSTORE_RECIPIENT } from './recipients/recipient.ts';
 import { Schedule } from './schedule.ts';
 
 const DAY_MS = 86_400_000;
@@ -43,6 +44,10 @@ export interface KeyDefinition {
   readonly rotation?: Partial<RotationLimits>;
   /** The provider of the root encrypts each value itself. */
   readonly direct?: boolean;
+  /** Who can open messages: names of recipients, `keystore` among them; the keystore alone unless given. */
+  readonly recipients?: readonly string[];
+  /** Recipients that messages may still be sealed for. */
+  readonly formerRecipients?: readonly string[];
 }
 
 /** What holds for one key. */
@@ -52,6 +57,10 @@ export interface KeyRules {
   readonly rotation: RotationLimits;
   readonly schedule: Schedule | undefined;
   readonly direct: boolean;
+  readonly recipients: readonly string[];
+  readonly formerRecipients: readonly string[];
+  /** The definition is of one name and no pattern. */
+  readonly isOneKey: boolean;
 }
 
 interface Matcher {
@@ -107,5 +116,8 @@ function rulesOf(definition: KeyDefinition): KeyRules {
     rotation,
     schedule: schedule === undefined ? undefined : new Schedule(schedule),
     direct: definition.direct === true,
+    recipients: Object.freeze([...(definition.recipients ?? [KEYSTORE_RECIPIENT])]),
+    formerRecipients: Object.freeze([...(definition.formerRecipients ?? [])]),
+    isOneKey: !definition.pattern.includes('*'),
   };
 }

@@ -2,6 +2,7 @@ import type { KeyHandle, KeyTableStats, Purpose } from '../crypto/engine.ts';
 import type { DirectKey } from './direct-keys.ts';
 import type { Freeze } from './freezes.ts';
 import type { KekName } from './key-name.ts';
+import type { MessageRecipients } from './recipients/message-recipients.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import type { RewrapPage, RewrapRequest } from './rewrap.ts';
 import type { TenantDestruction } from './tenants.ts';
@@ -118,6 +119,8 @@ export interface Keyring {
    * @throws RESOURCE_EXHAUSTED, and what `make` throws.
    */
   room<T>(make: () => T): T;
+  /** Data keys of messages for others than the keystore, and what a name's recipients are. */
+  readonly recipients: Pick<MessageRecipients, 'rulesFor' | 'seal' | 'open'>;
   /** The key to encrypt with when it is direct: the provider encrypts each value itself. @throws KEY_DISABLED */
   directSealing(name: string, partition: string): DirectKey | undefined;
   /** The direct key of this name that made the token with this reference. @throws KEY_DISABLED */

@@ -32,6 +32,10 @@ import { allRecords } from './listing.ts';
 import { LiveKeys } from './live-keys.ts';
 import { MissLimit, type MissLimits } from './miss-limit.ts';
 import { DEFAULT_PLACEMENT, type Placement } from './placement.ts';
+import { MessageRecipients } from './recipients/message-recipients.ts';
+import { MessageUse } from './recipients/message-use.ts';
+import { openRecipients } from './recipients/open-recipients.ts';
+import type { RecipientSpec } from './recipients/recipient.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
@@ -39,7 +43,7 @@ import { RecordImport } from './record-import.ts';
 import { Retirement } from './retirement.ts';
 import { Rewrap, type RewrapPage, type RewrapRequest } from './rewrap.ts';
 import { RootMove } from './root-move.ts';
-import { DEFAULT_WATCH, type WatchLimits } from './root-watch.ts';
+import { DEFAULT_WATCH, type WatchLimits, watchTimes } from './root-watch.ts';
 import { UsageLedger } from './rotation.ts';
 import { type TenantDestruction, Tenants } from './tenants.ts';
 
@@ -72,6 +76,8 @@ export interface KeyringOptions {
   readonly missLimits?: MissLimits;
   /** How long keys live without an answer of their root's provider. */
   readonly watch?: WatchLimits;
+  /** Recipients of messages beside the keystore, which definitions name. */
+  readonly recipients?: readonly RecipientSpec[];
   /** Keys that are loaded at start, and stay so. */
   readonly prewarm?: readonly { readonly key: string; readonly partition: string }[];
   readonly clock?: Clock;
@@ -124,6 +130,7 @@ class OpenKeyring implements Keyring {
   #retiring: Promise<unknown> | undefined;
   readonly #freezes: Freezes;
   readonly #direct: DirectKeys;
+  readonly recipients: MessageRecipients;
   readonly #tenants: Tenants;
   readonly #prewarm: readonly { readonly key: string; readonly partition: string }[];
   #timer: NodeJS.Timeout | undefined;
@@ -191,6 +198,23 @@ class OpenKeyring implements Keyring {
       freezes,
       rootOf: (key, partition) => hierarchy.versions.rootOf(partition, key),
     });
+    const { coastEncryptMs, coastDecryptMs, ...times } = watchTimes(watch);
+    const elapsedMs = (): number => clock.elapsedMs();
+    const table = {
+      engine,
+      room: <T>(make: () => T): T => cache.room(make),
+      roomAsync: <T>(make: () => Promise<T>): Promise<T> => cache.roomAsync(make),
+    };
+    this.recipients = new MessageRecipients({
+      table,
+      elapsedMs,
+      definitions,
+      recipients: openRecipients(options.recipients ?? [], custody, table),
+      use: new MessageUse({ keystore, freezes, elapsedMs, refreshMs }),
+      sealing: { ...times, coastMs: coastEncryptMs },
+      opening: { ...times, coastMs: coastDecryptMs },
+      log,
+    });
     this.#prewarm = options.prewarm ?? [];
     this.#engine = engine;
     this.#custody = custody;
@@ -243,6 +267,7 @@ class OpenKeyring implements Keyring {
   async freeze(freeze: Freeze): Promise<readonly Freeze[]> {
     const kept = this.#freezes.add(freeze);
     this.#live.stopFrozen();
+    this.recipients.drop((name, partition) => this.#freezes.covers(name, partition));
     if (freeze.name === '' && freeze.partition === '') {
       this.#hierarchy.dropAll();
     }
@@ -326,6 +351,7 @@ class OpenKeyring implements Keyring {
 
   wipe(root: string | undefined): void {
     this.#hierarchy.dropAll(root);
+    this.recipients.wipe(root);
   }
 
   retire(): Promise<number> {
@@ -338,15 +364,15 @@ class OpenKeyring implements Keyring {
     version: number | undefined,
     purpose?: Purpose,
   ): Promise<readonly KeyInfo[]> {
-    return this.#life.disable({ name, partition, version, purpose });
+    return this.#changed(name, partition, this.#life.disable({ name, partition, version, purpose }));
   }
 
   enable(name: string, partition: string, version: number | undefined, purpose?: Purpose): Promise<readonly KeyInfo[]> {
-    return this.#life.enable({ name, partition, version, purpose });
+    return this.#changed(name, partition, this.#life.enable({ name, partition, version, purpose }));
   }
 
   markCompromised(name: string, partition: string, version: number, purpose?: Purpose): Promise<readonly KeyInfo[]> {
-    return this.#life.markCompromised({ name, partition, version, purpose });
+    return this.#changed(name, partition, this.#life.markCompromised({ name, partition, version, purpose }));
   }
 
   destroy(
@@ -355,7 +381,7 @@ class OpenKeyring implements Keyring {
     version: number | undefined,
     purpose?: Purpose,
   ): Promise<readonly KeyInfo[]> {
-    return this.#life.destroy({ name, partition, version, purpose });
+    return this.#changed(name, partition, this.#life.destroy({ name, partition, version, purpose }));
   }
 
   list(
@@ -395,13 +421,20 @@ class OpenKeyring implements Keyring {
     clearInterval(this.#timer);
     await this.#retiring;
     this.#ledger.close();
+    await this.recipients.close();
     await this.#live.close();
     await this.#hierarchy.close();
     await this.#highWater.close();
   }
 
+  /** Messages of the key that the keystore has no part in follow its rows too. */
+  #changed<T>(name: string, partition: string, work: Promise<T>): Promise<T> {
+    return work.finally(() => this.recipients.changed(name, partition));
+  }
+
   #nextGeneration(): void {
     this.#live.nextGeneration();
+    this.recipients.sweep();
     if (++this.#generations % LEASES_EVERY === 0) {
       this.#ledger.refresh().catch((error: unknown) => {
         this.#log({ event: 'refresh-failed', level: 'warn', reason: 'usage leases', error });

@@ -22,6 +22,27 @@ export const DEFAULT_WATCH: WatchLimits = {
   strict: false,
 };
 
+/** What the limits come to, in milliseconds. */
+export interface WatchTimes {
+  /** After an answer the provider is asked again in so long. */
+  readonly intervalMs: number;
+  readonly withinMs: number;
+  readonly deniedTwiceMs: number;
+  readonly coastEncryptMs: number;
+  readonly coastDecryptMs: number;
+}
+
+export function watchTimes({ withinMs, strict, coastEncryptMs, coastDecryptMs }: WatchLimits): WatchTimes {
+  const deniedTwiceMs = Math.min(DENIED_TWICE_MS, withinMs / 3);
+  return {
+    intervalMs: Math.max(SHORTEST_INTERVAL_MS, (withinMs - deniedTwiceMs - MARGIN_MS) / 2),
+    withinMs,
+    deniedTwiceMs,
+    coastEncryptMs: strict ? Math.min(coastEncryptMs, withinMs) : coastEncryptMs,
+    coastDecryptMs: strict ? Math.min(coastDecryptMs, withinMs) : coastDecryptMs,
+  };
+}
+
 /** A denial counts when it is said twice, this far apart: policies take a moment to spread. */
 const DENIED_TWICE_MS = 30_000;
 /** Room for the tick, the deadline of the call and the custodian's start, within `withinMs`. */
@@ -87,12 +108,12 @@ export class RootWatch {
   #closed = false;
 
   constructor(parts: RootWatchParts) {
-    const { withinMs, strict, coastEncryptMs, coastDecryptMs } = parts.limits;
+    const { intervalMs, deniedTwiceMs, coastEncryptMs, coastDecryptMs } = watchTimes(parts.limits);
     this.#parts = parts;
-    this.#deniedTwiceMs = Math.min(DENIED_TWICE_MS, withinMs / 3);
-    this.#intervalMs = Math.max(SHORTEST_INTERVAL_MS, (withinMs - this.#deniedTwiceMs - MARGIN_MS) / 2);
-    this.#coastEncryptMs = strict ? Math.min(coastEncryptMs, withinMs) : coastEncryptMs;
-    this.#coastDecryptMs = strict ? Math.min(coastDecryptMs, withinMs) : coastDecryptMs;
+    this.#deniedTwiceMs = deniedTwiceMs;
+    this.#intervalMs = intervalMs;
+    this.#coastEncryptMs = coastEncryptMs;
+    this.#coastDecryptMs = coastDecryptMs;
   }
 
   /** Begins to watch a KEK whose secret the provider has just unwrapped. */

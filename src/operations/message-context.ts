@@ -9,25 +9,32 @@ export interface MessageContext {
   readonly required: Uint8Array;
   /** Canonical bytes of both: what data keys are wrapped with. */
   readonly whole: Uint8Array;
+  /** Both, as pairs. */
+  readonly pairs: Pairs;
 }
 
 type Pairs = Readonly<Record<string, string>>;
+
+/** Say of which key a message is that others than the keystore can open: nothing else in it does. */
+const KEY_PAIR = 'dekd-key';
+const PARTITION_PAIR = 'dekd-partition';
 
 /**
  * Of a message that is made.
  * @param key the key context, which belongs to the key's definition
  * @param record what the call says
+ * @param recordIs whether the header has what the record is, which is then seen by whoever sees the header
  * @throws INVALID_ARGUMENT when the call says something else of a name that the key context has
  */
-export function contextToSeal(key: Pairs, record: Pairs): MessageContext {
-  const required = without(record, key, (name) => {
+export function contextToSeal(key: Pairs, record: Pairs, recordIs: 'required' | 'stored' = 'required'): MessageContext {
+  const own = without(record, key, (name) => {
     throw new DekdError('INVALID_ARGUMENT', `context field '${name}' belongs to the key and has another value there`);
   });
-  return {
-    stored: encodeContext(key),
-    required: encodeContext(required),
-    whole: encodeContext({ ...key, ...required }),
-  };
+  const pairs = { ...key, ...own };
+  const whole = encodeContext(pairs);
+  return recordIs === 'stored'
+    ? { stored: whole, required: encodeContext({}), whole, pairs }
+    : { stored: encodeContext(key), required: encodeContext(own), whole, pairs };
 }
 
 /**
@@ -41,6 +48,17 @@ export function requiredToOpen(stored: Pairs, record: Pairs): Uint8Array {
       throw decryptionFailed(`the message stores another value of context field '${name}'`);
     }),
   );
+}
+
+/** The pairs that name the key of a message, beside its key context. */
+export function namingPairs(name: string, partition: string): Pairs {
+  return { [KEY_PAIR]: name, ...(partition === '' ? {} : { [PARTITION_PAIR]: partition }) };
+}
+
+/** Which key a message says that it is of; undefined where it does not. */
+export function namedKey(stored: Pairs): { readonly name: string; readonly partition: string } | undefined {
+  const name = stored[KEY_PAIR];
+  return name === undefined ? undefined : { name, partition: stored[PARTITION_PAIR] ?? '' };
 }
 
 /** The pairs that are not in `others`. */

@@ -1,15 +1,16 @@
 import { closeSync, constants, fstatSync, fsyncSync, openSync, type Stats } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import type { Engine, KeyHandle, KeyUse } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 
 /**
  * Reads the key in a file (32 bytes as one base64 line) straight into the table. The file must be a regular one of the own
  * user or root, and closed to everybody else.
  * @param what what it is, for messages: `root key file`
+ * @param use that of root keys unless given
  * @returns a handle that the caller owns. @throws INVALID_ARGUMENT with the remedy; RESOURCE_EXHAUSTED.
  */
-export function readKeyFile(engine: Engine, path: string, what: string): KeyHandle {
+export function readKeyFile(engine: Engine, path: string, what: string, use?: KeyUse): KeyHandle {
   const fd = openKeyFile(path, what);
   try {
     // Checked on the open descriptor: whoever can rename files under the path cannot change what is read.
@@ -18,19 +19,20 @@ export function readKeyFile(engine: Engine, path: string, what: string): KeyHand
     closeSync(fd);
     throw error;
   }
-  return readKeyFrom(engine, fd, `${what} ${path}`);
+  return readKeyFrom(engine, fd, `${what} ${path}`, use);
 }
 
 /** Reads the key at `fd`. Closes `fd` whatever comes of it: nothing that this process starts may inherit it. */
-export function readKeyFrom(engine: Engine, fd: number, what: string): KeyHandle {
+export function readKeyFrom(engine: Engine, fd: number, what: string, use?: KeyUse): KeyHandle {
   try {
-    return engine.readRootKey(fd);
+    return engine.readRootKey(fd, use);
   } catch (error) {
     if (DekdError.is(error, 'RESOURCE_EXHAUSTED')) {
       throw error;
     }
     const detail = error instanceof Error ? error.message : String(error);
-    throw new DekdError('INVALID_ARGUMENT', `${what} does not hold a root key: ${detail}; dekd keygen makes one`, {
+    const kind = use === undefined ? 'root key' : 'key';
+    throw new DekdError('INVALID_ARGUMENT', `${what} does not hold a ${kind}: ${detail}; dekd keygen makes one`, {
       cause: error,
     });
   } finally {

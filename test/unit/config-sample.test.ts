@@ -39,6 +39,7 @@ describe('the sample', () => {
     // Providers, and keys of which one excludes another, are the reader's choice.
     const { main } = raw.roots;
     raw.roots.main = { provider, formerly: main.formerly, ...Object.fromEntries(own.map((key) => [key, main[key]])) };
+    delete raw.recipients.escrow.root;
     delete main.pkcs11.token;
     delete main.pkcs11.keyId;
     delete raw.keystore.postgres;
@@ -145,6 +146,8 @@ describe('docs/configuration.md', () => {
       'prewarm',
       'direct',
       'rotation',
+      'recipients',
+      'message',
       'keys',
       'policy',
       'log',

@@ -41,6 +41,7 @@ function environment(): OperationsEnvironment {
     maxPayload: 1024,
     decoy: 0 as never,
     messageDecoy: 0 as never,
+    exposeRecordContext: false,
     volume: { bytesSealed: 0, bytesOpened: 0 },
   };
 }

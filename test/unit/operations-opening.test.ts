@@ -33,7 +33,15 @@ describe("a token with the kid of the named key's message version", () => {
     const { engine, keyring } = world;
     const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
     const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
-    env = { engine, keyring, maxPayload: 1024, decoy, messageDecoy, volume: { bytesSealed: 0, bytesOpened: 0 } };
+    env = {
+      engine,
+      keyring,
+      maxPayload: 1024,
+      decoy,
+      messageDecoy,
+      exposeRecordContext: false,
+      volume: { bytesSealed: 0, bytesOpened: 0 },
+    };
     good = await world.sealed('k', 'text');
     ofOther = await world.sealed('other', 'text');
     ofMessages = good.slice();

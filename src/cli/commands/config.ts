@@ -83,13 +83,14 @@ function documentOf({ entry, definition, root, steps, ...way }: KeyWay): unknown
 }
 
 function told({ key, partition, entry, definition, root, steps }: KeyWay): string {
-  const { keyContext, requiredContext, rotation, direct } = definition;
+  const { keyContext, requiredContext, rotation, direct, recipients, formerRecipients } = definition;
   const limits = Object.entries(rotation).filter(([, limit]) => limit !== undefined && limit !== Infinity);
   const settings = [
     `key ${key}${partition === '' ? '' : ` of partition ${partition}`}: ${entry === undefined ? 'the common settings hold' : `keys[${entry}] holds`}`,
     `  key context       ${Object.keys(keyContext).length === 0 ? '-' : JSON.stringify(keyContext)}`,
     `  required context  ${requiredContext.join(', ') || '-'}`,
     `  rotation          ${limits.map(([name, limit]) => `${name} ${spelled(name, limit)}`).join(', ') || '-'}`,
+    `  recipients        ${recipients.join(', ')}${formerRecipients.length === 0 ? '' : ` (formerly ${formerRecipients.join(', ')})`}`,
     ...(direct ? [`  direct            root ${root.name} encrypts each value; there is no data key`] : []),
   ];
   const rows = [

@@ -30,7 +30,7 @@ import { type Credentials, verifySignature } from './signature.ts';
 export type { KeySpecification, KeyState, KmsKey } from './key-space.ts';
 export type { Credentials } from './signature.ts';
 
-export type Operation = 'Encrypt' | 'Decrypt' | 'ReEncrypt' | 'DescribeKey';
+export type Operation = 'Encrypt' | 'Decrypt' | 'ReEncrypt' | 'GenerateDataKey' | 'DescribeKey';
 
 /** What may go wrong with a request, whatever it asks for. */
 export type FailureKind =
@@ -402,6 +402,20 @@ export class KmsServer {
           CiphertextBlob: ciphertext.toString('base64'),
           EncryptionAlgorithm: 'SYMMETRIC_DEFAULT',
           KeyId: key.arn,
+        };
+      }
+      case 'GenerateDataKey': {
+        const key = this.#permitted(region, operation, input.KeyId);
+        if (input.NumberOfBytes !== 32 && input.KeySpec !== 'AES_256') {
+          throw new KmsFault('ValidationException', 'this stand-in makes data keys of 32 bytes');
+        }
+        const plaintext = randomBytes(32);
+        const ciphertext = this.#keys.encrypt(key, plaintext, contextOf(input.EncryptionContext));
+        return {
+          CiphertextBlob: ciphertext.toString('base64'),
+          KeyId: key.arn,
+          KeyMaterialId: key.materials[0]!.id,
+          Plaintext: plaintext.toString('base64'),
         };
       }
       case 'Decrypt': {

@@ -1,0 +1,221 @@
+/** Data keys of messages: how one that is made can be opened by its recipients, and which of them opens one that is there. */
+import { DATA_KEY_INFO_LENGTH, DATA_KEY_USE, type KeyHandle } from '../crypto/engine.ts';
+import { encodeContext, mergedContext } from '../envelope/context.ts';
+import { type EncryptedDataKey, type MessageHeader, messageContext } from '../envelope/message-header.ts';
+import { KID_LENGTH } from '../envelope/token.ts';
+import { DekdError, decryptionFailed } from '../errors.ts';
+import type { DataKey } from '../keyring/keyring.ts';
+import type { MessageRules } from '../keyring/recipients/message-recipients.ts';
+import type { OperationsEnvironment } from './environment.ts';
+import { requireContext } from './limits.ts';
+import { loadSealing } from './loading.ts';
+import { contextToSeal, type MessageContext, namedKey, namingPairs, requiredToOpen } from './message-context.ts';
+import { type ExpectedKey, openingHandle } from './opening.ts';
+import type { Caller } from './request.ts';
+
+/** Names the keystore's encrypted data keys in a header. */
+const KEYSTORE_PROVIDER = 'dekd';
+/** Hex digits of a kid, with which the provider info begins. */
+const KID_DIGITS = 2 * KID_LENGTH;
+
+type Pairs = Readonly<Record<string, string>>;
+type OpeningRight = 'decrypt' | 'reencrypt';
+
+export interface SealingDataKey {
+  /** The caller's; for one message. */
+  readonly dataKey: KeyHandle;
+  /** As each recipient can open it. */
+  readonly dataKeys: readonly EncryptedDataKey[];
+  readonly context: MessageContext;
+  /** Counts use of the key by messages and by bytes of plaintext. */
+  used(messages: number, bytes: number): void;
+}
+
+/**
+ * A data key for a message under the key of this name, which is made if the caller may.
+ * @param record the context of the call
+ * @throws what the keyring throws; INVALID_ARGUMENT for a context that the recipients do not allow
+ */
+export async function sealingDataKey(
+  env: OperationsEnvironment,
+  caller: Caller,
+  name: string,
+  partition: string,
+  record: Pairs,
+): Promise<SealingDataKey> {
+  const { engine, keyring } = env;
+  const rules = keyring.recipients.rulesFor(name);
+  const key = rules.keystore ? await loadSealing(env, caller, name, partition, 'message') : undefined;
+  const { requiredContext, keyContext } = key ?? rules;
+  const bytes = encodeContext(record);
+  requireContext({ name, requiredContext }, bytes, 0, bytes.length);
+  const used = (messages: number, length: number): void => key?.used(messages, length);
+  if (key !== undefined && rules.others.length === 0) {
+    const context = contextToSeal(keyContext, record);
+    const dataKey = keyring.room(() => engine.generateKey(DATA_KEY_USE));
+    try {
+      return { dataKey, dataKeys: [keystoreCopy(env, key, dataKey, context.whole)], context, used };
+    } catch (error) {
+      engine.destroyKey(dataKey);
+      throw error;
+    }
+  }
+  const context = contextFor(env, rules, { ...keyContext, ...namingPairs(name, partition) }, record);
+  const { stored, whole, pairs } = context;
+  const { dataKey, copies } = await keyring.recipients.seal({
+    name,
+    partition,
+    share: caller.share,
+    context: { pairs, bytes: whole },
+    stored,
+    ...(key === undefined ? {} : { own: { kid: key.kid, wrap: (made) => keystoreCopy(env, key, made, whole) } }),
+  });
+  return { dataKey, dataKeys: copies, context, used };
+}
+
+/** A provider sees the whole context: what the record is only where that is allowed. */
+function contextFor(env: OperationsEnvironment, rules: MessageRules, key: Pairs, record: Pairs): MessageContext {
+  if (rules.remote.length === 0) {
+    return contextToSeal(key, record);
+  }
+  const context = contextToSeal(key, record, 'stored');
+  if (!env.exposeRecordContext && Object.keys(context.pairs).length > Object.keys(key).length) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `the provider of recipient ${rules.remote.join(', ')} would be shown the context of the record: ` +
+        'leave it out, or set message.exposeRecordContext',
+    );
+  }
+  return context;
+}
+
+function keystoreCopy(
+  env: OperationsEnvironment,
+  key: DataKey,
+  dataKey: KeyHandle,
+  whole: Uint8Array,
+): EncryptedDataKey {
+  const wrapped = env.engine.wrapDataKey(key.handle(), dataKey, whole);
+  return {
+    providerId: KEYSTORE_PROVIDER,
+    providerInfo: wrapped.subarray(0, DATA_KEY_INFO_LENGTH),
+    ciphertext: wrapped.subarray(DATA_KEY_INFO_LENGTH),
+  };
+}
+
+/**
+ * The data key of a message: by the keystore where it has one for it, else by a recipient of the key that the caller names.
+ * What the keystore has refused, because the key is disabled or its root refuses, no other recipient opens.
+ * @param right what the caller must be allowed to do with the key
+ * @param record the context of the call
+ * @returns a handle that is the caller's
+ * @throws DECRYPTION_FAILED, KEY_DISABLED, KMS_UNAVAILABLE, KMS_DENIED, KEYSTORE_UNAVAILABLE
+ */
+export async function openingDataKey(
+  env: OperationsEnvironment,
+  caller: Caller,
+  right: OpeningRight,
+  expected: ExpectedKey,
+  header: MessageHeader,
+  record: Pairs,
+): Promise<KeyHandle> {
+  const stored = messageContext(header);
+  const required = requiredToOpen(stored, record);
+  const whole = mergedContext(header.context, required);
+  let failure: unknown = decryptionFailed('the message has no data key of this keystore, or of a recipient of its key');
+  for (const copy of header.dataKeys) {
+    if (copy.providerId !== KEYSTORE_PROVIDER || copy.providerInfo.length !== DATA_KEY_INFO_LENGTH) {
+      continue;
+    }
+    try {
+      return await openedByKeystore(env, caller, right, expected, copy, whole);
+    } catch (error) {
+      failure = error;
+      if (!DekdError.is(error, 'DECRYPTION_FAILED') && !DekdError.is(error, 'KMS_UNAVAILABLE')) {
+        throw error;
+      }
+    }
+  }
+  const key = recipientKey(env, caller, right, expected, stored);
+  if (typeof key === 'string') {
+    throw DekdError.is(failure, 'KMS_UNAVAILABLE') || header.dataKeys.some(isOfKeystore)
+      ? failure
+      : decryptionFailed(key);
+  }
+  try {
+    return await env.keyring.recipients.open({
+      ...key,
+      share: caller.share,
+      copies: header.dataKeys,
+      context: { pairs: { ...stored, ...record }, bytes: whole },
+      mayAsk: required.length === 0 || env.exposeRecordContext,
+    });
+  } catch (error) {
+    if (expected.anyKey && (DekdError.is(error, 'KEY_DISABLED') || DekdError.is(error, 'INVALID_ARGUMENT'))) {
+      throw decryptionFailed(error.message);
+    }
+    throw DekdError.is(error, 'DECRYPTION_FAILED') && DekdError.is(failure, 'KMS_UNAVAILABLE') ? failure : error;
+  }
+}
+
+function isOfKeystore({ providerId }: EncryptedDataKey): boolean {
+  return providerId === KEYSTORE_PROVIDER;
+}
+
+/** One of another key than the named one costs the work of a failed unwrap and says nothing else. */
+async function openedByKeystore(
+  env: OperationsEnvironment,
+  caller: Caller,
+  right: OpeningRight,
+  expected: ExpectedKey,
+  { providerInfo, ciphertext }: EncryptedDataKey,
+  whole: Uint8Array,
+): Promise<KeyHandle> {
+  const kid = Buffer.from(Buffer.from(providerInfo.subarray(0, KID_DIGITS)).toString('latin1'), 'hex');
+  const key: DataKey | undefined =
+    kid.length === KID_LENGTH
+      ? (env.keyring.opening(kid, 0) ?? (await env.keyring.prepareOpening(new Uint8Array(kid), caller.share)))
+      : undefined;
+  let refusal: string | undefined;
+  try {
+    // Asked for the handle again each time: making room may take its slot.
+    return env.keyring.room(() => {
+      const opening = openingHandle(env, caller, right, key, expected, 'message');
+      refusal = opening.refusal;
+      return env.engine.unwrapDataKey(opening.handle, providerInfo, ciphertext, whole);
+    });
+  } catch (error) {
+    throw refusal === undefined ? error : decryptionFailed(refusal);
+  }
+}
+
+/**
+ * The key of which a message is that recipients open, or why there is none. A message says so itself in what it stores,
+ * and has to say what the caller does. One that does not, as those of other software, can only be of a key that a definition
+ * of its own names, without a partition: under a pattern, or in a partition, it could be anybody's.
+ */
+function recipientKey(
+  env: OperationsEnvironment,
+  caller: Caller,
+  right: OpeningRight,
+  expected: ExpectedKey,
+  stored: Pairs,
+): { readonly name: string; readonly partition: string } | string {
+  const named = namedKey(stored);
+  if (expected.anyKey) {
+    if (named === undefined) {
+      return 'the message does not say of which key it is: name the key';
+    }
+    const { name, partition } = named;
+    return caller.allows('anyKey', name, partition) && caller.allows(right, name, partition)
+      ? named
+      : `no rule grants anyKey and ${right} on the key that the message names`;
+  }
+  const { key: name, partition } = expected;
+  if (named !== undefined) {
+    return named.name === name && named.partition === partition ? named : 'the message says that it is of another key';
+  }
+  return partition === '' && env.keyring.recipients.rulesFor(name).isOneKey
+    ? { name, partition }
+    : 'the message does not say of which key it is, and the key has no entry of its own in the configuration, or a partition';
+}
