@@ -1,6 +1,7 @@
 /** The commands and their options. What a command does is loaded when it runs, so that the agent starts with no other. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { VERSION } from '../agent/version.ts';
+import { parseByteSpan } from './commands/byte-span.ts';
 import { EXIT, exitCodeOf, reportOf } from './exit.ts';
 import { selfCommand } from './invocation.ts';
 import type { CommandLine } from './terminal.ts';
@@ -181,12 +182,14 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     .addOption(overwriteOption())
     .option('--key <name>', 'key the token must be of (required, unless --any-key)')
     .option('--any-key', "take the token's own key and partition; a right of its own")
+    .addOption(rangeOption())
     .addHelpText(
       'after',
       examples(
         [
           ["decrypt --key demo --context field=email 'dk1.…'", ''],
           ['decrypt --key files --input report.pdf.dk -o report.pdf', ''],
+          ['decrypt --key files --range 0-1023 backup.tar.dk', 'its first 1,024 bytes, and not a word on the others'],
           ['decrypt --key files -r vault/documents -o restored', ''],
           ['decrypt --key files < backup.tar.dk | tar x', 'what came is right; that it was all, the exit code says'],
           ["decrypt --key customers --partition acme --fields 'email,address.street,cards[].pan' < out.jsonl", ''],
@@ -498,6 +501,19 @@ function versionOption(): Option {
       throw new InvalidArgumentError('a version is a whole number from 1.');
     }
     return version;
+  });
+}
+
+function rangeOption(): Option {
+  return new Option(
+    '--range <start-end>',
+    'only these bytes of what a message holds, both included; without an end, to the last',
+  ).argParser((text) => {
+    const span = parseByteSpan(text);
+    if (span === undefined) {
+      throw new InvalidArgumentError('a range is START-END or START-, in bytes from 0, as in HTTP.');
+    }
+    return span;
   });
 }
 

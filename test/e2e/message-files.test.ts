@@ -130,6 +130,38 @@ describe('dekd decrypt of a message', { timeout: TIMEOUT_MS }, () => {
     expect(await place.shell('dekd decrypt --any-key --context row=1 -i in.dk | cmp - in')).toMatchObject({ code: 0 });
   });
 
+  it('with --range gives those bytes alone, and looks at no other frames', async () => {
+    const decrypt = 'dekd decrypt --key files --context row=1';
+    writeFileSync(path('garbled.dk'), Buffer.from(message).fill(0, 267 + 3 * 65_568));
+    for (const [range, from, to] of [
+      ['0-0', 0, 1],
+      ['65535-131072', 65_535, 131_073],
+    ] as const) {
+      expect(await place.shell(`${decrypt} --range ${range} garbled.dk > part`)).toMatchObject({ code: 0, stderr: '' });
+      expect(read('part').equals(plaintext.subarray(from, to))).toBe(true);
+    }
+    expect(await place.shell(`${decrypt} --range 3000000- -i in.dk -o part`)).toMatchObject({ code: 0 });
+    expect(read('part').equals(plaintext.subarray(3_000_000))).toBe(true);
+    const { stdout } = await place.shell(`${decrypt} --json --range ${SIZE - 5}-${2 * SIZE} in.dk -o part`);
+    expect([JSON.parse(stdout), read('part').length]).toEqual([{ output: 'part', bytes: 5 }, 5]);
+    writeFileSync(path('kept'), 'before');
+    const { code, stderr } = await place.shell(`${decrypt} --range 1-300000 garbled.dk -o kept`);
+    expect([code, stderr.split('\n')[0], read('kept').toString()]).toEqual([1, 'dekd: decryption failed', 'before']);
+  });
+
+  it.each([
+    ['of standard input', '--range 0-1 < in.dk', /standard input/],
+    ['of two files', '--range 0-1 in.dk in.dk', /one message/],
+    ['of a folder', '--range 0-1 -r . -o out', /one message/],
+    ['that ends before it begins', '--range 2-1 in.dk', /START-END/],
+    ['that is none', '--range 5 in.dk', /START-END/],
+    ['as JSON', '--json --range 0-1 in.dk', /-o/],
+    ['of a file that is named twice', '--range 0-1 -i in.dk in.dk', /both a file and --input/],
+  ] as const)('refuses a range %s as usage', async (_, options, says) => {
+    const { code, stderr } = await place.shell(`dekd decrypt --key files ${options}`);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(says)]);
+  });
+
   it('leaves neither target nor temporary file behind when it is told to stop', async () => {
     const child = spawn('sh', ['-c', 'exec dekd decrypt --key files --context row=1 -o stopped'], {
       cwd: place.folder,

@@ -2,20 +2,29 @@ import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import type { DecryptOptions } from '../../client/types.ts';
+import { TOKEN_FORMAT } from '../../envelope/token.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
 import { openTarget } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
+import type { ByteSpan } from './byte-span.ts';
+import { decryptRange } from './decrypt-range.ts';
 import { runFolders } from './folder-run.ts';
 import { spliceFields } from './json-lines.ts';
 import { MESSAGE_START, passMessage } from './messages.ts';
-import { folderOf, openSource, readValueOptions, readWhole, type Source, type ValueOptions } from './value-options.ts';
+import {
+  folderOf,
+  openSource,
+  operandOf,
+  readValueOptions,
+  readWhole,
+  type Source,
+  type ValueOptions,
+} from './value-options.ts';
 
 /** What comes out was worth encrypting. */
 const PLAINTEXT_MODE = 0o600;
-/** First byte of a token in bytes; no UTF-8 text begins with it. */
-const TOKEN_MAGIC = 0xc1;
 /** Head, tag and line end around a token, with room to spare: what is longer cannot open. */
 const TEXT_ALLOWANCE = 128;
 
@@ -26,6 +35,13 @@ export async function decrypt(
 ): Promise<number | undefined> {
   const options = readValueOptions(raw);
   const binding = bindingOf(options, raw.anyKey === true);
+  if (raw.range !== undefined) {
+    if (raw.recursive === true) {
+      throw usageError('--range is of one message; it does not go with -r');
+    }
+    await decryptRange(line, raw.range as ByteSpan, options, operands, binding, PLAINTEXT_MODE);
+    return undefined;
+  }
   if (raw.recursive === true || operands.length > 1) {
     return decryptFolders(line, raw, operands, options, binding);
   }
@@ -113,22 +129,20 @@ function bindingOf({ key, partition, context }: ValueOptions, anyKey: boolean): 
 
 /** The token on the command line, or the beginning of what is read. */
 async function inputOf(options: ValueOptions, operand: string | undefined): Promise<Uint8Array | Begun> {
-  if (operand === undefined || operand === '-') {
+  const given = operandOf(operand, options.input, 'token');
+  if (given === undefined) {
     return Begun.of(await openSource(options.input));
   }
-  if (options.input !== undefined) {
-    throw usageError('both a token and --input are given');
+  if (!given.startsWith(TOKEN_TEXT_PREFIX) && statSync(given, { throwIfNoEntry: false })?.isFile()) {
+    throw usageError(`'${given}' is the name of a file here`, `--input '${given}' decrypts what is in it`);
   }
-  if (!operand.startsWith(TOKEN_TEXT_PREFIX) && statSync(operand, { throwIfNoEntry: false })?.isFile()) {
-    throw usageError(`'${operand}' is the name of a file here`, `--input '${operand}' decrypts what is in it`);
-  }
-  return decodeTokenText(operand);
+  return decodeTokenText(given);
 }
 
 async function tokenOf(maxPayload: number, begun: Begun): Promise<Uint8Array> {
   const limit = Math.ceil(maxPayload / 3) * 4 + TEXT_ALLOWANCE;
   const bytes = await readWhole({ ...begun.source, open: () => begun.whole() }, limit);
-  return bytes[0] === TOKEN_MAGIC ? bytes : decodeTokenText(bytes.toString('latin1').trimEnd());
+  return bytes[0] === TOKEN_FORMAT ? bytes : decodeTokenText(bytes.toString('latin1').trimEnd());
 }
 
 /** A source whose first bytes were read, to see what it is. */

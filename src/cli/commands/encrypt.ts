@@ -10,7 +10,7 @@ import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
 import { runFolders } from './folder-run.ts';
 import { spliceFields } from './json-lines.ts';
 import { passMessage } from './messages.ts';
-import { folderOf, openSource, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
+import { folderOf, openSource, operandOf, readValueOptions, readWhole, type ValueOptions } from './value-options.ts';
 
 /** Tokens are not secret. */
 const TOKEN_MODE = 0o666;
@@ -134,24 +134,17 @@ function refuseTokenOptions(raw: Record<string, unknown>): void {
 
 /** The file that a message is made of; undefined for standard input. */
 function inputOf(options: ValueOptions, operand: string | undefined): string | undefined {
-  if (operand === undefined || operand === '-') {
-    return options.input;
+  const given = operandOf(operand, options.input, 'file');
+  if (given !== undefined && !existsSync(given)) {
+    throw usageError(`'${given}' is no file: a message is made of a file or of standard input`);
   }
-  if (options.input !== undefined) {
-    throw usageError('both a file and --input are given');
-  }
-  if (!existsSync(operand)) {
-    throw usageError(`'${operand}' is no file: a message is made of a file or of standard input`);
-  }
-  return operand;
+  return given ?? options.input;
 }
 
-async function plaintextOf(limit: number, options: ValueOptions, value: string | undefined): Promise<Uint8Array> {
-  if (value === undefined || value === '-') {
+async function plaintextOf(limit: number, options: ValueOptions, operand: string | undefined): Promise<Uint8Array> {
+  const value = operandOf(operand, options.input, 'value');
+  if (value === undefined) {
     return await readWhole(await openSource(options.input), limit);
-  }
-  if (options.input !== undefined) {
-    throw usageError('both a value and --input are given');
   }
   // Someone who means the file would otherwise keep a token of its name, and perhaps delete the file.
   if (statSync(value, { throwIfNoEntry: false })?.isFile()) {

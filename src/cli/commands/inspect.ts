@@ -6,14 +6,15 @@ import {
   type MessageHeader,
   MessageHeaderReader,
   messageContext,
+  SIGNED_MESSAGE_SUITE,
 } from '../../envelope/message-header.ts';
-import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, tokenKid } from '../../envelope/token.ts';
+import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, TOKEN_FORMAT, tokenKid } from '../../envelope/token.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { DekdError } from '../../errors.ts';
 import { usageError } from '../exit.ts';
 import { type CommandLine, outline, printResult } from '../terminal.ts';
 import { MESSAGE_START } from './messages.ts';
-import { openSource, readWhole, type Source } from './value-options.ts';
+import { openSource, operandOf, readWhole, type Source } from './value-options.ts';
 
 /** The longest token that is looked at: 16 MiB of plaintext, in base64. */
 const MAX_TOKEN = 24 * 1024 * 1024;
@@ -25,16 +26,10 @@ export async function inspect(
   operand: string | undefined,
 ): Promise<void> {
   const input = options.input as string | undefined;
-  if (operand !== undefined && operand !== '-') {
-    if (input !== undefined) {
-      throw usageError('both a token and --input are given');
-    }
-    const given = operand.startsWith(TOKEN_TEXT_PREFIX) ? undefined : operand;
-    const document = given === undefined ? ofToken(decodeTokenText(operand), 'text') : await ofSource(given);
-    printResult(line, document, outline(document));
-    return;
-  }
-  const document = await ofSource(input);
+  const given = operandOf(operand, input, 'token');
+  const document = given?.startsWith(TOKEN_TEXT_PREFIX)
+    ? ofToken(decodeTokenText(given), 'text')
+    : await ofSource(given ?? input);
   printResult(line, document, outline(document));
 }
 
@@ -65,7 +60,7 @@ async function ofSource(path: string | undefined): Promise<object> {
 async function ofTokenSource(source: Source, begun: Buffer, stream: AsyncIterable<unknown>): Promise<object> {
   const rest = await readWhole({ ...source, size: undefined, open: () => stream as never }, MAX_TOKEN);
   const bytes = Buffer.concat([begun, rest]);
-  return bytes[0] === 0xc1
+  return bytes[0] === TOKEN_FORMAT
     ? ofToken(bytes, 'binary')
     : ofToken(decodeTokenText(bytes.toString('latin1').trimEnd()), 'text');
 }
@@ -90,13 +85,15 @@ function ofMessage(header: MessageHeader, size: number | undefined): object {
   return {
     kind: 'message',
     suite: `0x${suite.toString(16).padStart(4, '0')}`,
-    signed: suite === 0x0578,
+    signed: suite === SIGNED_MESSAGE_SUITE,
     messageId: Buffer.from(messageId).toString('hex'),
     context: { ...messageContext(header) },
     dataKeys: dataKeys.map(ofDataKey),
     frameLength,
     headerBytes: length,
-    ...(size === undefined || frameLength === 0 || suite === 0x0578 ? {} : bodyOf(size, length, frameLength)),
+    ...(size === undefined || frameLength === 0 || suite === SIGNED_MESSAGE_SUITE
+      ? {}
+      : bodyOf(size, length, frameLength)),
   };
 }
 

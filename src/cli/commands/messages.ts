@@ -46,19 +46,25 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
 }
 
 /**
- * All of `source` through what `through` makes into `target`, which is committed then, and discarded when something fails.
+ * All of `source` into `target`, which is committed then, and discarded when something fails.
+ * @param through makes what the source is put through, if anything
  * @param modified time of last change that a file gets, instead of now
  * @throws what source, stream or target throws
  */
 export async function passInto(
   target: Target,
-  source: Readable,
-  through: () => MessageDuplex,
+  source: AsyncIterable<Uint8Array>,
+  through: (() => MessageDuplex) | undefined,
   progress: ByteProgress,
   modified?: Date,
 ): Promise<void> {
   try {
-    await pipeline(source, (chunks: AsyncIterable<Buffer>) => counted(chunks, progress), through(), writableTo(target));
+    const counting = (chunks: AsyncIterable<Uint8Array>) => counted(chunks, progress);
+    if (through === undefined) {
+      await pipeline(source, counting, writableTo(target));
+    } else {
+      await pipeline(source, counting, through(), writableTo(target));
+    }
     await target.commit(modified);
   } catch (error) {
     await target.discard();
@@ -66,7 +72,7 @@ export async function passInto(
   }
 }
 
-async function* counted(chunks: AsyncIterable<Buffer>, progress: ByteProgress): AsyncGenerator<Buffer> {
+async function* counted(chunks: AsyncIterable<Uint8Array>, progress: ByteProgress): AsyncGenerator<Uint8Array> {
   for await (const chunk of chunks) {
     progress.add(chunk.length);
     yield chunk;

@@ -26,6 +26,21 @@ export function readValueOptions(options: Record<string, unknown>): ValueOptions
   };
 }
 
+/**
+ * The operand, unless there is none or it stands for standard input.
+ * @param what the operand is
+ * @throws CommandError (usage) when `--input` is given as well
+ */
+export function operandOf(operand: string | undefined, input: string | undefined, what: string): string | undefined {
+  if (operand === undefined || operand === '-') {
+    return undefined;
+  }
+  if (input !== undefined) {
+    throw usageError(`both a ${what} and --input are given`);
+  }
+  return operand;
+}
+
 /** `name=value` pairs; the value is everything after the first `=`. */
 export function parseContext(pairs: readonly string[]): Record<string, string> {
   const context: Record<string, string> = Object.create(null);
