@@ -13,7 +13,7 @@ export interface Spread {
 
 const LABEL_WIDTH = 210;
 const PLOT_WIDTH = 520;
-const FIGURE_WIDTH = 130;
+const FIGURE_WIDTH = 190;
 const ROW_HEIGHT = 18;
 const GROUP_GAP = 24;
 const TOP = 58;
@@ -60,7 +60,7 @@ export function spreadChart(title: string, rows: readonly Spread[]): string {
   }
   return svg(LABEL_WIDTH + PLOT_WIDTH + FIGURE_WIDTH, y + 14, [
     text(12, 20, title, 'class="title"'),
-    text(12, 36, 'dot: median; bars: 99 and 99.9 of a hundred calls are quicker', 'class="quiet"'),
+    text(12, 36, 'dot: the median; bars: 99 % and 99.9 % of calls are quicker; figures: all three', 'class="quiet"'),
     ...grid,
     ...parts,
   ]);
