@@ -30,12 +30,14 @@ export class FakeProvider implements Provider {
   /** Calls that have to do with keys, by operation. */
   readonly calls = { wrap: 0, unwrap: 0, rewrap: 0, encrypt: 0, decrypt: 0, describe: 0, look: 0 };
   readonly #id: string;
+  readonly #kind: string;
   readonly #materials: Buffer[] = [randomBytes(32)];
   #closed = false;
 
-  constructor(root: string, id: string = `fake:${root}`) {
+  constructor(root: string, id: string = `fake:${root}`, kind = 'fake') {
     this.root = root;
     this.#id = id;
+    this.#kind = kind;
   }
 
   get keyCalls(): number {
@@ -51,7 +53,7 @@ export class FakeProvider implements Provider {
   async describe(signal: AbortSignal): Promise<ProviderDescription> {
     this.calls.describe++;
     await this.#answer({}, signal);
-    return { kind: 'fake', resolvedId: this.#id, materialVersion: this.#version, warnings: [] };
+    return { kind: this.#kind, resolvedId: this.#id, materialVersion: this.#version, warnings: [] };
   }
 
   async wrap(secret: Uint8Array, context: KeyContext, signal: AbortSignal): Promise<WrappedSecret> {

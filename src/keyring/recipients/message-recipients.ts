@@ -13,10 +13,16 @@ import type { MessageUse } from './message-use.ts';
 import { KEYSTORE_RECIPIENT, type Recipient, type Table, type WholeContext } from './recipient.ts';
 import { Vouch, type VouchLimits } from './vouch.ts';
 
-/** A data key and its encrypted copies serve so many messages, and so many milliseconds, at most. */
-const MAX_MESSAGES = 2 ** 28;
-const MAX_AGE_MS = 3_600_000;
-const MAX_KEPT = 4_096;
+/** How far data keys are kept. */
+export interface KeptLimits {
+  /** A data key and its encrypted copies serve so many messages, and so many milliseconds, at most. */
+  readonly maxMessages: number;
+  readonly maxAgeMs: number;
+  /** Data keys at once, whoever they are kept for. */
+  readonly maxKept: number;
+}
+
+const KEPT_LIMITS: KeptLimits = { maxMessages: 2 ** 28, maxAgeMs: 3_600_000, maxKept: 4_096 };
 /** Calls to providers at once; each has a data key in the table. */
 const MAX_CALLS = 16;
 const MAX_ATTEMPTS = 4;
@@ -69,7 +75,8 @@ export interface MessageRecipientsParts {
   readonly definitions: KeyDefinitions;
   /** By name. */
   readonly recipients: ReadonlyMap<string, Recipient>;
-  readonly use: MessageUse;
+  readonly use: Pick<MessageUse, 'check' | 'forget'>;
+  readonly limits?: KeptLimits;
   readonly sealing: VouchLimits;
   readonly opening: VouchLimits;
   readonly log: KeyringLog;
@@ -87,6 +94,7 @@ export interface MessageRecipientsParts {
  */
 export class MessageRecipients {
   readonly #parts: MessageRecipientsParts;
+  readonly #limits: KeptLimits;
   readonly #kept: KeptKeys;
   readonly #flights = new Flights<KeptKey>();
   readonly #turns: Turns;
@@ -94,7 +102,8 @@ export class MessageRecipients {
 
   constructor(parts: MessageRecipientsParts) {
     this.#parts = parts;
-    this.#kept = new KeptKeys(parts.table, parts.elapsedMs, MAX_KEPT);
+    this.#limits = parts.limits ?? KEPT_LIMITS;
+    this.#kept = new KeptKeys(parts.table, parts.elapsedMs, this.#limits.maxKept);
     const { capacity } = parts.table.engine.stats();
     this.#turns = new Turns(Math.max(1, Math.min(MAX_CALLS, Math.floor(capacity / 16))));
   }
@@ -206,7 +215,7 @@ export class MessageRecipients {
   /** Wipes what may be used no more, and what nobody has used for as long as it may seal without an answer. */
   sweep(): void {
     const now = this.#parts.elapsedMs();
-    const idleMs = Math.min(MAX_AGE_MS, this.#parts.sealing.coastMs);
+    const idleMs = Math.min(this.#limits.maxAgeMs, this.#parts.sealing.coastMs);
     this.#kept.drop(({ usedAt, vouches }) => now - usedAt >= idleMs || vouches.some(({ vouch }) => vouch.isOver));
   }
 
@@ -318,7 +327,8 @@ export class MessageRecipients {
   }
 
   #isSpent({ madeAt, messages }: KeptKey): boolean {
-    return messages >= MAX_MESSAGES || this.#parts.elapsedMs() - madeAt >= MAX_AGE_MS;
+    const { maxMessages, maxAgeMs } = this.#limits;
+    return messages >= maxMessages || this.#parts.elapsedMs() - madeAt >= maxAgeMs;
   }
 
   #named(names: readonly string[]): Recipient[] {
