@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { DATA_KEY_USE, type KeyHandle, RAW_AES_USE } from '../../src/crypto/engine.ts';
+import { type KeyHandle, RAW_AES_USE } from '../../src/crypto/engine.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
 import type { Custody } from '../../src/custody/custody.ts';
 import { encodeContext } from '../../src/envelope/context.ts';
