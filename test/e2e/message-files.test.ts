@@ -188,7 +188,14 @@ describe('dekd inspect', { timeout: TIMEOUT_MS }, () => {
       signed: false,
       messageId: message.subarray(3, 35).toString('hex'),
       context: {},
-      dataKeys: [{ providerId: 'dekd', key: expect.stringMatching(/^[0-9a-f]{32}\.[0-9a-f]{24}$/), bytes: 48 }],
+      dataKeys: [
+        {
+          recipient: 'keystore',
+          providerId: 'dekd',
+          key: expect.stringMatching(/^[0-9a-f]{32}\.[0-9a-f]{24}$/),
+          bytes: 48,
+        },
+      ],
       frameLength: 65_536,
       headerBytes: 227,
       bytes: message.length,

@@ -11,6 +11,7 @@ import { backEndFindings } from '../doctor/back-ends.ts';
 import { durabilityFinding } from '../doctor/durability.ts';
 import { type Finding, failure, ok, warning } from '../doctor/finding.ts';
 import { hostFindings, lockFinding, memlock } from '../doctor/host.ts';
+import { recipientFindings } from '../doctor/recipients.ts';
 import { adminSocketFindings, dataSocketFindings } from '../doctor/sockets.ts';
 import { EXIT } from '../exit.ts';
 import { type CommandLine, coloured, printResult } from '../terminal.ts';
@@ -36,7 +37,12 @@ function configFindings(file: string | undefined): Finding[] {
     const loaded = loadConfig({ file });
     const findings = loaded.warnings.map((text) => warning('configuration', text, 'see dekd config sample'));
     const source = loaded.file ?? 'no file; variables say what run needs';
-    return [...findings, ok('configuration', source), ...backEndFindings(loaded.config)];
+    return [
+      ...findings,
+      ok('configuration', source),
+      ...backEndFindings(loaded.config),
+      ...recipientFindings(loaded.config),
+    ];
   } catch (error) {
     const { DEKD_CONFIG: named, ENCRYPTION_PROVIDER: provider } = process.env;
     if (file === undefined && !named && !provider && !existsSync(DEFAULT_CONFIG_FILE)) {
