@@ -1,7 +1,8 @@
 /** What goes wrong in a run over many files: with one of them, or with all that would follow. */
 import { DekdError } from '../errors.ts';
+import { printable } from '../telemetry/printable.ts';
 import { CommandError, type ErrorReport, exitCodeOf, reportOf } from './exit.ts';
-import { type CommandLine, plural, printable, warn } from './terminal.ts';
+import { type CommandLine, plural, warn } from './terminal.ts';
 
 const SHOWN_FAILURES = 20;
 /** What a failure of the file system says about the run, not about one file. */

@@ -1,6 +1,7 @@
 /** The commands and their options. What a command does is loaded when it runs, so that the agent starts with no other. */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { VERSION } from '../agent/version.ts';
+import { printableLines } from '../telemetry/printable.ts';
 import { parseByteSpan } from './commands/byte-span.ts';
 import { EXIT, exitCodeOf, reportOf } from './exit.ts';
 import { selfCommand } from './invocation.ts';
@@ -38,12 +39,12 @@ function printError(report: ReturnType<typeof reportOf>, json: boolean): void {
     process.stderr.write(`${JSON.stringify({ error: report })}\n`);
     return;
   }
-  process.stderr.write(`dekd: ${report.message}\n`);
+  process.stderr.write(`dekd: ${printableLines(report.message, '')}\n`);
   if (report.incident !== undefined) {
     process.stderr.write(`  incident: ${report.incident}\n`);
   }
   if (report.remedy !== undefined) {
-    process.stderr.write(`  to do: ${report.remedy}\n`);
+    process.stderr.write(`  to do: ${printableLines(report.remedy, '')}\n`);
   }
 }
 

@@ -1,3 +1,4 @@
+import { printable, printableLines } from '../telemetry/printable.ts';
 import { usageError } from './exit.ts';
 
 /** What every command gets from the command line. */
@@ -17,11 +18,6 @@ export function printResult(line: CommandLine, document: unknown, text: string):
 
 export function warn(text: string): void {
   process.stderr.write(`${text}\n`);
-}
-
-/** One line, whatever is in it: a name of a file may hold line ends and commands to the terminal. */
-export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
 export type Colour = 'green' | 'red' | 'yellow' | 'bold';
@@ -46,24 +42,24 @@ export function table(rows: readonly (readonly string[])[]): string {
     .join('\n');
 }
 
-/** `name  value` lines of a flat or nested object, for people. */
+/** `name  value` lines of a flat or nested object, for people; whatever is in it, each name has one line of its own. */
 export function outline(value: unknown, indent = ''): string {
   if (!isObject(value)) {
-    return `${indent}${scalar(value)}`;
+    return `${indent}${printableLines(scalar(value), indent)}`;
   }
-  const names = Object.keys(value);
-  const width = Math.max(0, ...names.map((name) => name.length));
-  return names
-    .filter((name) => value[name] !== undefined)
-    .map((name) => {
-      const item = value[name];
+  const rows = Object.entries(value).map(([name, item]) => [printable(name), item] as const);
+  const width = Math.max(0, ...rows.map(([name]) => name.length));
+  return rows
+    .filter(([, item]) => item !== undefined)
+    .map(([name, item]) => {
       if (Array.isArray(item) && item.some(isObject)) {
         return [`${indent}${name}`, ...item.map((element) => outline(element, `${indent}  `))].join('\n');
       }
       if (isObject(item) && Object.keys(item).length > 0) {
         return `${indent}${name}\n${outline(item, `${indent}  `)}`;
       }
-      return `${indent}${name.padEnd(width)}  ${scalar(item)}`;
+      const before = `${indent}${name.padEnd(width)}  `;
+      return `${before}${printableLines(scalar(item), ' '.repeat(before.length))}`;
     })
     .join('\n');
 }

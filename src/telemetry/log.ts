@@ -5,6 +5,7 @@
  * `error` means a defect of dekd or of its surroundings that somebody must look at; a refused caller is `warn`.
  */
 import { LogOutput } from './log-output.ts';
+import { printableLines } from './printable.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -164,22 +165,15 @@ function textLine(json: string): string {
   const short: string[] = [];
   let long = '';
   for (const [name, value] of Object.entries(fields)) {
-    const shown = printable(String(value));
+    const shown = printableLines(String(value), '    ');
     if (shown.includes('\n')) {
-      long += `\n    ${name}: ${shown.replaceAll('\n', '\n    ')}`;
+      long += `\n    ${name}: ${shown}`;
     } else {
       short.push(`${name}=${/[\s"=]/.test(shown) || shown === '' ? JSON.stringify(shown) : shown}`);
     }
   }
-  const head = `${String(time).slice(11, 23)} ${String(level).padEnd(5)} ${printable(String(message)).replaceAll('\n', '\n    ')}`;
+  const head = `${String(time).slice(11, 23)} ${String(level).padEnd(5)} ${printableLines(String(message), '    ')}`;
   return `${[head, ...short].join(' ')}${long}\n`;
-}
-
-/** Names come from callers: a terminal must not take orders from them, nor show lines in another order. */
-function printable(textValue: string): string {
-  return textValue.replace(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
-    return `\\u${character.codePointAt(0)!.toString(16).padStart(4, '0')}`;
-  });
 }
 
 /**

@@ -155,7 +155,7 @@ describe('dekd encrypt -r and decrypt -r', { timeout: TIMEOUT_MS }, () => {
     const { code, stderr } = await place.shell('dekd decrypt -r vault/docs -o plain --key files');
     expect([code, stderr]).toEqual([
       1,
-      expect.stringMatching(/failed vault.docs.text\\x1b\[2J\.dk: .*\n(.*\n)*0 files decrypted/),
+      expect.stringMatching(/failed vault.docs.text\\u001b\[2J\.dk: .*\n(.*\n)*0 files decrypted/),
     ]);
   });
 

@@ -1,10 +1,20 @@
 import { describe, expect, it } from 'vitest';
 import { parseContext } from '../../src/cli/commands/value-options.ts';
-import { byteSize, outline, plural, printable, table } from '../../src/cli/terminal.ts';
+import { byteSize, outline, plural, table } from '../../src/cli/terminal.ts';
+import { printable } from '../../src/telemetry/printable.ts';
 
 describe('text for people', () => {
-  it('keeps control characters from the terminal, and every other one as it is', () => {
-    expect(printable('a\u001b[2J\n\u009b\u007fGrüße 😀')).toBe('a\\x1b[2J\\x0a\\x9b\\x7fGrüße 😀');
+  it('keeps what commands a terminal or turns text around from it, and every other character as it is', () => {
+    expect(printable('a\u001b[2J\n\u009b\u007f\u202ex\u2028Grüße 😀')).toBe(
+      'a\\u001b[2J\\u000a\\u009b\\u007f\\u202ex\\u2028Grüße 😀',
+    );
+  });
+
+  it('lets nothing in a name or a value pass for a line of an outline', () => {
+    const document = { context: { 'a\nsigned': 'x\nsigned  true\u001b[2J' }, signed: false, list: ['\u202e'] };
+    expect(outline(document)).toBe(
+      'context\n  a\\u000asigned  x\n                 signed  true\\u001b[2J\nsigned   false\nlist     \\u202e',
+    );
   });
 
   it('lines up columns', () => {
