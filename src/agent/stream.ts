@@ -10,6 +10,8 @@ import { MAX_STREAM_PART } from '../protocol/frame.ts';
 export const INPUT_WINDOW = 512 * 1024;
 /** Credit is given back in pieces worth a frame of their own. */
 const CREDIT_STEP = INPUT_WINDOW / 4;
+/** Bytes in one part: a part of the client's and the overhead of its frames leave together. */
+const MAX_PART = MAX_STREAM_PART + MAX_STREAM_PART / 64;
 const NOTHING = new Uint8Array(0);
 
 /** Where a stream's parts go. */
@@ -181,7 +183,7 @@ export class AgentStream {
     try {
       const made = this.#work!.take(data);
       if (made instanceof Uint8Array) {
-        this.#keep(made);
+        this.#keep(this.#work!.lends === true ? this.#sendLent(made) : made);
         this.#owed += length;
         return;
       }
@@ -204,6 +206,18 @@ export class AgentStream {
     }
   }
 
+  /** Sends what there is room for now. @returns a copy of the rest */
+  #sendLent(made: Uint8Array): Uint8Array {
+    let sent = 0;
+    while (sent < made.length && this.#room > 0 && this.#made.length === 0) {
+      const length = Math.min(made.length - sent, this.#room, MAX_PART);
+      this.#output.streamPart(this.#id, 0, false, made.subarray(sent, sent + length));
+      this.#room -= length;
+      sent += length;
+    }
+    return sent === made.length ? NOTHING : made.slice(sent);
+  }
+
   #keep(made: Uint8Array): void {
     if (made.length > 0) {
       this.#made.push(made);
@@ -216,10 +230,12 @@ export class AgentStream {
       return;
     }
     for (let made = this.#made[0]; made !== undefined && this.#room > 0; made = this.#made[0]) {
-      const length = Math.min(made.length, this.#room, MAX_STREAM_PART);
+      const length = Math.min(made.length, this.#room, MAX_PART);
       const isLast = this.#isMadeOver && this.#made.length === 1 && length === made.length;
       this.#output.streamPart(this.#id, 0, isLast, made.subarray(0, length));
-      made.fill(0, 0, length);
+      if (this.#work!.lends !== true) {
+        made.fill(0, 0, length);
+      }
       this.#room -= length;
       this.#madeLength -= length;
       if (length < made.length) {

@@ -59,7 +59,8 @@ export async function reencryptingWork(
           return plaintext;
         }
         sealing ??= await begin(opening.header);
-        return seal(plaintext);
+        // A copy: it is lent, and other streams go on before this is waited for.
+        return seal(plaintext).slice();
       } finally {
         plaintext.fill(0);
       }

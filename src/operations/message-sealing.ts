@@ -3,6 +3,8 @@ import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sealedBodyLength } from '../envel
 import { type EncryptedDataKey, encodeMessageHeader } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 
+const NOTHING = new Uint8Array(0);
+
 export interface MessageSealingOptions {
   readonly engine: Engine;
   /** Stays the caller's. */
@@ -48,15 +50,17 @@ export class MessageSealing {
 
   /**
    * Takes plaintext, which is not kept.
-   * @returns the frames that are known not to be the last, maybe none; a fresh array
+   * @param room where the frames are put if they fit
+   * @returns the frames that are known not to be the last, maybe none; the beginning of `room`, or a fresh array
    * @throws INTERNAL after `end` or `close`
    */
-  update(plaintext: Uint8Array): Uint8Array {
+  update(plaintext: Uint8Array, room: Uint8Array = NOTHING): Uint8Array {
     this.#checkOpen();
     const total = this.#heldLength + plaintext.length;
     // One byte at least stays, so that the final frame is empty only when the message is.
     const frames = total === 0 ? 0 : Math.floor((total - 1) / this.#frameLength);
-    const sealed = new Uint8Array(frames * (this.#frameLength + FRAME_OVERHEAD));
+    const length = frames * (this.#frameLength + FRAME_OVERHEAD);
+    const sealed = length <= room.length ? room.subarray(0, length) : new Uint8Array(length);
     let from = 0;
     let to = 0;
     if (frames > 0 && this.#heldLength > 0) {

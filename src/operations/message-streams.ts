@@ -16,9 +16,16 @@ const DEFAULT_FRAME_LENGTH = 64 * 1024;
 export const MAX_STREAM_FRAME = 1024 * 1024;
 /** Bytes that are worked on, and made, in one go. */
 const STEP = 256 * 1024;
+/** Overhead of frames that is not worth a smaller step, as a share of what they hold. */
+const SMALL_OVERHEAD = 1 / 256;
 
-/** What a stream does with what it is given; the bytes are not kept, and the results are fresh. */
+/** What a stream does with what it is given; the bytes are not kept. */
 export interface MessageWork {
+  /**
+   * What `take` gives is lent only until anything is asked of any work: ciphertext, which needs no wiping. Without it, it
+   * is fresh and the caller's to wipe. What `end` gives is fresh.
+   */
+  readonly lends?: true;
   /** Whether `take` is done with the bytes when it returns. */
   readonly isReady: boolean;
   /** Bytes that `take` is given at most: where frames are short, what is made of them is much longer. */
@@ -79,11 +86,14 @@ export async function sealingWork(
     header = undefined;
     return bytes;
   };
+  const isSmall = FRAME_OVERHEAD <= SMALL_OVERHEAD * frameLength;
   return {
+    lends: true,
     isReady: true,
-    step: Math.max(1, Math.floor((STEP * frameLength) / (frameLength + FRAME_OVERHEAD))),
+    // A part of the client's in one step, where what is made of it is hardly longer.
+    step: isSmall ? STEP : Math.max(1, Math.floor((STEP * frameLength) / (frameLength + FRAME_OVERHEAD))),
     take(bytes) {
-      const frames = sealing.update(bytes);
+      const frames = sealing.update(bytes, scratch());
       used(0, bytes.length);
       volume.bytesSealed += bytes.length;
       return led(frames);
@@ -91,6 +101,17 @@ export async function sealingWork(
     end: () => led(sealing.end()),
     close: () => sealing.close(),
   };
+}
+
+let sealed: Uint8Array | undefined;
+
+/**
+ * Where all streams seal to: fresh memory for each step is a fifth of the time that a stream takes, to be made and collected.
+ * Room for a step and for the frame that was held back.
+ */
+function scratch(): Uint8Array {
+  sealed ??= new Uint8Array(STEP + MAX_STREAM_FRAME + MAX_STREAM_FRAME * SMALL_OVERHEAD);
+  return sealed;
 }
 
 /**

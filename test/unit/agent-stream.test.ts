@@ -80,13 +80,13 @@ describe('the credit of a stream', () => {
 });
 
 describe('what a stream sends', () => {
-  it('is what was made, in order, in parts of at most 256 KiB', async () => {
+  it('is what was made, in order, in parts of at most 260 KiB', async () => {
     const data = randomBytes(800 * KIB);
     const { stream, output } = await begun({ room: 1024 * KIB });
     stream.part(data.subarray(0, 500 * KIB), false, 0);
     stream.part(data.subarray(500 * KIB), false, 0);
     expect(output.data.equals(data)).toBe(true);
-    expect(output.sizes).toEqual([256, 244, 256, 44].map((size) => size * KIB));
+    expect(output.sizes).toEqual([260, 240, 260, 40].map((size) => size * KIB));
   });
 
   it('is no more than a window ahead of a client without room, however much longer it is than what it is made of', async () => {
@@ -131,6 +131,21 @@ describe('what a stream sends', () => {
     expect(made.some((byte) => byte !== 0)).toBe(false);
   });
 
+  it('is a copy where it was lent and has to wait, and is not wiped there', async () => {
+    const work = new LendingWork();
+    const { stream, output } = await begun({ work, room: 6 });
+    for (const text of ['abcd', 'efgh', 'ijkl']) {
+      stream.part(Buffer.from(text), false, 0);
+    }
+    expect([output.data.toString(), Buffer.from(work.lent).toString()]).toEqual(['abcdef', 'ijkl']);
+    stream.part(NOTHING, false, 5);
+    expect(output.data.toString()).toBe('abcdefghijk');
+    stream.part(Buffer.from('mnop'), true, 100);
+    await stream.done;
+    expect(output.data.toString()).toBe('abcdefghijklmnop');
+    expect(Buffer.from(work.lent).toString()).toBe('mnop');
+  });
+
   it('goes on where room was left before the end', async () => {
     const { stream, output } = await begun({ room: 10 });
     stream.part(randomBytes(4), false, 0);
@@ -148,8 +163,8 @@ describe('the end of a stream', () => {
     stream.part(randomBytes(300 * KIB), true, 0);
     await stream.done;
     expect(output.parts.map(({ data, isEnd }) => [data.length, isEnd])).toEqual([
-      [256 * KIB, false],
-      [44 * KIB, false],
+      [260 * KIB, false],
+      [40 * KIB, false],
       [3, true],
     ]);
     expect(work.closed).toBe(1);
@@ -433,6 +448,20 @@ class Work implements MessageWork {
 
   close(): void {
     this.closed++;
+  }
+}
+
+/** Gives back what it is given, four bytes of it, and every time in the same place. */
+class LendingWork extends Work {
+  readonly lends = true;
+  readonly lent = new Uint8Array(4);
+
+  constructor() {
+    super();
+    this.make = (bytes) => {
+      this.lent.set(bytes);
+      return this.lent;
+    };
   }
 }
 

@@ -58,6 +58,30 @@ describe.each(['node', 'native'] as const)('a message sealed by the %s engine', 
       }
     });
 
+    it('lies in the room that it is given, where it fits, and opens to its plaintext', async () => {
+      const sealing = new MessageSealing(options);
+      const room = new Uint8Array(2 * SEALED_FRAME);
+      const plaintext = randomBytes(6 * FRAME);
+      const parts: Uint8Array[] = [sealing.header];
+      for (const [from, to] of [
+        [0, 2],
+        [2, 4],
+        [4, 6],
+      ] as const) {
+        const made = sealing.update(plaintext.subarray(from * FRAME, to * FRAME), room);
+        expect(made.buffer).toBe(room.buffer);
+        parts.push(made.slice());
+      }
+      expect(sealing.update(randomBytes(0), room)).toHaveLength(0);
+      parts.push(sealing.end());
+      expect(Buffer.from(await opened(Buffer.concat(parts))).equals(plaintext)).toBe(true);
+      const other = new MessageSealing(options);
+      const made = other.update(randomBytes(4 * FRAME), room);
+      expect(made).toHaveLength(3 * SEALED_FRAME);
+      expect(made.buffer).not.toBe(room.buffer);
+      other.close();
+    });
+
     it('of all sizes, empty ones among them, opens to its plaintext', async () => {
       const pieces = [0, 3, 0, 13, 16, 40, 1, 0, 33, 7, 95, 0].map((size) => randomBytes(size));
       const sealing = new MessageSealing(options);
