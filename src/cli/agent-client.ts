@@ -2,6 +2,7 @@ import { Channel, type ChannelLimits } from '../client/channel.ts';
 import { connect } from '../client/index.ts';
 import { findSocket } from '../client/socket-place.ts';
 import type { DekdClient } from '../client/types.ts';
+import { AdminClient } from './admin.ts';
 import type { CommandLine } from './terminal.ts';
 
 const GREETING_TIMEOUT_MS = 5_000;
@@ -18,8 +19,20 @@ export interface OpenedClient extends AsyncDisposable {
  *
  * @throws AGENT_UNAVAILABLE
  */
-export async function openClient(line: CommandLine): Promise<OpenedClient> {
-  const socket = findSocket(line.socket);
+export function openClient(line: CommandLine): Promise<OpenedClient> {
+  return openAt(findSocket(line.socket));
+}
+
+/**
+ * The same on the admin socket, which answers no other calls than `reencryptStream`, `reencryptFile` and `ping`.
+ * @throws as `AdminClient.open` does
+ */
+export async function openOperator(line: CommandLine): Promise<OpenedClient> {
+  using admin = await AdminClient.open(line);
+  return await openAt(admin.path);
+}
+
+async function openAt(socket: string): Promise<OpenedClient> {
   const channel = await Channel.open(socket, undefined, GREETING_TIMEOUT_MS, () => {});
   channel.close();
   const client = connect({ socket });

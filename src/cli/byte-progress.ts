@@ -32,6 +32,17 @@ export class ByteProgress {
     }
   }
 
+  /** What counts the bytes that pass through it, as a step of a pipeline. */
+  counting(): (chunks: AsyncIterable<Uint8Array>) => AsyncGenerator<Uint8Array> {
+    const add = (bytes: number) => this.add(bytes);
+    return async function* (chunks) {
+      for await (const chunk of chunks) {
+        add(chunk.length);
+        yield chunk;
+      }
+    };
+  }
+
   clear(): void {
     if (this.#shown > 0) {
       process.stderr.write('\r\u001b[K');

@@ -199,6 +199,8 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
       ),
     );
 
+  describeReencrypt(leaf, program, self);
+
   leaf(
     program,
     'inspect [token-or-file]',
@@ -274,7 +276,79 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   ).option('--yes', 'do not ask');
 
   describeRoots(addCommon(program.command('roots').description('Root keys (admin socket).')), leaf, self);
-  leaf(
+  describeRewrap(leaf, program, self);
+  describeKeys(
+    addCommon(program.command('keys').description('Named keys and their versions (admin socket).')),
+    leaf,
+    self,
+  );
+  return program;
+}
+
+/** What is of a database and not of files. */
+function tableOptions(command: Command): Command {
+  const name = (text: string, earlier: readonly string[]) => [...earlier, text];
+  return command
+    .option('--table <name>', 'a table of PostgreSQL, [SCHEMA.]TABLE, written as it is named')
+    .option('--column <name>', 'with --table: the column with the tokens, bytea (binary) or text (dk1.…)')
+    .option('--id-column <names>', 'columns that tell rows apart, with commas between (default: the primary key)')
+    .option('--context-column <field=column>', 'context field taken from a column of the row; repeatable', name, [])
+    .option('--partition-column <name>', 'column with the partition of the row')
+    .option('--pg <url>', 'where the database is, without its password (default: DATABASE_URL, then PGHOST and so on)')
+    .option('--pg-url-file <file>', 'file with the URL of the database')
+    .option(
+      '--pg-ca <file>',
+      'certificates that the database is trusted by (default: PGSSLROOTCERT, then those of Node)',
+    )
+    .option('--job-schema <name>', 'schema of the tables that keep how far the job is (default: that of the table)')
+    .addOption(wholeNumberOption('--batch <n>', 'rows of one transaction at most (default: 1000)', 100_000))
+    .addOption(
+      wholeNumberOption('--lease <seconds>', 'silence after which others take a process over (default: 60)', 86_400),
+    )
+    .addOption(numberOption('--rate-limit <n>', 'rows a second of this process at most'))
+    .option('--dry-run', 'change nothing; open what would be re-encrypted, and count')
+    .addOption(
+      new Option('--verify', 'change nothing; prove that every token opens and is under the newest version').conflicts(
+        'dryRun',
+      ),
+    )
+    .option('--again', 'begin a job anew that was finished');
+}
+
+function describeReencrypt(leaf: Leaf, program: Command, self: string): void {
+  const command = leaf(
+    program,
+    'reencrypt [token-or-files...]',
+    'Move ciphertexts to the newest version of their key: files, folders, JSON Lines, a column of PostgreSQL.',
+    async (line, options, operands) =>
+      (await import('./commands/reencrypt.ts')).reencrypt(line, options, operands as readonly string[]),
+  )
+    .option('--key <name>', 'key the ciphertexts are of (required)')
+    .option('-r, --recursive', 'all messages NAME.dk in folders')
+    .option('--force', 'also messages that are under the newest version already');
+  tableOptions(addValueOptions(command)).addHelpText(
+    'after',
+    `
+Files are re-encrypted where they are, each whole or not at all, unless -o names another place. No plaintext leaves the
+agent. After an interruption the same command goes on; several processes, also on different machines, share the job of
+one column.
+` +
+      examples(
+        [
+          ['reencrypt --key files -r vault', ''],
+          ["reencrypt --key customers --fields 'email,cards[].pan' customers.jsonl", ''],
+          [
+            'reencrypt --key customers --table customers --column email --context field=email --context-column id=id',
+            '',
+          ],
+        ],
+        self,
+      ),
+  );
+}
+
+function describeRewrap(leaf: Leaf, program: Command, self: string): void {
+  const rewrap = leaf(
     program,
     'rewrap [key]',
     'Wrap records anew under the newest version of what is above them; no token changes.',
@@ -284,12 +358,19 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     .option('--dry-run', 'only count')
     .option('--verify', 'only open each record, and count those that are not under the newest version')
     .addOption(rateOption());
-  describeKeys(
-    addCommon(program.command('keys').description('Named keys and their versions (admin socket).')),
-    leaf,
-    self,
-  );
-  return program;
+  leaf(
+    rewrap,
+    'message <files...>',
+    'Give messages the recipients and the key version that are configured now (admin socket).',
+    async (line, options, files) =>
+      (await import('./commands/rewrap-message.ts')).rewrapMessages(line, options, files as readonly string[]),
+  )
+    .requiredOption('--key <name>', 'key the messages are of')
+    .option('--partition <name>', 'the tenant the messages belong to')
+    .option('--context <name=value>', 'what the messages are bound to; repeatable', collect, [])
+    .option('-r, --recursive', 'all messages NAME.dk in folders')
+    .option('--force', 'also messages that are as they should be')
+    .addHelpText('after', examples([['rewrap message --key files -r vault', '']], self));
 }
 
 type Leaf = (
@@ -357,7 +438,11 @@ function overwriteOption(): Option {
 }
 
 function rateOption(): Option {
-  return new Option('--rate <n>', 'records a second at most').argParser((text) => {
+  return numberOption('--rate <n>', 'records a second at most');
+}
+
+function numberOption(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((text) => {
     const rate = Number(text);
     if (!(rate > 0)) {
       throw new InvalidArgumentError('a rate is a number above 0.');
@@ -405,6 +490,16 @@ function sizesOf(text: string): number[] {
       throw new InvalidArgumentError(`'${part}' is no size: 64, 4KiB or 1MiB are.`);
     }
     return size;
+  });
+}
+
+function wholeNumberOption(flags: string, description: string, most: number): Option {
+  return new Option(flags, description).argParser((text) => {
+    const number = Number(text);
+    if (!Number.isInteger(number) || number < 1 || number > most) {
+      throw new InvalidArgumentError(`it is a whole number from 1 to ${most}.`);
+    }
+    return number;
   });
 }
 

@@ -143,9 +143,7 @@ class FolderRun {
     if (direction === 'encrypt') {
       return join(output, `${place}${MESSAGE_SUFFIX}`);
     }
-    const name = place.slice(place.lastIndexOf('/') + 1);
-    const isMessage = name.endsWith(MESSAGE_SUFFIX) && name !== MESSAGE_SUFFIX && !/^\.\.?\.dk$/.test(name);
-    return isMessage ? join(output, place.slice(0, -MESSAGE_SUFFIX.length)) : undefined;
+    return hasMessageName(place) ? join(output, place.slice(0, -MESSAGE_SUFFIX.length)) : undefined;
   }
 
   async #one(file: TreeFile): Promise<void> {
@@ -222,6 +220,12 @@ class FolderRun {
     const rate = byteSize(Math.round((bytes / elapsedMs) * 1_000));
     warn(`${parts.join(', ')}; ${byteSize(bytes)} in ${(elapsedMs / 1_000).toFixed(1)} s, ${rate}/s`);
   }
+}
+
+/** Whether a file is named as `encrypt -r` names what it makes. */
+export function hasMessageName(place: string): boolean {
+  const name = place.slice(place.lastIndexOf('/') + 1);
+  return name.endsWith(MESSAGE_SUFFIX) && name !== MESSAGE_SUFFIX && !/^\.\.?\.dk$/.test(name);
 }
 
 /** What every file system keeps; some keep no more, and Node sets no more. */

@@ -1,19 +1,22 @@
-import type { DecryptOptions, EncryptOptions, ManyDecryptOptions } from '../../client/types.ts';
+import type { DecryptOptions, DekdClient, EncryptOptions, ManyDecryptOptions, ManyResult } from '../../client/types.ts';
 import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
 import { parseFields } from '../json-lines/field-path.ts';
 import { type Direction, type SpliceReport, spliceJsonLines } from '../json-lines/splice.ts';
+import { keepingCurrent } from '../reencrypt/tokens.ts';
 import { openTarget, type Target } from '../target-file.ts';
 import { byteSize, type CommandLine, count, plural, warn } from '../terminal.ts';
 import { openSource, type ValueOptions } from './value-options.ts';
 
-const MODE: Record<Direction, number> = { encrypt: 0o666, decrypt: 0o600 };
+const MODE: Record<Direction, number> = { encrypt: 0o666, decrypt: 0o600, reencrypt: 0o666 };
+const DONE: Record<Direction, string> = { encrypt: 'encrypted', decrypt: 'decrypted', reencrypt: 're-encrypted' };
 const PROGRESS_INTERVAL_MS = 200;
 
 /**
- * `encrypt --fields` and `decrypt --fields`: JSON Lines in, JSON Lines out.
+ * `encrypt --fields`, `decrypt --fields` and `reencrypt --fields`: JSON Lines in, JSON Lines out.
  *
- * The record context of a value is the one given and `field`, its path.
+ * The record context of a value is the one given and `field`, its path. A file is re-encrypted in its place unless another is
+ * named, and left as it is when every token of it is under the newest version.
  */
 export async function spliceFields(
   line: CommandLine,
@@ -32,27 +35,47 @@ export async function spliceFields(
   const source = await openSource(operand ?? options.input);
   await using agent = await openClient(line);
   const { client } = agent;
-  const target = await openTarget(options.output, MODE[direction]);
+  const output = options.output ?? (direction === 'reencrypt' ? fileOf(operand ?? options.input) : undefined);
+  const target = await openTarget(output, MODE[direction]);
   const progress = new Progress(source.size);
+  let moved = 0;
   const contexts = new Map(fields.paths.map((path) => [path, { ...options.context, field: path }]));
   try {
     const report = await spliceJsonLines(source.open(), (bytes) => target.write(bytes), {
       direction,
       fields,
       onProgress: (state) => progress.show(state),
-      cipher: (values, path, signal) => {
+      cipher: async (values, path, signal) => {
         const call: ManyDecryptOptions = { ...binding, context: contexts.get(path), signal };
-        return direction === 'encrypt' ? client.encryptMany(values, call) : client.decryptMany(values, call);
+        const results = await CIPHER[direction](client, values, call);
+        moved += results.filter((result, index) => result.ok && result.value !== values[index]).length;
+        return results;
       },
     });
-    await target.commit();
+    const isUnchanged = direction === 'reencrypt' && options.output === undefined && moved === 0;
+    await (isUnchanged && !target.isStandardOutput ? target.discard() : target.commit());
     progress.clear();
-    summarise(line, direction, report, progress.elapsedMs, target, options.output);
+    const said = direction === 'reencrypt' ? { ...report, moved } : report;
+    summarise(line, direction, said, progress.elapsedMs, target, output);
   } catch (error) {
     progress.clear();
     await target.discard();
     throw error;
   }
+}
+
+const CIPHER: Record<
+  Direction,
+  (client: DekdClient, values: readonly Uint8Array[], call: ManyDecryptOptions) => Promise<readonly ManyResult[]>
+> = {
+  encrypt: (client, values, call) => client.encryptMany(values, call),
+  decrypt: (client, values, call) => client.decryptMany(values, call),
+  reencrypt: async (client, values, call) => keepingCurrent(values, await client.reencryptMany(values, call)),
+};
+
+/** The path of an input that is a file. */
+function fileOf(input: string | undefined): string | undefined {
+  return input === '-' ? undefined : input;
 }
 
 function readFields(lists: readonly string[]) {
@@ -101,7 +124,7 @@ class Progress {
 function summarise(
   line: CommandLine,
   direction: Direction,
-  report: SpliceReport,
+  report: SpliceReport & { readonly moved?: number },
   elapsedMs: number,
   target: Target,
   output: string | undefined,
@@ -120,9 +143,12 @@ function summarise(
   }
   const perField = Object.entries(report.fields).map(([path, values]) => `${path} ${count(values)}`);
   warn(
-    `${plural(report.records, 'record')}, ${plural(report.values, 'value')} ${direction}ed (${perField.join(', ')}) ` +
+    `${plural(report.records, 'record')}, ${plural(report.values, 'value')} ${DONE[direction]} (${perField.join(', ')}) ` +
       `in ${seconds.toFixed(1)} s, ${count(report.records / seconds)}/s`,
   );
+  if (report.moved !== undefined) {
+    warn(`${count(report.moved)} of them moved, ${count(report.values - report.moved)} were under the newest version`);
+  }
   if (report.misshapen > 0) {
     warn(
       `${plural(report.misshapen, 'value')} on the way of a field had another shape than its path and stayed as ` +

@@ -10,8 +10,10 @@ import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
 /** First byte of a message; no token, no text of one and no base64 of a message begins with it. */
 export const MESSAGE_START = 0x02;
 
+const DONE = { encrypt: 'encrypted', decrypt: 'decrypted', reencrypt: 're-encrypted' } as const;
+
 export interface Passage {
-  readonly direction: 'encrypt' | 'decrypt';
+  readonly direction: 'encrypt' | 'decrypt' | 'reencrypt';
   readonly source: Readable;
   /** Bytes of the source, where that is known. */
   readonly size: number | undefined;
@@ -41,7 +43,7 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
     printResult(line, { output, bytesRead: bytes, seconds: Number((elapsedMs / 1_000).toFixed(3)) }, '');
   } else if (process.stderr.isTTY) {
     const rate = byteSize(Math.round((bytes / elapsedMs) * 1_000));
-    warn(`${byteSize(bytes)} ${direction}ed to ${output} in ${(elapsedMs / 1_000).toFixed(1)} s, ${rate}/s`);
+    warn(`${byteSize(bytes)} ${DONE[direction]} to ${output} in ${(elapsedMs / 1_000).toFixed(1)} s, ${rate}/s`);
   }
 }
 
@@ -59,22 +61,14 @@ export async function passInto(
   modified?: Date,
 ): Promise<void> {
   try {
-    const counting = (chunks: AsyncIterable<Uint8Array>) => counted(chunks, progress);
     if (through === undefined) {
-      await pipeline(source, counting, writableTo(target));
+      await pipeline(source, progress.counting(), writableTo(target));
     } else {
-      await pipeline(source, counting, through(), writableTo(target));
+      await pipeline(source, progress.counting(), through(), writableTo(target));
     }
     await target.commit(modified);
   } catch (error) {
     await target.discard();
     throw error;
-  }
-}
-
-async function* counted(chunks: AsyncIterable<Uint8Array>, progress: ByteProgress): AsyncGenerator<Uint8Array> {
-  for await (const chunk of chunks) {
-    progress.add(chunk.length);
-    yield chunk;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * JSON Lines in, JSON Lines out, the named values encrypted or decrypted, every other byte as it was.
+ * JSON Lines in, JSON Lines out, the named values encrypted, decrypted or re-encrypted, every other byte as it was.
  *
  * Blocks of whole lines are scanned as they arrive and sent as batches, several in flight; outputs are written in the
  * order of the input. Memory is bounded: blocks in flight, and one block being collected, after which the input is not
@@ -19,9 +19,9 @@ const BLOCK_BYTES = 256 * 1024;
 /** A line has to be held whole. */
 const MAX_LINE_BYTES = 64 * 1024 * 1024;
 
-export type Direction = 'encrypt' | 'decrypt';
+export type Direction = 'encrypt' | 'decrypt' | 'reencrypt';
 
-/** Encrypts or decrypts the values of one field; one result per value, in order. */
+/** Encrypts, decrypts or re-encrypts the values of one field; one result per value, in order. */
 export type FieldCipher = (
   values: readonly Uint8Array[],
   path: string,
@@ -184,7 +184,7 @@ class Splicer {
         return list.length === 0 ? [] : cipher(list, fields.paths[field]!, this.#abort.signal);
       }),
     );
-    return direction === 'encrypt' ? block.withTokens(results) : block.withPlaintexts(results);
+    return direction === 'decrypt' ? block.withPlaintexts(results) : block.withTokens(results);
   }
 
   async #finish(pending: Promise<BlockOutcome>, addedNewline: boolean): Promise<void> {
