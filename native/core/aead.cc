@@ -123,6 +123,52 @@ Status Gcm::open(std::span<const uint8_t> aad, std::span<const uint8_t> cipherte
   return Status::kOk;
 }
 
+Status Gcm::begin(std::span<const uint8_t> aad) {
+  if (aad.size() > kMaxMessageLength) {
+    return Status::kInvalidArgument;
+  }
+  int none = 0;
+  const auto update = direction_ == Direction::kSeal ? EVP_EncryptUpdate : EVP_DecryptUpdate;
+  return aad.empty() || update(context_, nullptr, &none, aad.data(), static_cast<int>(aad.size())) == 1
+             ? Status::kOk
+             : Status::kCryptoFailed;
+}
+
+Status Gcm::seal_part(std::span<const uint8_t> plaintext, uint8_t* out) {
+  int written = 0;
+  const bool done = plaintext.size() <= kMaxMessageLength &&
+                    EVP_EncryptUpdate(context_, out, &written, plaintext.data(), static_cast<int>(plaintext.size())) == 1;
+  return done ? Status::kOk : Status::kCryptoFailed;
+}
+
+Status Gcm::seal_end(std::span<uint8_t, kTagLength> tag) {
+  int rest = 0;
+  OSSL_PARAM get_tag[2] = {OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag.data(), tag.size()),
+                           OSSL_PARAM_construct_end()};
+  const bool done =
+      EVP_EncryptFinal_ex(context_, tag.data(), &rest) == 1 && EVP_CIPHER_CTX_get_params(context_, get_tag) == 1;
+  return done ? Status::kOk : Status::kCryptoFailed;
+}
+
+Status Gcm::open_part(std::span<const uint8_t> ciphertext, uint8_t* out) {
+  int written = 0;
+  const bool done =
+      ciphertext.size() <= kMaxMessageLength &&
+      EVP_DecryptUpdate(context_, out, &written, ciphertext.data(), static_cast<int>(ciphertext.size())) == 1;
+  return done ? Status::kOk : Status::kCryptoFailed;
+}
+
+Status Gcm::open_end(std::span<const uint8_t, kTagLength> tag) {
+  int rest = 0;
+  uint8_t nothing[kTagLength];
+  OSSL_PARAM set_tag[2] = {OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG,
+                                                             const_cast<uint8_t*>(tag.data()), tag.size()),
+                           OSSL_PARAM_construct_end()};
+  const bool verified =
+      EVP_CIPHER_CTX_set_params(context_, set_tag) == 1 && EVP_DecryptFinal_ex(context_, nothing, &rest) == 1;
+  return verified ? Status::kOk : Status::kAuthenticationFailed;
+}
+
 Status encrypt_two_blocks(std::span<const uint8_t, 32> key, std::span<const uint8_t, 32> in,
                           std::span<uint8_t, 32> out) {
   if (contexts.blocks == nullptr) {

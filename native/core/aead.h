@@ -44,6 +44,14 @@ class Gcm final {
   Status open(std::span<const uint8_t> aad, std::span<const uint8_t> ciphertext,
               std::span<const uint8_t, kTagLength> tag, uint8_t* out);
 
+  // The same in pieces: the AAD once, then parts in order, then the end, which makes or checks the tag. Of what open_part
+  // gave, nothing may be shown to anyone before open_end has said kOk.
+  Status begin(std::span<const uint8_t> aad);
+  Status seal_part(std::span<const uint8_t> plaintext, uint8_t* out);
+  Status seal_end(std::span<uint8_t, kTagLength> tag);
+  Status open_part(std::span<const uint8_t> ciphertext, uint8_t* out);
+  Status open_end(std::span<const uint8_t, kTagLength> tag);
+
  private:
   EVP_CIPHER_CTX* const context_;
   const Direction direction_;

@@ -2,12 +2,14 @@
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
 #include <functional>
 #include <vector>
 
+#include "private_memory.h"
 #include "random.h"
 #include "secret.h"
 
@@ -201,6 +203,9 @@ class Run final {
   std::array<uint8_t, kXaesPrefixLength> prefix_{};
 };
 
+// Shared memory is worked on in parts that stay in the processor's cache on the way through private memory.
+constexpr size_t kPart = size_t{32} << 10;
+
 uint32_t row_status(Status status) {
   switch (status) {
     case Status::kOk:
@@ -245,6 +250,97 @@ Status open_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> conte
   Run run(table, Direction::kOpen);
   const Status status = run.prepare(key, nonce);
   return status == Status::kOk ? open_with(run.gcm(), run.kid(), context, token, out.data()) : status;
+}
+
+Status seal_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context,
+                         std::span<const uint8_t> plaintext, std::span<uint8_t> out) {
+  const StackScrub scrub;
+  if (plaintext.size() > kMaxMessageLength || out.size() != plaintext.size() + kTokenOverhead ||
+      overlap(context, out) || overlap(plaintext, out)) {
+    return Status::kInvalidArgument;
+  }
+  Nonce nonce;
+  Status status = draw_nonce(nonce);
+  Run run(table, Direction::kSeal);
+  status = status == Status::kOk ? run.prepare(key, nonce) : status;
+  if (status != Status::kOk) {
+    return status;
+  }
+  uint8_t head[kTokenHeadLength + kXaesNonceLength];
+  write_head(run.kid(), head);
+  std::memcpy(head + kTokenHeadLength, nonce.data(), nonce.size());
+  const Aad aad(head, context);
+  status = run.gcm().begin(aad.bytes());
+  std::memcpy(out.data(), head, sizeof head);
+  size_t at = 0;
+  uint8_t part[kPart];
+  while (status == Status::kOk && at < plaintext.size()) {
+    const std::span<const uint8_t> next = plaintext.subspan(at, std::min(kPart, plaintext.size() - at));
+    // Not straight to `out`: OpenSSL may read the ciphertext back from there to authenticate it.
+    status = run.gcm().seal_part(next, part);
+    std::memcpy(out.data() + sizeof head + at, part, next.size());
+    at += next.size();
+  }
+  uint8_t tag[kTagLength];
+  status = status == Status::kOk ? run.gcm().seal_end(tag) : status;
+  if (status != Status::kOk) {
+    wipe(out);
+    return status;
+  }
+  std::memcpy(out.data() + sizeof head + at, tag, sizeof tag);
+  return Status::kOk;
+}
+
+Status open_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context,
+                         std::span<const uint8_t> token, std::span<uint8_t> out) {
+  const StackScrub scrub;
+  if (token.size() < kTokenOverhead) {
+    return Status::kAuthenticationFailed;
+  }
+  const size_t length = token.size() - kTokenOverhead;
+  if (length > kMaxMessageLength || out.size() != length || overlap(context, out) || overlap(token, out)) {
+    return Status::kInvalidArgument;
+  }
+  const std::span<uint8_t> plaintext = private_memory(length);
+  if (plaintext.size() != length) {
+    return Status::kSystemFailed;
+  }
+  uint8_t head[kTokenHeadLength + kXaesNonceLength];
+  std::memcpy(head, token.data(), sizeof head);
+  Nonce nonce;
+  std::memcpy(nonce.data(), head + kTokenHeadLength, nonce.size());
+  Run run(table, Direction::kOpen);
+  Status status = run.prepare(key, nonce);
+  if (status != Status::kOk) {
+    return status;
+  }
+  const Aad aad(head, context);
+  status = run.gcm().begin(aad.bytes());
+  size_t at = 0;
+  uint8_t part[kPart];
+  while (status == Status::kOk && at < length) {
+    const size_t size = std::min(kPart, length - at);
+    std::memcpy(part, token.data() + sizeof head + at, size);
+    status = run.gcm().open_part({part, size}, plaintext.data() + at);
+    at += size;
+  }
+  uint8_t tag[kTagLength];
+  std::memcpy(tag, token.data() + sizeof head + length, sizeof tag);
+  status = status == Status::kOk ? run.gcm().open_end(tag) : status;
+  // As in open_with: a head of another kid costs what a wrong tag does.
+  uint8_t expected[kTokenHeadLength];
+  write_head(run.kid(), expected);
+  if (CRYPTO_memcmp(expected, head, sizeof expected) != 0 && status == Status::kOk) {
+    status = Status::kAuthenticationFailed;
+  }
+  for (size_t from = 0; from < at; from += kPart) {
+    const std::span<uint8_t> next = plaintext.subspan(from, std::min(kPart, at - from));
+    if (status == Status::kOk) {
+      std::memcpy(out.data() + from, next.data(), next.size());
+    }
+    wipe(next);
+  }
+  return status;
 }
 
 Status seal_many(KeyTable& table, std::span<uint32_t> rows, std::span<const uint8_t> input,

@@ -46,6 +46,18 @@ Status seal_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> conte
 Status open_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context, std::span<const uint8_t> token,
                   std::span<uint8_t> out);
 
+// seal_shared_token is seal_token for memory that a peer can change meanwhile. Each byte of `plaintext` is read once, and
+// nothing that was written to `out` is read: what is authenticated is what was encrypted, whatever the peer does. `context`
+// is private memory.
+Status seal_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context,
+                         std::span<const uint8_t> plaintext, std::span<uint8_t> out);
+
+// open_shared_token is open_token for such memory. The token is copied in and opened in private memory, and the plaintext
+// is copied out once its tag was found right: until then, and for good when it is not, nothing is written to `out`.
+// kSystemFailed when there is no private memory for it.
+Status open_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context,
+                         std::span<const uint8_t> token, std::span<uint8_t> out);
+
 // seal_many seals each row whose status is not kRowSkip. One nonce is drawn for the call and the row's index is added to
 // its last 12 bytes (big-endian, mod 2^96), so rows share the derived key while they share the key; the draw is not
 // kept. The status word says ok, failed or stale key; the output region of a row that is not ok is zeros.

@@ -30,6 +30,7 @@
 #include "../core/self_test.h"
 #include "arguments.h"
 #include "hot_calls.h"
+#include "lane_calls.h"
 
 namespace dekd {
 namespace {
@@ -598,6 +599,9 @@ Napi::Value ProveLeakClear(const Napi::CallbackInfo& info) {
   return answer(info, Status::kOk);
 }
 
+// laneErrno(): the same of the calls of lane_calls.h
+Napi::Value LaneErrno(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), lane_errno()); }
+
 // lastErrno(): errno of the last kSystemFailed or kPipeFailed of this thread
 Napi::Value LastErrno(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), last_errno); }
 
@@ -724,6 +728,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<ProveLeakPlant>(env, exports, "proveLeakPlant");
   set<ProveLeakClear>(env, exports, "proveLeakClear");
   set<LastErrno>(env, exports, "lastErrno");
+  set<LaneErrno>(env, exports, "laneErrno");
+  export_lane_calls(env, exports);
   set<WithGivenNonce<kGcmNonceLength, gcm_seal>>(env, exports, "vectorGcmSeal");
   set<WithGivenNonce<kGcmNonceLength, gcm_open>>(env, exports, "vectorGcmOpen");
   set<WithGivenNonce<kXaesNonceLength, xaes_seal>>(env, exports, "vectorXaesSeal");

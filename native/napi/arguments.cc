@@ -14,6 +14,17 @@ uint32_t Arguments::number() {
   return static_cast<uint32_t>(value);
 }
 
+uint64_t Arguments::whole() {
+  constexpr double kLimit = 9007199254740992;
+  double value = -1;
+  if (napi_get_value_double(info_.Env(), next(), &value) != napi_ok || !(value >= 0 && value < kLimit) ||
+      static_cast<double>(static_cast<uint64_t>(value)) != value) {
+    ok_ = false;
+    return 0;
+  }
+  return static_cast<uint64_t>(value);
+}
+
 std::span<uint8_t> Arguments::bytes() {
   napi_typedarray_type type = napi_int8_array;
   void* data = nullptr;

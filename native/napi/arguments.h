@@ -19,6 +19,8 @@ class Arguments final {
 
   // The next argument as a whole number from 0 to 2^32 - 1.
   uint32_t number();
+  // The same up to 2^53.
+  uint64_t whole();
   // The next argument as a file descriptor.
   int descriptor() { return static_cast<int>(number()); }
   // The next argument as the bytes of a Uint8Array, valid until the call returns.

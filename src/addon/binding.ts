@@ -119,6 +119,29 @@ export interface Binding {
   /** errno behind the last status `systemFailed` or `pipeFailed` of this thread. */
   lastErrno(): number;
 
+  // ── the bulk lane: regions are numbers, faults those of LANE_FAULT; a region ends with the thread that made it ──────
+  /** A greeting that came by a lane socket, unread by anybody else. Its descriptors are the caller's to close. */
+  laneReceive(socket: number, token: Uint8Array): { kind: number; descriptors: number[] } | number;
+  /** The region of a peer's memfd of at most `limit` bytes; the descriptor stays the caller's. */
+  laneAdopt(fd: number, limit: number): { region: number; size: number } | number;
+  laneDrop(region: number): number;
+  /** Bytes of all adopted regions that are still mapped. */
+  laneAdopted(): number;
+  laneSeal: LaneTokenCall;
+  laneOpen: LaneTokenCall;
+  /** Gives memory back that `laneOpen` has used on this thread. */
+  laneRelease(): number;
+  laneRead(region: number, offset: number, out: Uint8Array): number;
+  laneWrite(region: number, offset: number, bytes: Uint8Array): number;
+  laneCreate(size: number): { region: number; size: number } | number;
+  /** Memory of the region itself, which stays mapped as long as the buffer lives. Throws where buffers cannot be made so. */
+  laneBuffer(region: number, offset: number, length: number): ArrayBuffer | number;
+  /** Says a greeting with the region's descriptor, or with those of two files, on a connected lane socket. */
+  laneShare(socket: number, token: Uint8Array, region: number): number;
+  laneShareFiles(socket: number, token: Uint8Array, source: number, target: number): number;
+  /** errno behind the last fault `system` of this thread. */
+  laneErrno(): number;
+
   /** For published vectors only: the caller's own key and nonce. */
   vectorGcmSeal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, input: Uint8Array, out: Uint8Array): number;
   vectorGcmOpen(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, input: Uint8Array, out: Uint8Array): number;
@@ -127,6 +150,41 @@ export interface Binding {
   vectorHkdf(secret: Uint8Array, salt: Uint8Array, info: Uint8Array, out: Uint8Array): number;
   vectorHmac(key: Uint8Array, data: Uint8Array, out: Uint8Array): number;
 }
+
+/** A token made or opened in place: a status. The result is longer or shorter than `length` by what a token adds. */
+export type LaneTokenCall = (
+  key: number,
+  context: Uint8Array,
+  region: number,
+  offset: number,
+  length: number,
+  resultRegion: number,
+  resultOffset: number,
+) => number;
+
+/** Numbers of `native/core/lane_region.h`. */
+export const LANE_FAULT = {
+  none: 0,
+  system: 1,
+  notYet: 2,
+  ended: 3,
+  malformed: 4,
+  notMemfd: 5,
+  hugePages: 6,
+  notSealed: 7,
+  notWritable: 8,
+  size: 9,
+  notPopulated: 10,
+  notRegular: 11,
+  access: 12,
+  sameFile: 13,
+} as const;
+
+/** Numbers of `native/core/lane_socket.h`. */
+export const LANE_KIND = { region: 1, files: 2 } as const;
+
+/** Bytes of the token that a lane is joined with. */
+export const LANE_TOKEN_LENGTH = 32;
 
 /** Places in `callWords`. */
 export const CALL = {

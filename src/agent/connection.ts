@@ -14,6 +14,7 @@ import type { HelloReplyFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
 import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
+import type { LaneSeat } from './lane-seat.ts';
 import { type Intake, readShared } from './shared-reading.ts';
 import { AgentStream, type StreamOutput } from './stream.ts';
 
@@ -49,7 +50,7 @@ export interface ConnectionHost<Caller> {
   report(error: DekdError, connection: Connection<Caller>, request: RequestReader | undefined): DekdError;
   /** A batch was answered; `failed` of its items failed. */
   batchAnswered(request: RequestReader, failed: number): void;
-  hello(): HelloReplyFields;
+  hello(connection: Connection<Caller>): HelloReplyFields;
   /** The connection is gone; called once. */
   closed(connection: Connection<Caller>): void;
   frameRefused(): void;
@@ -65,6 +66,8 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   readonly caller: Caller;
   /** What the client calls itself; for the log only. */
   client = '';
+  /** What it shares with the agent; undefined where there is no lane. */
+  readonly lane: LaneSeat | undefined;
   readonly #socket: Socket;
   readonly #host: ConnectionHost<Caller>;
   readonly #limits: ConnectionLimits;
@@ -91,8 +94,15 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   #waitingSince: number;
 
   /** @param accepted not read from yet; the connection takes it over */
-  constructor(accepted: Socket, caller: Caller, host: ConnectionHost<Caller>, limits: ConnectionLimits) {
+  constructor(
+    accepted: Socket,
+    caller: Caller,
+    host: ConnectionHost<Caller>,
+    limits: ConnectionLimits,
+    lane?: LaneSeat,
+  ) {
     this.caller = caller;
+    this.lane = lane;
     this.#host = host;
     this.#limits = limits;
     this.#waitingSince = performance.now();
@@ -125,7 +135,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   }
 
   reserveValue(id: number, length: number): number {
-    this.#checkWanted(id);
+    this.checkWanted(id);
     return this.#writer.reserveValue(id, length);
   }
 
@@ -134,7 +144,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   }
 
   beginMany(id: number, bound: number): void {
-    this.#checkWanted(id);
+    this.checkWanted(id);
     this.#manyId = id;
     this.#writer.beginMany(id, bound);
   }
@@ -155,9 +165,13 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#host.batchAnswered(request, failures.length);
   }
 
+  laneResult(id: number, length: number): void {
+    this.#writer.laneResult(id, length);
+  }
+
   /** Replies with a JSON document. */
   document(id: number, document: unknown): void {
-    this.#checkWanted(id);
+    this.checkWanted(id);
     this.#writer.document(id, document);
   }
 
@@ -195,7 +209,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   }
 
   /** Stops late work from answering a request that was answered already: cancelled, past its deadline, or gone. */
-  #checkWanted(id: number): void {
+  checkWanted(id: number): void {
     if (this.#closed || (this.#abandoned.size > 0 && this.#abandoned.has(id))) {
       throw new DekdError('CANCELLED', 'the request was given up');
     }
@@ -352,7 +366,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#greeted = true;
     this.#waitingSince = 0;
     this.#writer.hello(request.id, {
-      ...this.#host.hello(),
+      ...this.#host.hello(this),
       version: Math.min(hello.maxVersion, PROTOCOL.max),
     });
   }
@@ -484,6 +498,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
 
   #closedBySocket(): void {
     this.#closed = true;
+    this.lane?.leave();
     this.#failStreams(new DekdError('CANCELLED', 'the connection was closed'));
     clearTimeout(this.#farewell);
     for (const entry of this.#inFlight.values()) {

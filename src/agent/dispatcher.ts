@@ -4,6 +4,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import { decryptMany, decryptValue } from '../operations/decrypt.ts';
 import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
+import { decryptShared, encryptShared } from '../operations/lane.ts';
 import { reencryptingWork } from '../operations/message-reencryption.ts';
 import { openingWork, sealingWork } from '../operations/message-streams.ts';
 import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
@@ -13,6 +14,7 @@ import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
 import type { CountedOperation, Counters } from '../telemetry/counters.ts';
 import type { Admin } from './admin.ts';
 import type { Connection } from './connection.ts';
+import type { Lane } from './lane.ts';
 
 const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.hello]: 'hello',
@@ -28,6 +30,8 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.reencryptMany]: 'reencrypt',
   [OPERATION.encryptStream]: 'encrypt',
   [OPERATION.decryptStream]: 'decrypt',
+  [OPERATION.laneEncrypt]: 'encrypt',
+  [OPERATION.laneDecrypt]: 'decrypt',
   [OPERATION.reencryptStream]: 'reencrypt',
 };
 
@@ -43,6 +47,8 @@ export interface DispatcherOptions {
   readonly keyring: Keyring;
   readonly counters: Counters;
   readonly admin: Admin;
+  /** Undefined without the native engine, or where it is switched off. */
+  readonly lane: Lane | undefined;
   /** What Ping answers. */
   readonly identity: () => unknown;
 }
@@ -91,6 +97,10 @@ export class Dispatcher {
       case OPERATION.reencryptStream:
         request.readOpenStream();
         return this.#stream('reencrypt', connection, request, caller);
+      case OPERATION.laneEncrypt:
+      case OPERATION.laneDecrypt:
+        request.readLaneCall();
+        return this.#shared(connection, request);
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
       case OPERATION.ping:
@@ -141,6 +151,21 @@ export class Dispatcher {
       return undefined;
     }
     return outcome.then(() => counters.count(operation, 'ok'));
+  }
+
+  #shared(connection: Connection<Caller>, request: RequestReader): Outcome {
+    const { env, lane } = this.#options;
+    if (lane === undefined || connection.lane === undefined) {
+      throw new DekdError('UNSUPPORTED', 'this agent has no lane: send the bytes with the request');
+    }
+    const place = connection.lane.place(request.input, request.result);
+    if (request.operation === OPERATION.laneEncrypt) {
+      const outcome = encryptShared(env, lane.environment, connection.caller, request, place, connection);
+      return this.#one('encrypt', outcome);
+    }
+    lane.used();
+    const outcome = decryptShared(env, lane.environment, connection.caller, request, place, connection);
+    return this.#one('decrypt', outcome);
   }
 
   async #stream(

@@ -20,6 +20,7 @@ import { PROTOCOL } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Health } from './health.ts';
 import { kekImporter } from './kek-file.ts';
+import type { Lane } from './lane.ts';
 import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
 import { recipientSpecs } from './recipients.ts';
@@ -82,7 +83,8 @@ export class FrontEnd {
     });
     try {
       const readiness = new Readiness({ custody, keyring });
-      const server = serverOver(keyring, readiness, options);
+      const lane = await laneOf(options);
+      const server = serverOver(keyring, readiness, lane, options);
       await server.open();
       return new FrontEnd(server, keyring, readiness, config.limits.drain);
     } catch (error) {
@@ -103,7 +105,7 @@ export class FrontEnd {
   }
 }
 
-function serverOver(keyring: Keyring, readiness: Readiness, options: FrontEndOptions): Server {
+function serverOver(keyring: Keyring, readiness: Readiness, lane: Lane | undefined, options: FrontEndOptions): Server {
   const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace } = options;
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;
@@ -147,6 +149,7 @@ function serverOver(keyring: Keyring, readiness: Readiness, options: FrontEndOpt
     keyring,
     counters,
     admin,
+    lane,
     identity: () => health.identity(),
   });
   return new Server({
@@ -166,9 +169,21 @@ function serverOver(keyring: Keyring, readiness: Readiness, options: FrontEndOpt
       agent: `dekd/${VERSION}`,
     },
     credentials: host === undefined ? undefined : (fd) => host.peerCredentials(fd),
+    lane,
     lock: (fd) => host?.lockFile(fd),
     replace,
   });
+}
+
+/** Its code is read only where there is one. */
+async function laneOf({ config, engine, host, log }: FrontEndOptions): Promise<Lane | undefined> {
+  if (!config.lane.enabled || host === undefined || engine.info.name !== 'native') {
+    return undefined;
+  }
+  const [{ Lane }, { LaneMemory }] = await Promise.all([import('./lane.ts'), import('../crypto/lane.ts')]);
+  const memory = LaneMemory.of(engine);
+  const credentials = (fd: number) => host.peerCredentials(fd);
+  return memory && new Lane({ config, memory, credentials, log: limitedLog(log, CALLER_LINES_PER_SECOND) });
 }
 
 function watchLimits({ coast, revocation }: Config): WatchLimits {

@@ -14,6 +14,7 @@ import type { Counters } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
 import { countedOperation, type Dispatcher } from './dispatcher.ts';
+import type { Lane } from './lane.ts';
 import { type Listener, listen } from './listener.ts';
 import { type PeerCredentials, peerOf } from './peer.ts';
 import type { Reporter } from './reporter.ts';
@@ -38,6 +39,8 @@ export interface ServerOptions {
   readonly log: Log;
   readonly hello: HelloReplyFields;
   readonly credentials: PeerCredentials | undefined;
+  /** Undefined without the native engine, or where it is switched off. */
+  readonly lane: Lane | undefined;
   readonly lock: (fd: number) => boolean | undefined;
   readonly replace: boolean;
 }
@@ -110,6 +113,7 @@ export class Server {
       this.stopListening();
       throw error;
     }
+    await this.#openLane(alone);
     this.#patience = setInterval(() => {
       const now = performance.now();
       for (const connection of this.#connections) {
@@ -119,7 +123,29 @@ export class Server {
     this.#patience.unref();
   }
 
+  /** The lane is no more than a faster way: an agent that cannot have it serves without. */
+  async #openLane(alone: boolean): Promise<void> {
+    const { config, lane, lock, replace, log } = this.#options;
+    const { socket } = config;
+    try {
+      await lane?.open((accept) =>
+        listen({
+          path: config.lane.path,
+          mode: alone ? 0o600 : socket.mode,
+          group: alone ? undefined : socket.group,
+          folderMode: alone ? 0o700 : 0o750,
+          replace,
+          lock,
+          accept,
+        }),
+      );
+    } catch (error) {
+      log.warn('no lane', { reason: DekdError.from(error).message });
+    }
+  }
+
   stopListening(): void {
+    this.#options.lane?.stopListening();
     for (const listener of this.#listeners.splice(0)) {
       listener.stop();
     }
@@ -185,7 +211,8 @@ export class Server {
     counters.connectionsOpen += 1;
     const host = isAdmin ? this.#adminHost : this.#dataHost;
     this.#adminConnections += isAdmin ? 1 : 0;
-    this.#connections.add(new Connection(socket, caller, host, this.#limits));
+    const seat = isAdmin ? undefined : this.#options.lane?.seat(caller.share, peer.uid);
+    this.#connections.add(new Connection(socket, caller, host, this.#limits, seat));
   }
 
   /** Says why and closes; when too many are being told, the rest is only closed. */
@@ -216,7 +243,7 @@ export class Server {
     const host: ConnectionHost<Caller> = {
       handle,
       batchAnswered: (request, failed) => this.#options.dispatcher.batchAnswered(request, failed),
-      hello: () => hello,
+      hello: ({ lane }) => (lane === undefined ? hello : { ...hello, ...lane.offer() }),
       report: (error, connection, request) =>
         reporter.report(error, connection.caller, {
           operation: request === undefined ? 'unknown' : countedOperation(request.operation),

@@ -5,6 +5,7 @@ import { ITEM_ALLOWANCE } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import type { Channel, Exchange } from './channel.ts';
+import type { LaneCall } from './lane-call.ts';
 import { StreamCall } from './message-stream.ts';
 import type { Linkable } from './outstanding.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
@@ -28,9 +29,10 @@ const MANY_OF: Readonly<Record<number, number>> = {
   [OPERATION.reencrypt]: OPERATION.reencryptMany,
 };
 
-export type AnyCall = ValueCall | PartCall | DocumentCall | StreamCall;
+export type AnyCall = ValueCall | PartCall | DocumentCall | StreamCall | LaneCall;
 
-abstract class BaseCall implements Call {
+/** A call that settles once: by an answer, its deadline or its signal. */
+export abstract class BaseCall implements Call {
   readonly deadline: number;
   readonly isIdempotent: boolean = true;
   readonly sharing: number = 0;
@@ -317,6 +319,8 @@ export const sender: Sender<AnyCall> = {
     } else if (first instanceof DocumentCall) {
       first.id = channel.expect(first);
       channel.push(channel.writer.message({ id: first.id, timeoutMs: remaining(first), ...first.fields }));
+    } else {
+      first?.leave(channel);
     }
   },
 };
@@ -381,15 +385,23 @@ function sendShared(channel: Channel, calls: readonly ValueCall[]): void {
 }
 
 /** The agent would refuse it too, but only after it had to be sent. */
-function payloadError(channel: Channel, encrypts: boolean, data: Uint8Array): DekdError | undefined {
+export function payloadError(channel: Channel, encrypts: boolean, data: Uint8Array): DekdError | undefined {
   const { maxPayload } = channel.limits;
   const length = encrypts ? data.length : data.length - MIN_TOKEN_LENGTH;
-  return length <= maxPayload
-    ? undefined
-    : new DekdError(
-        'INVALID_ARGUMENT',
-        `value of ${length} bytes is over the agent's maxPayload of ${maxPayload}: raise limits.maxPayload (to 16 MiB) or split it`,
-      );
+  if (length <= maxPayload) {
+    return undefined;
+  }
+  const lane = channel.lane?.offer.maxPayload;
+  const beside =
+    lane === undefined
+      ? ''
+      : length > lane
+        ? ` and over the lane.maxPayload of ${lane}`
+        : `, and the lane, which takes lane.maxPayload of ${lane}, could not be used`;
+  return new DekdError(
+    'INVALID_ARGUMENT',
+    `value of ${length} bytes is over the agent's maxPayload of ${maxPayload}${beside}: raise limits.maxPayload (to 16 MiB) or split it`,
+  );
 }
 
 /** The agent must not give up what the last of them still waits for. */
@@ -402,6 +414,6 @@ function longest(calls: readonly Call[]): number {
 }
 
 /** Whole milliseconds left, at least one: zero would mean "did not say". */
-function remaining(call: Call): number {
+export function remaining(call: Call): number {
   return Math.max(1, Math.ceil(call.deadline - performance.now()));
 }

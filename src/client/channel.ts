@@ -1,8 +1,10 @@
 /** One connected socket: greeting, frames out, replies matched to what asked for them. It ends once, for one reason. */
 import { connect, type Socket } from 'node:net';
+import { dirname, join } from 'node:path';
 import { DekdError } from '../errors.ts';
 import { FRAME_PREFIX, FrameReader } from '../protocol/frame.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
+import { LaneLink } from './lane-link.ts';
 import { IdTable } from './outstanding.ts';
 import { errorOf, ReplyReader } from './replies.ts';
 import { joined, RequestWriter } from './requests.ts';
@@ -45,6 +47,8 @@ export interface ChannelLimits {
 
 export class Channel {
   readonly limits: ChannelLimits;
+  /** The agent's lane; undefined when it offers none. */
+  readonly lane: LaneLink | undefined;
   readonly writer = new RequestWriter();
   readonly #socket: Socket;
   readonly #exchanges = new IdTable<Exchange>();
@@ -54,11 +58,17 @@ export class Channel {
   #ended = false;
   #hasAnswered = false;
 
-  private constructor(socket: Socket, limits: ChannelLimits, onEnd: (hasAnswered: boolean) => void) {
+  private constructor(
+    socket: Socket,
+    limits: ChannelLimits,
+    lane: LaneLink | undefined,
+    onEnd: (hasAnswered: boolean) => void,
+  ) {
     this.#socket = socket;
     // Until something waits for a reply.
     socket.unref();
     this.limits = limits;
+    this.lane = lane;
     this.#onEnd = onEnd;
   }
 
@@ -91,9 +101,9 @@ export class Channel {
           channel.#take(frame);
           return;
         }
-        const limits = greeting(frame);
+        const hello = greeting(frame);
         clearTimeout(timer);
-        channel = new Channel(socket, limits, onEnd);
+        channel = new Channel(socket, limitsOf(hello), laneOf(path, hello), onEnd);
         resolve(channel);
       });
       const socket = connect({
@@ -215,6 +225,14 @@ export class Channel {
     }
   }
 
+  /** The same for an exchange that still waits for the answer, of whatever kind it will be. */
+  cancelKeeping(id: number): void {
+    if (this.#exchanges.get(id) !== undefined) {
+      this.push(this.writer.message({ id: 0, cancel: { id } }));
+      this.flush();
+    }
+  }
+
   /** Closes once what is queued has been sent. */
   close(): void {
     this.#end(new DekdError('AGENT_UNAVAILABLE', 'the client was closed'));
@@ -270,7 +288,7 @@ function notAReply(error: unknown): DekdError {
     : new DekdError('PROTOCOL_ERROR', 'the agent sent what is not a reply', { cause: error });
 }
 
-function greeting(frame: Buffer): ChannelLimits {
+function greeting(frame: Buffer): HelloReplyFields {
   const reader = new ReplyReader();
   reader.read(frame);
   const { error, hello } = reader.decode();
@@ -280,7 +298,23 @@ function greeting(frame: Buffer): ChannelLimits {
   if (!hello) {
     throw new DekdError('PROTOCOL_ERROR', 'the agent did not greet');
   }
-  return limitsOf(hello);
+  return hello;
+}
+
+/** @param path of the data socket, beside which the lane socket lies */
+function laneOf(path: string, hello: HelloReplyFields): LaneLink | undefined {
+  const { laneToken, laneSocket, laneMaxPayload, laneRegionLimit } = hello;
+  // A name alone: the agent does not choose where the client connects to.
+  if (!laneToken || laneToken.length === 0 || !laneSocket || laneSocket.includes('/')) {
+    return undefined;
+  }
+  return new LaneLink({
+    socket: join(dirname(path), laneSocket),
+    // A copy: the frame it came in is in a larger buffer.
+    token: new Uint8Array(laneToken),
+    maxPayload: laneMaxPayload ?? 0,
+    regionLimit: laneRegionLimit ?? 0,
+  });
 }
 
 function limitsOf(hello: HelloReplyFields): ChannelLimits {

@@ -1,9 +1,13 @@
 import type { Duplex } from 'node:stream';
+import { MIN_TOKEN_LENGTH } from '../envelope/token.ts';
 import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import { type AnyCall, DocumentCall, PartCall, partition, sender, ValueCall } from './calls.ts';
+import type { Channel } from './channel.ts';
 import { ContextMemo } from './context-memo.ts';
+import { ClientLane, type LaneSlot } from './lane.ts';
+import { LaneCall, type LaneWork } from './lane-call.ts';
 import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
 import { readRange, wholeOf } from './message-range.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
@@ -14,6 +18,7 @@ import { Transport } from './transport.ts';
 import type {
   ByteRange,
   CallOptions,
+  Capabilities,
   ConnectOptions,
   DecryptOptions,
   DekdClient,
@@ -32,6 +37,8 @@ import type {
 import { WebMessageStream } from './web-message-stream.ts';
 
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Bytes from which copying a value into the lane is cheaper than sending it. */
+const WORTH_COPYING = 256 * 1024;
 const MAX_TIMEOUT_MS = 0x7fffffff;
 /** What comes out of a message was worth encrypting. */
 const PLAINTEXT_MODE = 0o600;
@@ -56,6 +63,8 @@ export function connect(options: ConnectOptions = {}): DekdClient {
 class Client implements DekdClient {
   readonly #timeoutMs: number;
   readonly #transport: Transport<AnyCall>;
+  /** Undefined when it was switched off. */
+  readonly #lane: ClientLane | undefined;
   /** The private agent, while it starts and runs. */
   #spawned: Promise<SpawnedAgent> | undefined;
   #closed = false;
@@ -63,7 +72,36 @@ class Client implements DekdClient {
   constructor(options: ConnectOptions) {
     this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
     const socket = options.spawn === true ? () => this.#ownAgent(options.socket) : () => findSocket(options.socket);
-    this.#transport = new Transport({ socket, token: options.token }, sender);
+    const lane = options.lane === false ? undefined : new ClientLane(() => this.#channel());
+    this.#lane = lane;
+    this.#transport = new Transport(
+      { socket, token: options.token, prepare: lane && ((channel) => lane.attach(channel)) },
+      sender,
+    );
+  }
+
+  get capabilities(): Capabilities {
+    return this.#lane?.capabilities ?? { lane: false, reason: 'it was switched off: connect({ lane: false })' };
+  }
+
+  async allocate(length: number, options: CallOptions = {}): Promise<Uint8Array> {
+    options.signal?.throwIfAborted();
+    if (!Number.isSafeInteger(length) || length < 0) {
+      throw new DekdError('INVALID_ARGUMENT', `length is ${length}; it is a whole number of bytes`);
+    }
+    if (this.#lane === undefined) {
+      return new Uint8Array(length);
+    }
+    const offer = (await this.#channel(options))?.lane?.offer;
+    if (offer !== undefined && length > offer.maxPayload + MIN_TOKEN_LENGTH) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `buffer of ${length} bytes is over the agent's lane.maxPayload of ${offer.maxPayload} (limits.maxPayload, which is ` +
+          `for what is sent, is ${this.#transport.maxPayload}): make a message of it, or split it`,
+      );
+    }
+    const buffer = offer && (await this.#lane.allocate(length));
+    return buffer ?? new Uint8Array(length);
   }
 
   encrypt(data: Uint8Array, options: EncryptOptions): Promise<Uint8Array> {
@@ -180,6 +218,7 @@ class Client implements DekdClient {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#transport.close();
+    this.#lane?.close();
     const agent = await this.#spawned?.catch(() => undefined);
     await agent?.stop();
   }
@@ -221,9 +260,114 @@ class Client implements DekdClient {
       const { signal } = options;
       signal?.throwIfAborted();
       const deadline = this.#deadline(options);
-      const call = new ValueCall(this.#transport, operation, binding, data, deadline, signal, resolve, reject);
-      this.#transport.submit(call);
+      const lane = operation === OPERATION.reencrypt ? undefined : this.#lane;
+      const own = lane?.slotOf(data);
+      if (own !== undefined) {
+        this.#fromBuffer(operation, binding, data, own, deadline, signal, resolve, reject);
+        return;
+      }
+      if (lane !== undefined && data.length >= WORTH_COPYING) {
+        const slot = lane.tryReserve(data.length);
+        if (slot !== undefined) {
+          this.#byCopy(lane, operation, binding, data, slot, deadline, signal, resolve, reject);
+          return;
+        }
+        if (lane.mayGrow) {
+          lane
+            .reserve(data.length)
+            .then((made) => {
+              signal?.throwIfAborted();
+              if (made === undefined) {
+                this.#sent(operation, binding, data, deadline, signal, resolve, reject);
+              } else {
+                this.#byCopy(lane, operation, binding, data, made, deadline, signal, resolve, reject);
+              }
+            })
+            .catch(reject);
+          return;
+        }
+      }
+      this.#sent(operation, binding, data, deadline, signal, resolve, reject);
     });
+  }
+
+  #sent(
+    operation: number,
+    binding: WireBinding,
+    data: Uint8Array,
+    deadline: number,
+    signal: AbortSignal | undefined,
+    resolve: (value: Uint8Array) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    const call = new ValueCall(this.#transport, operation, binding, data, deadline, signal, resolve, reject);
+    this.#transport.submit(call);
+  }
+
+  /** A call with a buffer of `allocate`. */
+  #fromBuffer(
+    operation: number,
+    binding: WireBinding,
+    data: Uint8Array,
+    slot: LaneSlot,
+    deadline: number,
+    signal: AbortSignal | undefined,
+    resolve: (value: Uint8Array) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    if (slot.isBusy) {
+      throw new DekdError('INVALID_ARGUMENT', 'the buffer is in use by a call that has not ended: one call at a time');
+    }
+    slot.isBusy = true;
+    const work: LaneWork = {
+      operation,
+      binding,
+      data,
+      slot,
+      offset: slot.offset + data.byteOffset,
+      result: (length) => new Uint8Array(data.buffer, slot.resultOffset - slot.offset, length),
+      over: () => {
+        slot.isBusy = false;
+      },
+    };
+    this.#transport.submit(new LaneCall(this.#transport, work, deadline, signal, resolve, reject));
+  }
+
+  /** A call whose bytes are copied to the lane and whose result is copied from it. */
+  #byCopy(
+    lane: ClientLane,
+    operation: number,
+    binding: WireBinding,
+    data: Uint8Array,
+    slot: LaneSlot,
+    deadline: number,
+    signal: AbortSignal | undefined,
+    resolve: (value: Uint8Array) => void,
+    reject: (error: unknown) => void,
+  ): void {
+    lane.native.copyIn(slot.region, slot.offset, data);
+    const work: LaneWork = {
+      operation,
+      binding,
+      data,
+      slot,
+      offset: slot.offset,
+      result: (length) => {
+        const value = Buffer.allocUnsafeSlow(length);
+        lane.native.copyOut(slot.region, slot.resultOffset, value);
+        return new Uint8Array(value.buffer, value.byteOffset, length);
+      },
+      over: () => lane.giveBack(slot),
+    };
+    this.#transport.submit(new LaneCall(this.#transport, work, deadline, signal, resolve, reject));
+  }
+
+  /** The connection, made if there is none. @throws as every call */
+  async #channel(options: CallOptions = {}): Promise<Channel | undefined> {
+    if (this.#transport.channel === undefined) {
+      await this.#document({ ping: {} }, options);
+    }
+    return this.#transport.channel;
   }
 
   #sealing(options: EncryptStreamOptions): MessageStreamOptions {

@@ -1,15 +1,15 @@
 /** Replies as the client reads them: values as views of the frame they came in, which nothing else refers to. */
 import { DekdError, errorCodeOf } from '../errors.ts';
-import { STREAM_PART } from '../protocol/frame.ts';
+import { LANE_RESULT_LENGTH, STREAM_PART } from '../protocol/frame.ts';
 import type { ErrorFields, Reply } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { Reader } from '../protocol/runtime.ts';
 import type { ManyResult } from './types.ts';
 
-const FIELD = { id: 1, stream: 13, many: 14, value: 15 } as const;
+const FIELD = { id: 1, stream: 13, many: 14, value: 15, laneResult: 17 } as const;
 /** Fields of `Reply.result`; what a newer agent says beside it is ignored. */
 function isResult(field: number): boolean {
-  return field >= FIELD.stream ? field <= FIELD.value : field >= 2 && field <= 4;
+  return field >= FIELD.stream ? field <= FIELD.laneResult : field >= 2 && field <= 4;
 }
 
 /** What the other side of a stream says. */
@@ -67,6 +67,30 @@ export class ReplyReader {
 
   get isStream(): boolean {
     return this.result === FIELD.stream;
+  }
+
+  get isLaneResult(): boolean {
+    return this.result === FIELD.laneResult;
+  }
+
+  /** Bytes of a result that lies in the lane. @throws RangeError when they are more than there is room for */
+  laneLength(room: number): number {
+    const reader = new Reader(this.#frame);
+    reader.pos = this.#start;
+    reader.len = this.#end;
+    let length = 0;
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      if (tag === LANE_RESULT_LENGTH) {
+        length = reader.uint32();
+      } else {
+        reader.skipType(tag & 7);
+      }
+    }
+    if (length > room) {
+      throw new RangeError(`result of ${length} bytes in room for ${room}`);
+    }
+    return length;
   }
 
   /** A part of a stream; its data lies as that of `value` does. */

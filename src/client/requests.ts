@@ -2,13 +2,14 @@
  * Requests as the client writes them: the envelope by hand, so that payloads are written once, straight into the slab
  * that the socket sends, or not copied at all.
  */
-import { FRAME_PREFIX, STREAM_PART, varintLength, writeVarint } from '../protocol/frame.ts';
+import { FRAME_PREFIX, LANE_RANGE, STREAM_PART, varintLength, writeVarint } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 
 const TAG = { id: 0x08, timeout: 0x10 } as const;
 const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, data: 0x7a } as const;
+const LANE_FIELD = { input: 0x2a, result: 0x32 } as const;
 /** Prefix, id, time-out, operation tag and length at their longest. */
 const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
 const WIRE_LENGTH_DELIMITED = 2;
@@ -126,6 +127,29 @@ export class RequestWriter {
       at = this.#bytes(at, FIELD.context, binding.context);
       at = this.#bytes(at, FIELD.data, data);
     }
+    return this.#close(start, at);
+  }
+
+  /** A whole frame whose bytes lie at `offset` of a region, and whose result goes to `resultOffset`. */
+  lane(
+    operation: number,
+    id: number,
+    timeoutMs: number,
+    binding: WireBinding,
+    handle: number,
+    offset: number,
+    length: number,
+    resultOffset: number,
+    resultRoom: number,
+  ): Buffer {
+    const input = rangeLength(handle, offset, length);
+    const result = rangeLength(handle, resultOffset, resultRoom);
+    const size = bindingLength(binding) + 4 + input + result;
+    const start = this.#open(size);
+    let at = this.#head(operation, id, timeoutMs, size);
+    at = this.#binding(at, binding);
+    at = this.#range(at, LANE_FIELD.input, input, handle, offset, length);
+    at = this.#range(at, LANE_FIELD.result, result, handle, resultOffset, resultRoom);
     return this.#close(start, at);
   }
 
@@ -249,6 +273,15 @@ export class RequestWriter {
     return at + length;
   }
 
+  #range(offset: number, tag: number, size: number, handle: number, from: number, length: number): number {
+    const slab = this.#slab;
+    let at = this.#tagged(offset, tag, size);
+    at = this.#tagged(at, LANE_RANGE.handle, handle);
+    at = this.#tagged(at, LANE_RANGE.offset, from);
+    slab[at] = LANE_RANGE.length;
+    return writeVarint(slab, at + 1, length);
+  }
+
   #close(start: number, end: number): Buffer {
     this.#slab.writeUInt32BE(end - start - FRAME_PREFIX, start);
     this.#at = end;
@@ -278,6 +311,10 @@ function bindingLength(binding: WireBinding): number {
   length += binding.key === '' ? 0 : textLength(binding.key);
   length += binding.partition === '' ? 0 : textLength(binding.partition);
   return length + (binding.context.length === 0 ? 0 : bytesLength(binding.context));
+}
+
+function rangeLength(handle: number, offset: number, length: number): number {
+  return 3 + varintLength(handle) + varintLength(offset) + varintLength(length);
 }
 
 function itemLength(item: WireItem): number {

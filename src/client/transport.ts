@@ -40,6 +40,8 @@ export interface TransportOptions {
   readonly token?: Uint8Array | undefined;
   /** Rejects at once when nobody answers, instead of trying until the deadline. */
   readonly failFast?: boolean | undefined;
+  /** Is done with a connection before anything is sent on it. Never rejects. */
+  readonly prepare?: ((channel: Channel) => Promise<void>) | undefined;
 }
 
 export class Transport<C extends Call> {
@@ -115,6 +117,16 @@ export class Transport<C extends Call> {
 
   cancel(id: number): void {
     this.#channel?.cancel(id);
+  }
+
+  /** The same for a call that must hear when the agent has done with it, which it always says. */
+  cancelKeeping(id: number): void {
+    this.#channel?.cancelKeeping(id);
+  }
+
+  /** The connection, while there is one. */
+  get channel(): Channel | undefined {
+    return this.#channel;
   }
 
   /** Lets calls in flight finish, then closes; what could go on for ever is ended. */
@@ -220,6 +232,7 @@ export class Transport<C extends Call> {
           channel.close();
           return;
         }
+        await this.#options.prepare?.(channel);
         if (channel.isOpen) {
           this.#channel = channel;
           this.#maxPayload = channel.limits.maxPayload;

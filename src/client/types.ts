@@ -133,7 +133,21 @@ export interface ConnectOptions {
   readonly spawn?: boolean | undefined;
   /** Content of the token file, where the socket asks for one. */
   readonly token?: Uint8Array | undefined;
+  /** `false` sends every value over the socket; else memory is shared with an agent on this host where that is faster. */
+  readonly lane?: boolean | undefined;
 }
+
+/** What the client can do beyond what every client can. */
+export type Capabilities =
+  | {
+      /** Memory is shared with the agent. */
+      readonly lane: true;
+    }
+  | {
+      readonly lane: false;
+      /** Why not, for people. */
+      readonly reason: string;
+    };
 
 /**
  * A connection to the agent: lazy, pipelined, re-established on its own. Safe to share; close it once.
@@ -141,6 +155,16 @@ export interface ConnectOptions {
  * Every call rejects with DekdError. Byte arguments must not change until the call settles; results are the caller's.
  */
 export interface DekdClient extends AsyncDisposable {
+  /** What is in use now; a lane is opened by the first `allocate` or large value. */
+  readonly capabilities: Capabilities;
+  /**
+   * A buffer of zeros in memory that the agent sees too, so that its bytes are sent nowhere: to be passed, whole or as one
+   * `subarray`, to `encrypt` and `decrypt`. The result of such a call is a view of room that lies beside the buffer, valid
+   * until the next call with the same buffer, of which there is one at a time. The memory is given back when neither
+   * buffer nor results are in use any more. Where there is no lane, or no room, it is an ordinary buffer.
+   * Rejects with INVALID_ARGUMENT over the largest value of the lane.
+   */
+  allocate(length: number, options?: CallOptions): Promise<Uint8Array>;
   /** Encrypts to a binary token, 58 bytes longer than `data`. */
   encrypt(data: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
   /** Encrypts UTF-8 text to a text token, `dk1.…`, safe in JSON, URLs and headers. */

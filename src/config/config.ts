@@ -295,6 +295,18 @@ export interface Config {
     /** Milliseconds a stopping agent waits for requests in flight. */
     readonly drain: number;
   };
+  readonly lane: {
+    /** Whether clients may share memory; only the native engine can. */
+    readonly enabled: boolean;
+    /** Absolute path of the lane socket. */
+    readonly path: string;
+    /** Largest plaintext of one request in shared memory, in bytes. */
+    readonly maxPayload: number;
+    /** Bytes that all clients together may share; undefined for a quarter of the agent's memory, which it is at most. */
+    readonly budget: number | undefined;
+    /** Bytes that one caller may share; undefined for half of the budget. */
+    readonly callerBudget: number | undefined;
+  };
   /** At least one. */
   readonly roots: readonly RootConfig[];
   /** Name of the root that wraps new records. */

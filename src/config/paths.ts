@@ -12,6 +12,11 @@ export function adminSocketPath(dataSocket: string): string {
   return join(dirname(dataSocket), 'admin.sock');
 }
 
+/** And so does the lane socket, whose name clients are told. */
+export function laneSocketPath(dataSocket: string): string {
+  return join(dirname(dataSocket), 'lane.sock');
+}
+
 /** Where `dekd dev` keeps its root key and keystore when no folder is named. */
 export function devStateFolder(env: Environment): string {
   const base = env.XDG_STATE_HOME;

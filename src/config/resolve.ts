@@ -17,7 +17,7 @@ import {
   valueOfText,
 } from './environment.ts';
 import { keystoresOf, misplacedKeystoreKeys } from './keystores.ts';
-import { adminSocketPath, surroundings } from './paths.ts';
+import { adminSocketPath, laneSocketPath, surroundings } from './paths.ts';
 import { ConfigError, type ConfigProblem, isMapping, nearestName, shownValue } from './problems.ts';
 import { recipientOf } from './recipients.ts';
 import { misplacedRootKeys, rootOf } from './roots.ts';
@@ -212,6 +212,13 @@ function resolveConfig(
     },
     admin: { path: file.admin.path ?? adminSocketPath(socketPath), port: file.admin.port, host: file.admin.host },
     limits: file.limits,
+    lane: {
+      enabled: file.lane.enabled,
+      path: laneSocketPath(socketPath),
+      maxPayload: file.lane.maxPayload,
+      budget: file.lane.budget,
+      callerBudget: file.lane.callerBudget,
+    },
     roots,
     defaultRoot: file.defaultRoot ?? (roots.length === 1 ? roots[0]!.name : ''),
     keystores,

@@ -655,6 +655,28 @@ export const fileSchema = v.strictObject({
     },
     { meaning: 'What one caller, and all together, may ask of the agent.' },
   ),
+  lane: section(
+    {
+      enabled: key(flag, true, {
+        meaning:
+          'Lets clients share memory with the agent (lane.sock beside the data socket), so that large values are not sent. Only with the native engine; a client without its own native part, or without a lane, uses the data socket.',
+      }),
+      maxPayload: key(size('64KiB', '64MiB'), '16MiB', {
+        meaning: 'Largest plaintext of one request whose bytes lie in shared memory.',
+        danger: 'requests are worked on one after the other: the time for one of this size is what others may wait.',
+      }),
+      budget: optionalKey(size('1MiB', '1TiB'), {
+        meaning:
+          'Shared memory of all clients together. Never more than a quarter of the memory that the agent may have, which is what it is without this.',
+        example: '64MiB',
+      }),
+      callerBudget: optionalKey(size('1MiB', '1TiB'), {
+        meaning: 'The same for all connections of one caller; half of the budget without this.',
+        example: '32MiB',
+      }),
+    },
+    { meaning: 'The bulk lane: memory that clients share with the agent.' },
+  ),
   roots: v.optional(
     v.pipe(
       v.record(entryName, root),

@@ -54,7 +54,7 @@ export interface NativeEngineOptions {
 }
 
 /** Numbers of `native/core/status.h`. */
-const STATUS = {
+export const STATUS = {
   ok: 0,
   authenticationFailed: 1,
   staleKey: 2,
@@ -435,7 +435,7 @@ export class NativeEngine implements Engine {
 }
 
 /** The one table from status to error. `what` names the call. */
-function failure(binding: Binding, status: number, what: string): DekdError {
+export function failure(binding: Binding, status: number, what: string): DekdError {
   switch (status) {
     case STATUS.authenticationFailed:
       return decryptionFailed(`cannot ${what}: it does not authenticate`);

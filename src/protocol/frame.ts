@@ -15,6 +15,12 @@ export const ITEM_ALLOWANCE = 80;
 /** Fields of the part of a stream, number and wire type together; the same in both directions. */
 export const STREAM_PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 
+/** Fields of a range of a lane region, number and wire type together. */
+export const LANE_RANGE = { handle: 0x08, offset: 0x10, length: 0x18 } as const;
+
+/** Field of the result of a call through the lane: how long it is. */
+export const LANE_RESULT_LENGTH = 0x08;
+
 /** Bytes of a stream in one frame, so that streams and small calls take turns. */
 export const MAX_STREAM_PART = 256 * 1024;
 

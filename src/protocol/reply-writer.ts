@@ -3,14 +3,17 @@
  * produced by the engine straight at their place in the frame.
  */
 import { type DekdError, ERROR_CODES } from '../errors.ts';
-import { FRAME_PREFIX, STREAM_PART, varintLength, writeVarint } from './frame.ts';
-import { type ErrorFields, type HelloReplyFields, messages } from './messages.ts';
+import { FRAME_PREFIX, LANE_RESULT_LENGTH, STREAM_PART, varintLength, writeVarint } from './frame.ts';
+import { type ErrorFields, type HelloReplyFields, type LaneReplyFields, messages } from './messages.ts';
 
 const TAG = { id: 0x08, error: 0x12, hello: 0x1a, document: 0x22, stream: 0x6a, many: 0x72, value: 0x7a } as const;
+/** Of the results with numbers above 15, whose tags take two bytes. */
+const LANE_TAG = { lane: 16, result: 17 } as const;
 const TAG_MANY_VALUE = 0x0a;
 const TAG_MANY_ERROR = 0x12;
 /** A varint padded to five bytes, for a length that is known only after what it counts was written. */
 const PADDED_VARINT = 5;
+const WIRE_LENGTH_DELIMITED = 2;
 /** Prefix, id field, result tag and length at their longest. */
 const REPLY_HEAD = FRAME_PREFIX + 6 + 6;
 
@@ -152,6 +155,28 @@ export class ReplyWriter {
     this.#at = at;
   }
 
+  /** The result of a call through the lane, `length` bytes that lie there already. */
+  laneResult(id: number, length: number): void {
+    const body = 1 + varintLength(length);
+    this.#room(REPLY_HEAD + body + 1);
+    this.#frame = this.#at;
+    let at = this.#head(id, 2 + varintLength(body) + body);
+    at = writeVarint(this.buffer, at, (LANE_TAG.result << 3) | WIRE_LENGTH_DELIMITED);
+    at = writeVarint(this.buffer, at, body);
+    this.buffer[at++] = LANE_RESULT_LENGTH;
+    this.#at = writeVarint(this.buffer, at, length);
+  }
+
+  /** The answer on the lane socket. */
+  lane(reply: LaneReplyFields): void {
+    const bytes = messages.Reply.encode({ lane: reply }).finish();
+    this.#room(FRAME_PREFIX + bytes.length);
+    this.#frame = this.#at;
+    this.buffer.writeUInt32BE(bytes.length, this.#at);
+    this.buffer.set(bytes, this.#at + FRAME_PREFIX);
+    this.#at += FRAME_PREFIX + bytes.length;
+  }
+
   error(id: number, error: DekdError): void {
     this.#message(id, TAG.error, messages.Error.encode(wireError(error)).finish());
   }
@@ -237,7 +262,8 @@ export class ReplyWriter {
 
 const NO_SLAB = Buffer.alloc(0);
 
-function wireError(error: DekdError): ErrorFields {
+/** An error as its fields on the wire. */
+export function wireError(error: DekdError): ErrorFields {
   return {
     code: ERROR_CODES[error.code].number,
     message: error.message,

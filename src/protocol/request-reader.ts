@@ -3,7 +3,7 @@
  * making objects; everything else through the generated code.
  */
 import { DekdError } from '../errors.ts';
-import { STREAM_PART } from './frame.ts';
+import { LANE_RANGE, STREAM_PART } from './frame.ts';
 import { Reader } from './runtime.ts';
 
 /** Field numbers of `Request.operation`. */
@@ -22,6 +22,8 @@ export const OPERATION = {
   encryptStream: 14,
   decryptStream: 15,
   streamPart: 16,
+  laneEncrypt: 17,
+  laneDecrypt: 18,
   reencryptStream: 23,
 } as const;
 /** What this reader knows; a field beyond is of a newer client. */
@@ -41,6 +43,16 @@ const FIELD = {
   frames: 0x50,
   data: 0x7a,
 } as const;
+/** Of LaneCall, beside what it shares with the others. */
+const LANE_FIELD = { input: 0x2a, result: 0x32 } as const;
+
+/** A range of a region, as the wire says it: nothing of it has been checked. */
+export interface WireRange {
+  handle: number;
+  /** Above 2^53 the numbers are about right, and larger than any region. */
+  offset: number;
+  length: number;
+}
 
 /** Takes one item of a batch; offsets count from the start of the frame, `undefined` means the item does not say. */
 export interface ItemVisitor {
@@ -80,6 +92,9 @@ export class RequestReader {
   /** Of a stream that opens a part of a message: the number of the first frame, and how many follow; 0 where it does not say. */
   firstFrame = 0;
   frames = 0;
+  /** Of a call through the lane: where its bytes lie, and where the result goes. */
+  readonly input: WireRange = { handle: 0, offset: 0, length: 0 };
+  readonly result: WireRange = { handle: 0, offset: 0, length: 0 };
   #start = 0;
   #end = 0;
 
@@ -136,6 +151,26 @@ export class RequestReader {
           this.firstFrame = reader.uint32();
         } else if (tag === FIELD.frames) {
           this.frames = reader.uint32();
+        } else {
+          reader.skipType(tag & 7);
+        }
+      }
+    });
+  }
+
+  /** Reads what LaneCall says beyond what `readBinding` reads. */
+  readLaneCall(): void {
+    this.readBinding();
+    clearRange(this.input);
+    clearRange(this.result);
+    guarded(() => {
+      const reader = this.#operationReader();
+      while (reader.pos < reader.len) {
+        const tag = reader.uint32();
+        if (tag === LANE_FIELD.input) {
+          readRange(reader, this.input);
+        } else if (tag === LANE_FIELD.result) {
+          readRange(reader, this.result);
         } else {
           reader.skipType(tag & 7);
         }
@@ -346,6 +381,8 @@ export class RequestReader {
     copy.count = this.count;
     copy.frameLength = this.frameLength;
     copy.credit = this.credit;
+    Object.assign(copy.input, this.input);
+    Object.assign(copy.result, this.result);
     copy.#start = this.#start;
     copy.#end = this.#end;
     return copy;
@@ -360,6 +397,52 @@ export class RequestReader {
 }
 
 const EMPTY = Buffer.alloc(0);
+
+function clearRange(range: WireRange): void {
+  range.handle = 0;
+  range.offset = 0;
+  range.length = 0;
+}
+
+function readRange(reader: Reader, range: WireRange): void {
+  const size = reader.uint32();
+  const end = reader.pos + size;
+  while (reader.pos < end) {
+    const tag = reader.uint32();
+    switch (tag) {
+      case LANE_RANGE.handle:
+        range.handle = reader.uint32();
+        break;
+      case LANE_RANGE.offset:
+        range.offset = largeOf(reader);
+        break;
+      case LANE_RANGE.length:
+        range.length = largeOf(reader);
+        break;
+      default:
+        reader.skipType(tag & 7);
+    }
+  }
+  if (reader.pos !== end) {
+    throw new RangeError('range runs over its length');
+  }
+}
+
+/** A uint64 as a number: never negative, and never a small one where the wire has a large one. */
+function largeOf(reader: Reader): number {
+  let value = 0;
+  for (let scale = 1; scale < 2 ** 70; scale *= 0x80) {
+    if (reader.pos >= reader.len) {
+      throw new RangeError('number runs over its end');
+    }
+    const byte = reader.buf[reader.pos++]!;
+    value += (byte & 0x7f) * scale;
+    if (byte < 0x80) {
+      return value;
+    }
+  }
+  throw new RangeError('number of more than ten bytes');
+}
 
 /** A string. Bytes that are no UTF-8 would read as U+FFFD, and the names of two tenants could become one. */
 function textOf(reader: Reader): string {

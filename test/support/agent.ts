@@ -28,6 +28,7 @@ export interface TestAgent {
 
 export interface TestAgentOptions {
   readonly limits?: Partial<Config['limits']>;
+  readonly lane?: Partial<Config['lane']>;
   readonly engine?: Config['engine'];
   /** A whole file instead of the `dev` configuration; `FOLDER` stands for the agent's own folder. */
   readonly yaml?: string;
@@ -47,6 +48,7 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     ...loaded.config,
     engine: options.engine ?? loaded.config.engine,
     limits: { ...loaded.config.limits, ...options.limits },
+    lane: { ...loaded.config.lane, ...options.lane },
   };
   const log: Record<string, unknown>[] = [];
   const destination = { write: (line: string) => void log.push(JSON.parse(line) as Record<string, unknown>) };

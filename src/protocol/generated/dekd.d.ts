@@ -74,11 +74,17 @@ export namespace dekd {
             /** Request streamPart. */
             streamPart?: (dekd.v1.StreamPart.$Properties|null);
 
+            /** Request laneEncrypt. */
+            laneEncrypt?: (dekd.v1.LaneCall.$Properties|null);
+
+            /** Request laneDecrypt. */
+            laneDecrypt?: (dekd.v1.LaneCall.$Properties|null);
+
             /** Request reencryptStream. */
             reencryptStream?: (dekd.v1.OpenStream.$Properties|null);
 
             /** Request operation. */
-            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"reencryptStream");
+            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"reencryptStream");
 
             /**
              * Encodes the specified Request message. Does not implicitly {@link dekd.v1.Request.verify|verify} messages.
@@ -152,11 +158,17 @@ export namespace dekd {
                 /** Request streamPart */
                 streamPart?: (dekd.v1.StreamPart.$Properties|null);
 
+                /** Request laneEncrypt */
+                laneEncrypt?: (dekd.v1.LaneCall.$Properties|null);
+
+                /** Request laneDecrypt */
+                laneDecrypt?: (dekd.v1.LaneCall.$Properties|null);
+
                 /** Request reencryptStream */
                 reencryptStream?: (dekd.v1.OpenStream.$Properties|null);
 
                 /** Request operation */
-                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"reencryptStream");
+                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"reencryptStream");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -180,10 +192,12 @@ export namespace dekd {
               encryptStream?: dekd.v1.OpenStream.$Shape|null;
               decryptStream?: dekd.v1.OpenStream.$Shape|null;
               streamPart?: dekd.v1.StreamPart.$Shape|null;
+              laneEncrypt?: dekd.v1.LaneCall.$Shape|null;
+              laneDecrypt?: dekd.v1.LaneCall.$Shape|null;
               reencryptStream?: dekd.v1.OpenStream.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; reencryptStream?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; reencryptStream?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; reencryptStream?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; reencryptStream: dekd.v1.OpenStream.$Shape })
+              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; reencryptStream?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream: dekd.v1.OpenStream.$Shape })
             );
         }
 
@@ -227,8 +241,14 @@ export namespace dekd {
             /** Reply value. */
             value?: (Uint8Array|null);
 
+            /** Reply lane. */
+            lane?: (dekd.v1.LaneReply.$Properties|null);
+
+            /** Reply laneResult. */
+            laneResult?: (dekd.v1.LaneResult.$Properties|null);
+
             /** Reply result. */
-            result?: ("error"|"hello"|"document"|"stream"|"many"|"value");
+            result?: ("error"|"hello"|"document"|"stream"|"many"|"value"|"lane"|"laneResult");
 
             /**
              * Encodes the specified Reply message. Does not implicitly {@link dekd.v1.Reply.verify|verify} messages.
@@ -275,8 +295,14 @@ export namespace dekd {
                 /** Reply value */
                 value?: (Uint8Array|null);
 
+                /** Reply lane */
+                lane?: (dekd.v1.LaneReply.$Properties|null);
+
+                /** Reply laneResult */
+                laneResult?: (dekd.v1.LaneResult.$Properties|null);
+
                 /** Reply result */
-                result?: ("error"|"hello"|"document"|"stream"|"many"|"value");
+                result?: ("error"|"hello"|"document"|"stream"|"many"|"value"|"lane"|"laneResult");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -291,9 +317,11 @@ export namespace dekd {
               stream?: dekd.v1.StreamPart.$Shape|null;
               many?: dekd.v1.ManyReply.$Shape|null;
               value?: Uint8Array|null;
+              lane?: dekd.v1.LaneReply.$Shape|null;
+              laneResult?: dekd.v1.LaneResult.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ result?: undefined; error?: null; hello?: null; document?: null; stream?: null; many?: null; value?: null }|{ result?: "error"; error: dekd.v1.Error.$Shape; hello?: null; document?: null; stream?: null; many?: null; value?: null }|{ result?: "hello"; error?: null; hello: dekd.v1.HelloReply.$Shape; document?: null; stream?: null; many?: null; value?: null }|{ result?: "document"; error?: null; hello?: null; document: Uint8Array; stream?: null; many?: null; value?: null }|{ result?: "stream"; error?: null; hello?: null; document?: null; stream: dekd.v1.StreamPart.$Shape; many?: null; value?: null }|{ result?: "many"; error?: null; hello?: null; document?: null; stream?: null; many: dekd.v1.ManyReply.$Shape; value?: null }|{ result?: "value"; error?: null; hello?: null; document?: null; stream?: null; many?: null; value: Uint8Array })
+              ({ result?: undefined; error?: null; hello?: null; document?: null; stream?: null; many?: null; value?: null; lane?: null; laneResult?: null }|{ result?: "error"; error: dekd.v1.Error.$Shape; hello?: null; document?: null; stream?: null; many?: null; value?: null; lane?: null; laneResult?: null }|{ result?: "hello"; error?: null; hello: dekd.v1.HelloReply.$Shape; document?: null; stream?: null; many?: null; value?: null; lane?: null; laneResult?: null }|{ result?: "document"; error?: null; hello?: null; document: Uint8Array; stream?: null; many?: null; value?: null; lane?: null; laneResult?: null }|{ result?: "stream"; error?: null; hello?: null; document?: null; stream: dekd.v1.StreamPart.$Shape; many?: null; value?: null; lane?: null; laneResult?: null }|{ result?: "many"; error?: null; hello?: null; document?: null; stream?: null; many: dekd.v1.ManyReply.$Shape; value?: null; lane?: null; laneResult?: null }|{ result?: "value"; error?: null; hello?: null; document?: null; stream?: null; many?: null; value: Uint8Array; lane?: null; laneResult?: null }|{ result?: "lane"; error?: null; hello?: null; document?: null; stream?: null; many?: null; value?: null; lane: dekd.v1.LaneReply.$Shape; laneResult?: null }|{ result?: "laneResult"; error?: null; hello?: null; document?: null; stream?: null; many?: null; value?: null; lane?: null; laneResult: dekd.v1.LaneResult.$Shape })
             );
         }
 
@@ -412,6 +440,18 @@ export namespace dekd {
             /** HelloReply agent. */
             agent: string;
 
+            /** HelloReply laneToken. */
+            laneToken: Uint8Array;
+
+            /** HelloReply laneMaxPayload. */
+            laneMaxPayload: number;
+
+            /** HelloReply laneRegionLimit. */
+            laneRegionLimit: number;
+
+            /** HelloReply laneSocket. */
+            laneSocket: string;
+
             /**
              * Encodes the specified HelloReply message. Does not implicitly {@link dekd.v1.HelloReply.verify|verify} messages.
              * @param message HelloReply message or plain object to encode
@@ -456,6 +496,18 @@ export namespace dekd {
 
                 /** HelloReply agent */
                 agent?: (string|null);
+
+                /** HelloReply laneToken */
+                laneToken?: (Uint8Array|null);
+
+                /** HelloReply laneMaxPayload */
+                laneMaxPayload?: (number|null);
+
+                /** HelloReply laneRegionLimit */
+                laneRegionLimit?: (number|null);
+
+                /** HelloReply laneSocket */
+                laneSocket?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -1189,6 +1241,288 @@ export namespace dekd {
 
             /** Shape of a StreamPart. */
             type $Shape = dekd.v1.StreamPart.$Properties;
+        }
+
+        /**
+         * Properties of a LaneReply.
+         * @deprecated Use dekd.v1.LaneReply.$Properties instead.
+         */
+        interface ILaneReply extends dekd.v1.LaneReply.$Properties {
+        }
+
+        /** Represents a LaneReply. */
+        class LaneReply {
+
+            /**
+             * Constructs a new LaneReply.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.LaneReply.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** LaneReply handle. */
+            handle: number;
+
+            /** LaneReply token. */
+            token: Uint8Array;
+
+            /** LaneReply error. */
+            error?: (dekd.v1.Error.$Properties|null);
+
+            /**
+             * Encodes the specified LaneReply message. Does not implicitly {@link dekd.v1.LaneReply.verify|verify} messages.
+             * @param message LaneReply message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.LaneReply.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a LaneReply message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.LaneReply & dekd.v1.LaneReply.$Shape} LaneReply
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.LaneReply & dekd.v1.LaneReply.$Shape;
+        }
+
+        namespace LaneReply {
+
+            /** Properties of a LaneReply. */
+            interface $Properties {
+
+                /** LaneReply handle */
+                handle?: (number|null);
+
+                /** LaneReply token */
+                token?: (Uint8Array|null);
+
+                /** LaneReply error */
+                error?: (dekd.v1.Error.$Properties|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a LaneReply. */
+            type $Shape = dekd.v1.LaneReply.$Properties;
+        }
+
+        /**
+         * Properties of a LaneCall.
+         * @deprecated Use dekd.v1.LaneCall.$Properties instead.
+         */
+        interface ILaneCall extends dekd.v1.LaneCall.$Properties {
+        }
+
+        /** Represents a LaneCall. */
+        class LaneCall {
+
+            /**
+             * Constructs a new LaneCall.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.LaneCall.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** LaneCall key. */
+            key: string;
+
+            /** LaneCall partition. */
+            partition: string;
+
+            /** LaneCall context. */
+            context: Uint8Array;
+
+            /** LaneCall anyKey. */
+            anyKey: boolean;
+
+            /** LaneCall input. */
+            input?: (dekd.v1.LaneRange.$Properties|null);
+
+            /** LaneCall result. */
+            result?: (dekd.v1.LaneRange.$Properties|null);
+
+            /**
+             * Encodes the specified LaneCall message. Does not implicitly {@link dekd.v1.LaneCall.verify|verify} messages.
+             * @param message LaneCall message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.LaneCall.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a LaneCall message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.LaneCall & dekd.v1.LaneCall.$Shape} LaneCall
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.LaneCall & dekd.v1.LaneCall.$Shape;
+        }
+
+        namespace LaneCall {
+
+            /** Properties of a LaneCall. */
+            interface $Properties {
+
+                /** LaneCall key */
+                key?: (string|null);
+
+                /** LaneCall partition */
+                partition?: (string|null);
+
+                /** LaneCall context */
+                context?: (Uint8Array|null);
+
+                /** LaneCall anyKey */
+                anyKey?: (boolean|null);
+
+                /** LaneCall input */
+                input?: (dekd.v1.LaneRange.$Properties|null);
+
+                /** LaneCall result */
+                result?: (dekd.v1.LaneRange.$Properties|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a LaneCall. */
+            type $Shape = dekd.v1.LaneCall.$Properties;
+        }
+
+        /**
+         * Properties of a LaneRange.
+         * @deprecated Use dekd.v1.LaneRange.$Properties instead.
+         */
+        interface ILaneRange extends dekd.v1.LaneRange.$Properties {
+        }
+
+        /** Represents a LaneRange. */
+        class LaneRange {
+
+            /**
+             * Constructs a new LaneRange.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.LaneRange.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** LaneRange handle. */
+            handle: number;
+
+            /** LaneRange offset. */
+            offset: number;
+
+            /** LaneRange length. */
+            length: number;
+
+            /**
+             * Encodes the specified LaneRange message. Does not implicitly {@link dekd.v1.LaneRange.verify|verify} messages.
+             * @param message LaneRange message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.LaneRange.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a LaneRange message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.LaneRange & dekd.v1.LaneRange.$Shape} LaneRange
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.LaneRange & dekd.v1.LaneRange.$Shape;
+        }
+
+        namespace LaneRange {
+
+            /** Properties of a LaneRange. */
+            interface $Properties {
+
+                /** LaneRange handle */
+                handle?: (number|null);
+
+                /** LaneRange offset */
+                offset?: (number|null);
+
+                /** LaneRange length */
+                length?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a LaneRange. */
+            type $Shape = dekd.v1.LaneRange.$Properties;
+        }
+
+        /**
+         * Properties of a LaneResult.
+         * @deprecated Use dekd.v1.LaneResult.$Properties instead.
+         */
+        interface ILaneResult extends dekd.v1.LaneResult.$Properties {
+        }
+
+        /** Represents a LaneResult. */
+        class LaneResult {
+
+            /**
+             * Constructs a new LaneResult.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.LaneResult.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** LaneResult length. */
+            length: number;
+
+            /**
+             * Encodes the specified LaneResult message. Does not implicitly {@link dekd.v1.LaneResult.verify|verify} messages.
+             * @param message LaneResult message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.LaneResult.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a LaneResult message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.LaneResult & dekd.v1.LaneResult.$Shape} LaneResult
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.LaneResult & dekd.v1.LaneResult.$Shape;
+        }
+
+        namespace LaneResult {
+
+            /** Properties of a LaneResult. */
+            interface $Properties {
+
+                /** LaneResult length */
+                length?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a LaneResult. */
+            type $Shape = dekd.v1.LaneResult.$Properties;
         }
 
         /**

@@ -39,12 +39,14 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.encryptStream = null;
             Request.prototype.decryptStream = null;
             Request.prototype.streamPart = null;
+            Request.prototype.laneEncrypt = null;
+            Request.prototype.laneDecrypt = null;
             Request.prototype.reencryptStream = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "reencryptStream"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "reencryptStream"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -87,6 +89,10 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.OpenStream.encode(message.decryptStream, writer.uint32(122).fork(), _depth + 1).ldelim();
                 if (message.streamPart != null && $Object.hasOwnProperty.call(message, "streamPart"))
                     $root.dekd.v1.StreamPart.encode(message.streamPart, writer.uint32(130).fork(), _depth + 1).ldelim();
+                if (message.laneEncrypt != null && $Object.hasOwnProperty.call(message, "laneEncrypt"))
+                    $root.dekd.v1.LaneCall.encode(message.laneEncrypt, writer.uint32(138).fork(), _depth + 1).ldelim();
+                if (message.laneDecrypt != null && $Object.hasOwnProperty.call(message, "laneDecrypt"))
+                    $root.dekd.v1.LaneCall.encode(message.laneDecrypt, writer.uint32(146).fork(), _depth + 1).ldelim();
                 if (message.reencryptStream != null && $Object.hasOwnProperty.call(message, "reencryptStream"))
                     $root.dekd.v1.OpenStream.encode(message.reencryptStream, writer.uint32(186).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -238,6 +244,20 @@ export const dekd = $root.dekd = (() => {
                             message.operation = "streamPart";
                             continue;
                         }
+                    case 17: {
+                            if (wireType !== 2)
+                                break;
+                            message.laneEncrypt = $root.dekd.v1.LaneCall.decode(reader, reader.size(), $undefined, _depth + 1, message.laneEncrypt);
+                            message.operation = "laneEncrypt";
+                            continue;
+                        }
+                    case 18: {
+                            if (wireType !== 2)
+                                break;
+                            message.laneDecrypt = $root.dekd.v1.LaneCall.decode(reader, reader.size(), $undefined, _depth + 1, message.laneDecrypt);
+                            message.operation = "laneDecrypt";
+                            continue;
+                        }
                     case 23: {
                             if (wireType !== 2)
                                 break;
@@ -281,11 +301,13 @@ export const dekd = $root.dekd = (() => {
             Reply.prototype.stream = null;
             Reply.prototype.many = null;
             Reply.prototype.value = null;
+            Reply.prototype.lane = null;
+            Reply.prototype.laneResult = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Reply.prototype, "result", {
-                get: $util.oneOfGetter($oneOfFields = ["error", "hello", "document", "stream", "many", "value"]),
+                get: $util.oneOfGetter($oneOfFields = ["error", "hello", "document", "stream", "many", "value", "lane", "laneResult"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -310,6 +332,10 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.ManyReply.encode(message.many, writer.uint32(114).fork(), _depth + 1).ldelim();
                 if (message.value != null && $Object.hasOwnProperty.call(message, "value"))
                     writer.uint32(122).bytes(message.value);
+                if (message.lane != null && $Object.hasOwnProperty.call(message, "lane"))
+                    $root.dekd.v1.LaneReply.encode(message.lane, writer.uint32(130).fork(), _depth + 1).ldelim();
+                if (message.laneResult != null && $Object.hasOwnProperty.call(message, "laneResult"))
+                    $root.dekd.v1.LaneResult.encode(message.laneResult, writer.uint32(138).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -392,6 +418,20 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.value = reader.bytes();
                             message.result = "value";
+                            continue;
+                        }
+                    case 16: {
+                            if (wireType !== 2)
+                                break;
+                            message.lane = $root.dekd.v1.LaneReply.decode(reader, reader.size(), $undefined, _depth + 1, message.lane);
+                            message.result = "lane";
+                            continue;
+                        }
+                    case 17: {
+                            if (wireType !== 2)
+                                break;
+                            message.laneResult = $root.dekd.v1.LaneResult.decode(reader, reader.size(), $undefined, _depth + 1, message.laneResult);
+                            message.result = "laneResult";
                             continue;
                         }
                     }
@@ -548,6 +588,10 @@ export const dekd = $root.dekd = (() => {
             HelloReply.prototype.engine = "";
             HelloReply.prototype.lockLevel = "";
             HelloReply.prototype.agent = "";
+            HelloReply.prototype.laneToken = $util.newBuffer([]);
+            HelloReply.prototype.laneMaxPayload = 0;
+            HelloReply.prototype.laneRegionLimit = 0;
+            HelloReply.prototype.laneSocket = "";
 
             HelloReply.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -570,6 +614,14 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(50).string(message.lockLevel);
                 if (message.agent != null && $Object.hasOwnProperty.call(message, "agent") && message.agent !== "")
                     writer.uint32(58).string(message.agent);
+                if (message.laneToken != null && $Object.hasOwnProperty.call(message, "laneToken") && message.laneToken.length)
+                    writer.uint32(66).bytes(message.laneToken);
+                if (message.laneMaxPayload != null && $Object.hasOwnProperty.call(message, "laneMaxPayload") && message.laneMaxPayload !== 0)
+                    writer.uint32(72).uint32(message.laneMaxPayload);
+                if (message.laneRegionLimit != null && $Object.hasOwnProperty.call(message, "laneRegionLimit") && message.laneRegionLimit !== 0)
+                    writer.uint32(80).uint32(message.laneRegionLimit);
+                if (message.laneSocket != null && $Object.hasOwnProperty.call(message, "laneSocket") && message.laneSocket !== "")
+                    writer.uint32(90).string(message.laneSocket);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -664,6 +716,42 @@ export const dekd = $root.dekd = (() => {
                                 message.agent = value;
                             else
                                 delete message.agent;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.laneToken = value;
+                            else
+                                delete message.laneToken;
+                            continue;
+                        }
+                    case 9: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.laneMaxPayload = value;
+                            else
+                                delete message.laneMaxPayload;
+                            continue;
+                        }
+                    case 10: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.laneRegionLimit = value;
+                            else
+                                delete message.laneRegionLimit;
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.laneSocket = value;
+                            else
+                                delete message.laneSocket;
                             continue;
                         }
                     }
@@ -1827,6 +1915,433 @@ export const dekd = $root.dekd = (() => {
             };
 
             return StreamPart;
+        })();
+
+        v1.LaneReply = (function() {
+
+            const LaneReply = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            LaneReply.prototype.handle = 0;
+            LaneReply.prototype.token = $util.newBuffer([]);
+            LaneReply.prototype.error = null;
+
+            LaneReply.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.handle != null && $Object.hasOwnProperty.call(message, "handle") && message.handle !== 0)
+                    writer.uint32(8).uint32(message.handle);
+                if (message.token != null && $Object.hasOwnProperty.call(message, "token") && message.token.length)
+                    writer.uint32(18).bytes(message.token);
+                if (message.error != null && $Object.hasOwnProperty.call(message, "error"))
+                    $root.dekd.v1.Error.encode(message.error, writer.uint32(26).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            LaneReply.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.LaneReply();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.handle = value;
+                            else
+                                delete message.handle;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.token = value;
+                            else
+                                delete message.token;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            message.error = $root.dekd.v1.Error.decode(reader, reader.size(), $undefined, _depth + 1, message.error);
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return LaneReply;
+        })();
+
+        v1.LaneCall = (function() {
+
+            const LaneCall = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            LaneCall.prototype.key = "";
+            LaneCall.prototype.partition = "";
+            LaneCall.prototype.context = $util.newBuffer([]);
+            LaneCall.prototype.anyKey = false;
+            LaneCall.prototype.input = null;
+            LaneCall.prototype.result = null;
+
+            LaneCall.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
+                    writer.uint32(26).bytes(message.context);
+                if (message.anyKey != null && $Object.hasOwnProperty.call(message, "anyKey") && message.anyKey !== false)
+                    writer.uint32(32).bool(message.anyKey);
+                if (message.input != null && $Object.hasOwnProperty.call(message, "input"))
+                    $root.dekd.v1.LaneRange.encode(message.input, writer.uint32(42).fork(), _depth + 1).ldelim();
+                if (message.result != null && $Object.hasOwnProperty.call(message, "result"))
+                    $root.dekd.v1.LaneRange.encode(message.result, writer.uint32(50).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            LaneCall.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.LaneCall();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.context = value;
+                            else
+                                delete message.context;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.anyKey = value;
+                            else
+                                delete message.anyKey;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            message.input = $root.dekd.v1.LaneRange.decode(reader, reader.size(), $undefined, _depth + 1, message.input);
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.result = $root.dekd.v1.LaneRange.decode(reader, reader.size(), $undefined, _depth + 1, message.result);
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return LaneCall;
+        })();
+
+        v1.LaneRange = (function() {
+
+            const LaneRange = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            LaneRange.prototype.handle = 0;
+            LaneRange.prototype.offset = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+            LaneRange.prototype.length = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+            LaneRange.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.handle != null && $Object.hasOwnProperty.call(message, "handle") && message.handle !== 0)
+                    writer.uint32(8).uint32(message.handle);
+                if (message.offset != null && $Object.hasOwnProperty.call(message, "offset") && (typeof message.offset === "object" ? message.offset.low || message.offset.high : message.offset !== 0))
+                    writer.uint32(16).uint64(message.offset);
+                if (message.length != null && $Object.hasOwnProperty.call(message, "length") && (typeof message.length === "object" ? message.length.low || message.length.high : message.length !== 0))
+                    writer.uint32(24).uint64(message.length);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            LaneRange.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.LaneRange();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.handle = value;
+                            else
+                                delete message.handle;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.offset = value;
+                            else
+                                delete message.offset;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.length = value;
+                            else
+                                delete message.length;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return LaneRange;
+        })();
+
+        v1.LaneResult = (function() {
+
+            const LaneResult = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            LaneResult.prototype.length = $util.Long ? $util.Long.fromBits(0,0,true) : 0;
+
+            LaneResult.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.length != null && $Object.hasOwnProperty.call(message, "length") && (typeof message.length === "object" ? message.length.low || message.length.high : message.length !== 0))
+                    writer.uint32(8).uint64(message.length);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            LaneResult.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.LaneResult();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (typeof (value = reader.uint64()) === "object" ? value.low || value.high : value !== 0)
+                                message.length = value;
+                            else
+                                delete message.length;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return LaneResult;
         })();
 
         v1.ManyReply = (function() {

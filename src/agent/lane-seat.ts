@@ -1,0 +1,92 @@
+/** What one connection of the data socket has in the bulk lane. */
+import type { Region, SharedRange } from '../crypto/lane.ts';
+import { DekdError } from '../errors.ts';
+import type { LanePlace } from '../operations/lane.ts';
+import type { HelloReplyFields } from '../protocol/messages.ts';
+import type { WireRange } from '../protocol/request-reader.ts';
+import type { Lane } from './lane.ts';
+
+/** Regions of one connection. */
+const MAX_REGIONS = 16;
+
+interface Held {
+  readonly region: Region;
+  readonly size: number;
+}
+
+export class LaneSeat {
+  /** On whose account regions are. */
+  readonly share: string;
+  readonly uid: number;
+  /** What joins it next; the lane's to set. */
+  token = '';
+  readonly #lane: Lane;
+  /** By the handle that requests name them with; a region's number means nothing to another connection. */
+  readonly #regions = new Map<number, Held>();
+  #lastHandle = 0;
+  #left = false;
+
+  constructor(lane: Lane, share: string, uid: number) {
+    this.#lane = lane;
+    this.share = share;
+    this.uid = uid;
+  }
+
+  /** What the connection is greeted with. */
+  offer(): HelloReplyFields {
+    return this.#lane.offer(this);
+  }
+
+  /** @throws RESOURCE_EXHAUSTED when there are as many regions as there may be */
+  checkRoom(): void {
+    if (this.#regions.size >= MAX_REGIONS) {
+      throw new DekdError('RESOURCE_EXHAUSTED', `the connection has ${MAX_REGIONS} regions, and more it may not have`);
+    }
+  }
+
+  /** @returns the handle of a region that is the seat's from here on */
+  add(held: Held): number {
+    this.#lastHandle += 1;
+    this.#regions.set(this.#lastHandle, held);
+    return this.#lastHandle;
+  }
+
+  /** Where a request's bytes lie. @throws INVALID_ARGUMENT unless both ranges are inside of regions of this seat, and apart */
+  place(input: WireRange, result: WireRange): LanePlace {
+    const place = { input: this.#range('input', input), result: this.#range('result', result) };
+    if (
+      place.input.region === place.result.region &&
+      input.offset < result.offset + result.length &&
+      result.offset < input.offset + input.length
+    ) {
+      throw new DekdError('INVALID_ARGUMENT', 'the result would overlap the input');
+    }
+    return place;
+  }
+
+  /** The connection is gone. */
+  leave(): void {
+    if (!this.#left) {
+      this.#left = true;
+      this.#lane.leave(this, this.#regions.values());
+      this.#regions.clear();
+    }
+  }
+
+  #range(name: string, { handle, offset, length }: WireRange): SharedRange {
+    const held = this.#regions.get(handle);
+    if (held === undefined) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `the ${name} is in region ${handle}, which this connection does not share`,
+      );
+    }
+    if (offset > held.size || length > held.size - offset) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `the ${name}, ${length} bytes at ${offset}, is outside of its region of ${held.size} bytes`,
+      );
+    }
+    return { region: held.region, offset, length };
+  }
+}

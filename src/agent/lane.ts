@@ -1,0 +1,231 @@
+/**
+ * The bulk lane: memory that clients share with the agent, so that large values need not pass the socket.
+ *
+ * A second socket, because descriptors come only to whoever reads with recvmsg, and libuv drops them. What comes there is
+ * joined to a connection of the data socket by the token that this was greeted with, once, and only from the same uid.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { totalmem } from 'node:os';
+import { basename } from 'node:path';
+import type { Config } from '../config/config.ts';
+import type { LaneGreeting, LaneMemory, Region } from '../crypto/lane.ts';
+import { DekdError } from '../errors.ts';
+import type { LaneEnvironment } from '../operations/lane.ts';
+import type { HelloReplyFields } from '../protocol/messages.ts';
+import type { Log } from '../telemetry/log.ts';
+import { LaneJoin } from './lane-join.ts';
+import { LaneSeat } from './lane-seat.ts';
+import type { Listener } from './listener.ts';
+import type { PeerCredentials } from './peer.ts';
+
+/** Of the memory that the agent may have, as much may be that of clients; and of that, one caller's half. */
+const BUDGET_SHARE = 0.25;
+const CALLER_SHARE = 0.5;
+/** Regions larger than this nobody needs; their sizes and offsets stay below 2^32. */
+const MAX_REGION = 1024 * 1024 * 1024;
+/** Lane connections that have said nothing yet. */
+const MAX_WAITING = 64;
+/** How long private memory is kept that opening has used. */
+const MEMORY_IDLE_MS = 1_000;
+
+export interface LaneOptions {
+  readonly config: Config;
+  readonly memory: LaneMemory;
+  readonly credentials: PeerCredentials;
+  /** For what callers can cause, so of limited rate. */
+  readonly log: Log;
+}
+
+/** What a lane connection is answered. */
+export interface LaneAnswer {
+  readonly handle?: number;
+  readonly token: Uint8Array;
+  readonly error?: DekdError;
+}
+
+export class Lane {
+  /** What operations work with. */
+  readonly environment: LaneEnvironment;
+  readonly #options: LaneOptions;
+  readonly #budget: number;
+  readonly #callerBudget: number;
+  /** Seats by the token that joins them next. */
+  readonly #seats = new Map<string, LaneSeat>();
+  readonly #joins = new Set<LaneJoin>();
+  /** Bytes of regions by caller. */
+  readonly #held = new Map<string, number>();
+  #idle: NodeJS.Timeout | undefined;
+  #listener: Listener | undefined;
+
+  constructor(options: LaneOptions) {
+    this.#options = options;
+    const { lane } = options.config;
+    const limit = Math.floor(memoryLimit() * BUDGET_SHARE);
+    this.#budget = Math.min(limit, lane.budget ?? limit);
+    this.#callerBudget = Math.min(this.#budget, lane.callerBudget ?? Math.floor(this.#budget * CALLER_SHARE));
+    this.environment = { memory: options.memory, maxPayload: lane.maxPayload };
+  }
+
+  /** Bytes that all regions together may have. */
+  get budget(): number {
+    return this.#budget;
+  }
+
+  /** Takes connections from `listen` of the lane socket. @throws as it does; then there is no lane */
+  async open(listen: (accept: (socket: Socket) => void) => Promise<Listener>): Promise<void> {
+    this.#listener = await listen((socket) => this.#accept(socket));
+  }
+
+  /** Whether clients can join. */
+  get isOpen(): boolean {
+    return this.#listener !== undefined;
+  }
+
+  stopListening(): void {
+    this.#listener?.stop();
+    this.#listener = undefined;
+    for (const join of this.#joins) {
+      join.end();
+    }
+  }
+
+  /** A place in the lane for a connection of the data socket, until it is closed. */
+  seat(share: string, uid: number): LaneSeat {
+    return new LaneSeat(this, share, uid);
+  }
+
+  /** What a greeting says of the lane; the token in it is good for one join. */
+  offer(seat: LaneSeat): HelloReplyFields {
+    if (!this.isOpen) {
+      return {};
+    }
+    return {
+      laneToken: this.#newToken(seat),
+      laneMaxPayload: this.environment.maxPayload,
+      laneRegionLimit: this.#regionLimit(seat.share),
+      laneSocket: basename(this.#options.config.lane.path),
+    };
+  }
+
+  /** The seat is empty: its token joins nothing, and its regions end with the last job in them. */
+  leave(seat: LaneSeat, regions: Iterable<{ readonly region: Region; readonly size: number }>): void {
+    this.#seats.delete(seat.token);
+    for (const { region, size } of regions) {
+      this.#options.memory.drop(region);
+      const left = (this.#held.get(seat.share) ?? 0) - size;
+      if (left > 0) {
+        this.#held.set(seat.share, left);
+      } else {
+        this.#held.delete(seat.share);
+      }
+    }
+  }
+
+  /** Private memory was used; it is given back when it has not been for a while. */
+  used(): void {
+    if (this.#idle === undefined) {
+      this.#idle = setTimeout(() => {
+        this.#idle = undefined;
+        this.#options.memory.release();
+      }, MEMORY_IDLE_MS);
+      this.#idle.unref();
+    } else {
+      this.#idle.refresh();
+    }
+  }
+
+  #accept(socket: Socket): void {
+    const { config, credentials, memory, log } = this.#options;
+    if (this.#joins.size >= MAX_WAITING) {
+      log.warn('lane connection refused', { code: 'RESOURCE_EXHAUSTED', limit: MAX_WAITING });
+      socket.destroy();
+      return;
+    }
+    const join = new LaneJoin(socket, {
+      receive: (fd) => memory.receive(fd),
+      take: (greeting, fd) => this.#take(greeting, credentials(fd)?.uid),
+      timeoutMs: config.limits.headerTimeout,
+      refused: (error) =>
+        log.warn('lane connection refused', { code: error.code, reason: error.reason ?? error.message }),
+      done: () => this.#joins.delete(join),
+    });
+    this.#joins.add(join);
+    join.begin();
+  }
+
+  /** Owns the descriptors. @throws UNAUTHENTICATED, one text for every reason, for a token that joins nothing */
+  #take(greeting: LaneGreeting, uid: number | undefined): LaneAnswer {
+    try {
+      const token = tokenKey(greeting.token);
+      const seat = this.#seats.get(token);
+      if (seat === undefined) {
+        throw notJoined('the token is unknown, or was used before');
+      }
+      if (uid === undefined || seat.uid !== uid) {
+        throw notJoined(`the token is of uid ${seat.uid}, and came from uid ${uid ?? 'unknown'}`);
+      }
+      this.#seats.delete(token);
+      const next = this.#newToken(seat);
+      try {
+        return { handle: this.#takeRegion(greeting, seat), token: next };
+      } catch (error) {
+        return { token: next, error: DekdError.from(error) };
+      }
+    } finally {
+      for (const fd of greeting.descriptors) {
+        closeSync(fd);
+      }
+    }
+  }
+
+  #takeRegion({ kind, descriptors }: LaneGreeting, seat: LaneSeat): number {
+    if (kind !== 'region') {
+      throw new DekdError('UNSUPPORTED', 'this agent takes regions on the lane, no files');
+    }
+    seat.checkRoom();
+    const limit = this.#regionLimit(seat.share);
+    const adopted = this.#options.memory.adopt(descriptors[0]!, limit);
+    if (adopted === undefined) {
+      throw new DekdError(
+        'RESOURCE_EXHAUSTED',
+        `the region is empty or larger than the ${limit} bytes that are left: all regions may have ${this.#budget} ` +
+          `(lane.budget), those of one caller ${this.#callerBudget} (lane.callerBudget)`,
+      );
+    }
+    this.#held.set(seat.share, (this.#held.get(seat.share) ?? 0) + adopted.size);
+    return seat.add(adopted);
+  }
+
+  #regionLimit(share: string): number {
+    const left = Math.min(
+      this.#budget - this.#options.memory.adopted,
+      this.#callerBudget - (this.#held.get(share) ?? 0),
+      MAX_REGION,
+    );
+    return Math.max(0, left);
+  }
+
+  #newToken(seat: LaneSeat): Uint8Array {
+    this.#seats.delete(seat.token);
+    const token = randomBytes(32);
+    seat.token = tokenKey(token);
+    this.#seats.set(seat.token, seat);
+    return token;
+  }
+}
+
+function tokenKey(token: Uint8Array): string {
+  return Buffer.from(token.buffer, token.byteOffset, token.byteLength).toString('latin1');
+}
+
+function notJoined(reason: string): DekdError {
+  return new DekdError('UNAUTHENTICATED', 'the token joins no connection', { reason });
+}
+
+/** Bytes of memory this process may have: what its control group says, and what the machine has. */
+function memoryLimit(): number {
+  const constrained = process.constrainedMemory();
+  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+}

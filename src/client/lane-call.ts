@@ -1,0 +1,129 @@
+/** One value that lies in the lane, or goes over the socket when the agent has not got its region. */
+import { MIN_TOKEN_LENGTH } from '../envelope/token.ts';
+import { OPERATION } from '../protocol/request-reader.ts';
+import { type AnyCall, BaseCall, payloadError, remaining } from './calls.ts';
+import type { Channel } from './channel.ts';
+import type { LaneSlot } from './lane.ts';
+import { errorOf, type ReplyReader } from './replies.ts';
+import type { WireBinding } from './requests.ts';
+import type { Transport } from './transport.ts';
+
+/** What a call is made of. */
+export interface LaneWork {
+  /** `OPERATION.encrypt` or `OPERATION.decrypt`. */
+  readonly operation: number;
+  readonly binding: WireBinding;
+  /** The bytes, wherever the caller has them: what is sent when there is no lane. */
+  readonly data: Uint8Array;
+  readonly slot: LaneSlot;
+  /** Where the bytes lie in the slot's region. */
+  readonly offset: number;
+  /** What the caller gets of the result, which lies in the slot. */
+  result(length: number): Uint8Array;
+  /** The agent will not touch the slot any more. */
+  over(): void;
+}
+
+export class LaneCall extends BaseCall {
+  readonly #transport: Transport<AnyCall>;
+  readonly #work: LaneWork;
+  readonly #resolve: (value: Uint8Array) => void;
+  /** Sent, and not answered: the agent may be at work in the slot. */
+  #isOut = false;
+  #isOver = false;
+
+  constructor(
+    transport: Transport<AnyCall>,
+    work: LaneWork,
+    deadline: number,
+    signal: AbortSignal | undefined,
+    resolve: (value: Uint8Array) => void,
+    reject: (error: unknown) => void,
+  ) {
+    super(transport, deadline, signal, reject);
+    this.#transport = transport;
+    this.#work = work;
+    this.#resolve = resolve;
+  }
+
+  /** Puts the call on a channel. @throws INVALID_ARGUMENT when it does not fit */
+  leave(channel: Channel): void {
+    const { operation, binding, data, slot, offset } = this.#work;
+    const lane = channel.lane;
+    const handle = lane?.handle(slot.region);
+    const encrypts = operation === OPERATION.encrypt;
+    const plaintextLength = encrypts ? data.length : data.length - MIN_TOKEN_LENGTH;
+    if (lane === undefined || handle === undefined || plaintextLength > lane.offer.maxPayload) {
+      const error = payloadError(channel, encrypts, data);
+      if (error !== undefined) {
+        throw error;
+      }
+      this.id = channel.expect(this);
+      this.#isOut = true;
+      channel.pushWithPayload(
+        channel.writer.valueHead(operation, this.id, remaining(this), binding, data.length),
+        data,
+      );
+      return;
+    }
+    this.id = channel.expect(this);
+    this.#isOut = true;
+    const { resultOffset, resultRoom } = slot;
+    channel.push(
+      channel.writer.lane(
+        encrypts ? OPERATION.laneEncrypt : OPERATION.laneDecrypt,
+        this.id,
+        remaining(this),
+        binding,
+        handle,
+        offset,
+        data.length,
+        resultOffset,
+        resultRoom,
+      ),
+    );
+  }
+
+  reply(reply: ReplyReader): void {
+    this.#isOut = false;
+    let value: Uint8Array | undefined;
+    if (!this.isDone && reply.isLaneResult) {
+      value = this.#work.result(reply.laneLength(this.#work.slot.resultRoom));
+    } else if (reply.isValue) {
+      value = reply.value();
+    }
+    this.id = 0;
+    if (value !== undefined) {
+      if (this.settle()) {
+        this.#resolve(value);
+      }
+    } else if (!this.isDone) {
+      this.refused(errorOf(reply.decode().error ?? {}));
+    }
+    this.#finish();
+  }
+
+  override lost(error: Parameters<BaseCall['lost']>[0]): void {
+    this.#isOut = false;
+    super.lost(error);
+    this.#finish();
+  }
+
+  /** The slot is not free before the agent has answered: it may be writing there. */
+  override reject(error: unknown): void {
+    if (this.#isOut && !this.isDone) {
+      this.#transport.cancelKeeping(this.id);
+      // Else the transport would forget it.
+      this.id = 0;
+    }
+    super.reject(error);
+    this.#finish();
+  }
+
+  #finish(): void {
+    if (this.isDone && !this.#isOut && !this.#isOver) {
+      this.#isOver = true;
+      this.#work.over();
+    }
+  }
+}
