@@ -16,10 +16,13 @@ import {
   RawAesKeyringNode,
   RawAesWrappingSuiteIdentifier,
 } from '@aws-crypto/client-node';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { AdminClient } from '../../src/cli/admin.ts';
+import type { CommandLine } from '../../src/cli/terminal.ts';
 import { connect } from '../../src/client/index.ts';
 import type { DecryptOptions, DekdClient, EncryptStreamOptions } from '../../src/client/types.ts';
 import { readMessageHeader } from '../../src/envelope/message-header.ts';
+import type { AdminFields } from '../../src/protocol/messages.ts';
 import { runYaml, startTestAgent, type TestAgent } from '../support/agent.ts';
 import { UNABLE } from '../support/custodian/acting-custody.ts';
 import { type KmsKey, KmsServer, type Operation } from '../support/kms-server/kms-server.ts';
@@ -387,12 +390,73 @@ keys:
     }
   });
 
+  it('open nothing that the keystore refuses, and what it does not know or cannot reach', async () => {
+    const key = 'local';
+    const partition = 'known';
+    const message = await seal({ key, partition });
+    for (const [stop, go] of [
+      [{ disable: { name: key, partition } }, { enable: { name: key, partition } }],
+      [{ freeze: { name: key, partition } }, { freeze: { name: key, partition, thaw: true } }],
+    ]) {
+      await administer(agent, stop!);
+      expect(await refusal(open(message, { key, partition }))).toBe('KEY_DISABLED');
+      expect(await refusal(open(message, { anyKey: true }))).toBe('DECRYPTION_FAILED');
+      await administer(agent, go!);
+      expect((await open(message, { key, partition })).equals(DATA)).toBe(true);
+    }
+    // Another keystore: the raw AES key opens it.
+    await using stranger = await startOther(yaml());
+    expect((await open(message, { key, partition }, stranger.client)).equals(DATA)).toBe(true);
+  });
+
+  it('open while the root of the keystore does not answer, and not when it refuses', async () => {
+    await using other = await startOther(yaml().replace('defaultRoot: main', 'defaultRoot: kms'));
+    const { client, admin } = other;
+    const message = await seal({ key: 'local' }, DATA, client);
+    // As after a start: the key has to be unwrapped again.
+    await admin({ roots: { action: 'clear' } });
+    await kms.down();
+    try {
+      expect((await open(message, { key: 'local' }, client)).equals(DATA)).toBe(true);
+      expect(await refusal(seal({ key: 'local' }, DATA, client))).toBe('KMS_UNAVAILABLE');
+    } finally {
+      await kms.up();
+    }
+    kms.disable(kmsKey);
+    try {
+      await vi.waitFor(async () => {
+        expect(await refusal(open(message, { key: 'local' }, client))).toBe('KMS_DENIED');
+      }, 30_000);
+    } finally {
+      kms.enable(kmsKey);
+    }
+  });
+
+  it('give a caller nothing that no rule grants on the key that a message names', async () => {
+    const rule =
+      '{ name: own, callers: { socket: data }, keys: [many-a], partitions: [acme], operations: [encrypt, decrypt, anyKey] }';
+    await using other = await startOther(yaml().replace(/- \{ name: own,.*$/m, `- ${rule}`));
+    const { client } = other;
+    const own = await seal({ key: 'many-a', partition: 'acme' }, DATA, client);
+    expect((await open(own, { anyKey: true }, client)).equals(DATA)).toBe(true);
+    const foreign = [await seal({ key: 'many-b', partition: 'acme' }), await seal({ key: 'many-a', partition: 'x' })];
+    const calls = await callsOf(async () => {
+      for (const message of foreign) {
+        expect(await refusal(open(message, { anyKey: true }, client))).toBe('DECRYPTION_FAILED');
+        expect(await refusal(open(message, { key: 'many-a', partition: 'acme' }, client))).toBe('DECRYPTION_FAILED');
+        expect(await refusal(open(message, { key: 'many-b', partition: 'acme' }, client))).toBe('PERMISSION_DENIED');
+      }
+    });
+    expect(calls).toBe(0);
+  });
+
   async function startOther(text: string) {
     const own = text.replace('s/agent.sock', 'other/agent.sock').replace('FOLDER/state', `FOLDER/state-${++others}`);
     const other = await start(own);
     const client = connect({ socket: other.socket });
     return {
       client,
+      admin: (command: AdminFields) => administer(other, command),
       async [Symbol.asyncDispose]() {
         await client.close();
         await other.stop();
@@ -400,3 +464,8 @@ keys:
     };
   }
 });
+
+async function administer({ socket }: TestAgent, command: AdminFields): Promise<unknown> {
+  using client = await AdminClient.open({ socket } as CommandLine);
+  return await client.send(command);
+}
