@@ -6,6 +6,7 @@ import {
   decodeContext,
   encodeContext,
   hasContextName,
+  mergedContext,
 } from '../../src/envelope/context.ts';
 import { decodeTokenText, encodeTokenText } from '../../src/envelope/token-text.ts';
 import { DekdError } from '../../src/errors.ts';
@@ -37,6 +38,16 @@ function contextOf(entries: readonly (readonly [string, string])[]): Record<stri
 }
 
 describe('canonical contexts', () => {
+  it('of two without a common name are those of both together', () => {
+    fc.assert(
+      fc.property(pairs, fc.nat(8), (entries, cut) => {
+        const [one, other] = [entries.slice(0, cut), entries.slice(cut)].map((part) => encodeContext(contextOf(part)));
+        expect(mergedContext(one!, other!)).toEqual(encodeContext(contextOf(entries)));
+      }),
+      RUNS,
+    );
+  });
+
   it('come back as they were, whatever the order the names were set in', () => {
     fc.assert(
       fc.property(

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { backEndFindings } from '../../src/cli/doctor/back-ends.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { recipientFindings } from '../../src/cli/doctor/recipients.ts';
 import { parseConfig } from '../../src/config/load.ts';
 
 const LOCAL = 'roots: { main: { provider: local, keyFile: /k, allowLocalRoot: true } }\n';
@@ -33,6 +34,28 @@ keystores:
       found: expect.stringContaining('gone after a restart'),
       remedy: 'move keystores.shared.path to a disk',
     });
+  });
+
+  it('says who else can open messages, of which keys, and warns of a recipient that no key names', () => {
+    const { config } = parseConfig(
+      `${AWS}state: /s
+recipients:
+  escrow: { root: main }
+  partner: { rawAes: { namespace: acme, name: k1, keyFile: /k } }
+  nobody: { root: main }
+message: { recipients: [keystore, escrow] }
+keys: [{ name: 'exchange-*', recipients: [partner] }, { name: own, formerRecipients: [partner] }]`,
+      { env: {} },
+    );
+    expect(recipientFindings(config).map(({ check, level, found }) => [check, level, found])).toEqual([
+      [
+        'recipient escrow',
+        'ok',
+        'whoever may use the key of root main opens messages of own, every other key, and can make some',
+      ],
+      ['recipient partner', 'ok', 'whoever has /k opens messages of exchange-*, own, and can make some'],
+      ['recipient nobody', 'warn', 'no key names it'],
+    ]);
   });
 
   it('says where foreign libraries run, and warns of the agent', () => {

@@ -387,3 +387,71 @@ describe('the port for probes', () => {
     expect(problems(`${AWS}admin: { port: 9465, host: everywhere }`)).toContain('must be an IP address');
   });
 });
+
+describe('recipients of messages', () => {
+  const raw = (namespace = 'acme', name = 'k1'): string =>
+    `{ rawAes: { namespace: ${namespace}, name: ${name}, keyFile: /k } }`;
+
+  it('are the keystore unless the configuration names others, for all keys or for some', () => {
+    expect(load(AWS)).toMatchObject({
+      recipients: [],
+      message: { recipients: ['keystore'], formerRecipients: [], exposeRecordContext: false },
+    });
+    const config = load(`${AWS}recipients: { escrow: { root: main }, partner: ${raw()} }
+message: { recipients: [keystore, escrow] }
+keys: [{ name: a, recipients: [partner], formerRecipients: [escrow] }, { name: b }]`);
+    expect(config.recipients).toEqual([
+      { name: 'escrow', root: 'main', rawAes: undefined },
+      { name: 'partner', root: undefined, rawAes: { namespace: 'acme', name: 'k1', keyFile: '/k' } },
+    ]);
+    expect(config.keys.map(({ recipients, formerRecipients }) => [recipients, formerRecipients])).toEqual([
+      [['partner'], ['escrow']],
+      [['keystore', 'escrow'], []],
+    ]);
+  });
+
+  it('have variables as roots do', () => {
+    const env = { DEKD_RECIPIENTS_ESCROW_ROOT: 'main', DEKD_MESSAGE_RECIPIENTS: '["keystore","escrow"]' };
+    const config = load(`${AWS}recipients: { escrow: {} }`, env);
+    expect(config.recipients).toMatchObject([{ name: 'escrow', root: 'main' }]);
+    expect(config.message.recipients).toEqual(['keystore', 'escrow']);
+    expect(load(AWS, { DEKD_RECIPIENTS: '{"partner":{"root":"main"}}' }).recipients).toHaveLength(1);
+  });
+
+  it.each([
+    ['recipients: { escrow: {} }', 'recipients.escrow: needs either root or rawAes'],
+    [`recipients: { escrow: { root: main, rawAes: { name: k } } }`, 'recipients.escrow: needs either root or rawAes'],
+    ['recipients: { escrow: { root: none } }', 'recipients.escrow.root: no root "none"; the roots are main'],
+    ['recipients: { keystore: { root: main } }', 'keystore is the keystore itself'],
+    ['recipients: { partner: { rawAes: { name: k } } }', 'recipients.partner.rawAes.namespace: is missing'],
+    ['recipients: { partner: { rawAes: { name: k } } }', 'recipients.partner.rawAes.keyFile: is missing'],
+    ...['aws-kms', 'aws-kms-hierarchy', 'dekd', 'vault-transit', 'raw-ecdh'].map((namespace) => [
+      `recipients: { partner: ${raw(namespace)} }`,
+      `${namespace} stands for another kind of recipient`,
+    ]),
+    [`recipients: { a: ${raw()}, b: ${raw()} }`, 'recipients.b.rawAes.name: is that of another recipient'],
+    ['message: { recipients: [] }', 'message.recipients: needs 1 to 8 recipients'],
+    ['message: { recipients: [escrow] }', 'message.recipients: no recipient "escrow"; there are keystore'],
+    ['message: { recipients: [keystore, keystore] }', 'message.recipients: names a recipient twice'],
+    ['keys: [{ name: a, recipients: [none] }]', 'keys[0].recipients: no recipient "none"'],
+    ['keys: [{ name: a, formerRecipients: [none] }]', 'keys[0].formerRecipients: no recipient "none"'],
+    ['keys: [{ name: a, keyContext: { dekd-key: x } }]', 'keys[0].keyContext: dekd-key is what messages say'],
+    [
+      'recipients: { escrow: { root: main } }\nkeys: [{ name: a, recipients: [escrow], requiredContext: [row] }]',
+      'keys[0].requiredContext: cannot be given together with recipient escrow',
+    ],
+  ])('with %s are refused', (yaml, says) => {
+    expect(problems(AWS + yaml)).toContain(says);
+  });
+
+  it('are of no local root, and take required context where it may be shown', () => {
+    const local = 'roots: { main: { provider: local, keyFile: /k, allowLocalRoot: true } }\n';
+    expect(problems(`${local}recipients: { escrow: { root: main } }`)).toContain(
+      'is a root of local; a recipient is one of',
+    );
+    const exposed = `${AWS}recipients: { escrow: { root: main } }
+message: { exposeRecordContext: true }
+keys: [{ name: a, recipients: [escrow], requiredContext: [row] }]`;
+    expect(load(exposed).keys[0]).toMatchObject({ requiredContext: ['row'] });
+  });
+});

@@ -65,6 +65,25 @@ keys:
     expect(way(yaml, 'other')).toMatchObject({ entry: undefined, definition: { rotation: { age: 30 * 86_400_000 } } });
   });
 
+  it('says for whom messages of the key are sealed, and were', () => {
+    const yaml = `
+recipients: { escrow: { root: us }, partner: { rawAes: { namespace: n, name: k, keyFile: /k } } }
+message: { recipients: [keystore, escrow] }
+keys:
+  - { name: files, recipients: [partner], formerRecipients: [escrow] }
+  - { name: others, keyContext: { p: q } }
+`;
+    expect(way(yaml, 'files')).toMatchObject({
+      definition: { recipients: ['partner'], formerRecipients: ['escrow'] },
+    });
+    for (const key of ['others', 'anything']) {
+      expect(way(yaml, key)).toMatchObject({
+        definition: { recipients: ['keystore', 'escrow'], formerRecipients: [] },
+      });
+    }
+    expect(way('', 'files')).toMatchObject({ definition: { recipients: ['keystore'] } });
+  });
+
   it('tells for each level which route chose the keystore, what else is read, and which chose the root', () => {
     const yaml = `
 routes:

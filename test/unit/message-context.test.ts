@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { decodeContext, encodeContext } from '../../src/envelope/context.ts';
 import { DECRYPTION_FAILED_TEXT, DekdError } from '../../src/errors.ts';
-import { contextToSeal, requiredToOpen } from '../../src/operations/message-context.ts';
+import { contextToSeal, namedKey, namingPairs, requiredToOpen } from '../../src/operations/message-context.ts';
 
 const KEY = { purpose: 'files', tenant: 'acme' };
 const RECORD = { row: '7', table: 'customers' };
@@ -30,6 +30,26 @@ describe('the context of a message that is made', () => {
     const { required, whole } = contextToSeal(KEY, { ...RECORD, tenant: 'acme' });
     expect(required).toEqual(encodeContext(RECORD));
     expect(whole).toEqual(encodeContext({ ...KEY, ...RECORD }));
+  });
+
+  it('is stored whole where providers see it all the same', () => {
+    const { stored, required, whole, pairs } = contextToSeal(KEY, { ...RECORD, tenant: 'acme' }, 'stored');
+    expect(stored).toEqual(encodeContext({ ...KEY, ...RECORD }));
+    expect(whole).toEqual(stored);
+    expect(required).toHaveLength(0);
+    expect(pairs).toEqual({ ...KEY, ...RECORD });
+    expect(() => contextToSeal(KEY, { tenant: 'other' }, 'stored')).toThrow(/belongs to the key/);
+  });
+
+  it('names its key and partition, and is read back so', () => {
+    for (const [name, partition] of [
+      ['files', ''],
+      ['files', 'acme'],
+    ] as const) {
+      expect(namedKey(namingPairs(name, partition))).toEqual({ name, partition });
+    }
+    expect(namedKey(KEY)).toBe(undefined);
+    expect(namingPairs('files', '')).toEqual({ 'dekd-key': 'files' });
   });
 
   it('is refused when the call says something else of a name of the key, which is told without values', () => {

@@ -1,9 +1,7 @@
 /** What a token or a message says of itself to anybody, without a key: nothing of it is verified. */
 
-import { RAW_AES_INFO_TAIL, WRAPPED_KEY_LENGTH } from '../../crypto/engine.ts';
 import { bodyLayout } from '../../envelope/message-body.ts';
 import {
-  type EncryptedDataKey,
   type MessageHeader,
   MessageHeaderReader,
   messageContext,
@@ -13,14 +11,13 @@ import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, TOKEN_FORMAT, tokenKid }
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { DekdError } from '../../errors.ts';
 import { usageError } from '../exit.ts';
+import { recipientOutline } from '../recipient-outline.ts';
 import { type CommandLine, outline, printResult } from '../terminal.ts';
 import { MESSAGE_START } from './messages.ts';
 import { openSource, operandOf, readWhole, type Source } from './value-options.ts';
 
 /** The longest token that is looked at: 16 MiB of plaintext, in base64. */
 const MAX_TOKEN = 24 * 1024 * 1024;
-const TEXT = /^[\x20-\x7e]*$/;
-const TRANSIT_VERSION = /^vault:v(\d{1,9}):/;
 
 export async function inspect(
   line: CommandLine,
@@ -90,7 +87,7 @@ function ofMessage(header: MessageHeader, size: number | undefined): object {
     signed: suite === SIGNED_MESSAGE_SUITE,
     messageId: Buffer.from(messageId).toString('hex'),
     context: { ...messageContext(header) },
-    dataKeys: dataKeys.map(ofDataKey),
+    dataKeys: dataKeys.map(recipientOutline),
     frameLength,
     headerBytes: length,
     ...(size === undefined || frameLength === 0 || suite === SIGNED_MESSAGE_SUITE
@@ -110,43 +107,4 @@ function bodyOf(size: number, headerLength: number, frameLength: number): object
     }
     throw error;
   }
-}
-
-/** Whose it is, as far as that can be told, and which key of theirs opens it. */
-function ofDataKey({ providerId, providerInfo, ciphertext }: EncryptedDataKey): object {
-  const bytes = ciphertext.length;
-  const text = Buffer.from(providerInfo).toString('latin1');
-  switch (providerId) {
-    case 'dekd':
-      return { recipient: 'keystore', providerId, key: keyNameOf(providerInfo), bytes };
-    case 'aws-kms':
-      return { recipient: 'AWS KMS', providerId, key: shown(text, providerInfo), bytes };
-    case 'vault-transit': {
-      const version = TRANSIT_VERSION.exec(
-        Buffer.from(ciphertext.subarray(WRAPPED_KEY_LENGTH)).toString('latin1'),
-      )?.[1];
-      const keyVersion = version === undefined ? {} : { keyVersion: Number(version) };
-      return { recipient: 'Vault Transit', providerId, key: shown(text, providerInfo), ...keyVersion, bytes };
-    }
-    default:
-      return isRawAes(providerInfo)
-        ? { recipient: 'raw AES key', providerId, key: keyNameOf(providerInfo), bytes }
-        : { recipient: 'unknown', providerId, key: shown(text, providerInfo), bytes };
-  }
-}
-
-/** A raw AES key is named before bits of the tag (128), bytes of the nonce (12), and nonce. */
-function isRawAes(info: Uint8Array): boolean {
-  const lengths = Buffer.from(info.subarray(-RAW_AES_INFO_TAIL, -12)).toString('hex');
-  return info.length > RAW_AES_INFO_TAIL && lengths === '000000800000000c';
-}
-
-function keyNameOf(info: Uint8Array): string {
-  const name = Buffer.from(info.subarray(0, -RAW_AES_INFO_TAIL));
-  return isRawAes(info) ? shown(name.toString('latin1'), name) : shown('', info);
-}
-
-/** Text as it is where it has nothing that could play with a terminal. */
-function shown(text: string, bytes: Uint8Array): string {
-  return TEXT.test(text) && text !== '' ? text : `0x${Buffer.from(bytes).toString('hex')}`;
 }
