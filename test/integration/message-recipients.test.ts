@@ -354,6 +354,8 @@ keys:
     expect(plaintext.equals(DATA)).toBe(true);
     expect({ ...messageHeader.encryptionContext }).toEqual({ purpose: 'files', row: '7', 'dekd-key': 'kms-only' });
     expect((await open(message, { key: 'kms-only', context }, other.client)).equals(DATA)).toBe(true);
+    const long = { row: 'x'.repeat(9_000) };
+    expect(await refusal(seal({ key: 'kms-only', context: long }, DATA, other.client))).toBe('INVALID_ARGUMENT');
     for (const wrong of [{ row: '8' }, { row: '7', column: 'pan' }]) {
       expect(await refusal(open(message, { key: 'kms-only', context: wrong }, other.client))).toBe('DECRYPTION_FAILED');
     }

@@ -255,6 +255,27 @@ describe('data keys for recipients', () => {
     expect(kms.calls.wrap).toBe(calls);
   });
 
+  it('of a key that is stopped while a provider is asked are not handed out, and not kept', async () => {
+    await recipients.close();
+    let checks = 0;
+    let allowed = Number.POSITIVE_INFINITY;
+    const check = async (): Promise<void> => {
+      if (++checks > allowed) {
+        throw new DekdError('KEY_DISABLED', 'stopped');
+      }
+    };
+    recipients = make(DEFAULT_WATCH, { use: { check, forget: () => undefined } });
+    const { copies } = await sealed();
+    recipients.wipe();
+    for (const use of [() => sealed(), () => opened(copies)]) {
+      checks = 0;
+      allowed = 1;
+      expect(await codeOf(use())).toBe('KEY_DISABLED');
+      expect(recipients.kept).toBe(0);
+    }
+    expect(kms.calls).toMatchObject({ wrap: 2, unwrap: 1 });
+  });
+
   it('do not open by what was kept from sealing: that is another right', async () => {
     const { copies } = await sealed();
     kms.failure = 'FORBIDDEN';

@@ -139,7 +139,7 @@ export class MessageRecipients {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#checkOpen();
       // Each time, for it may have been stopped while a provider was asked.
-      await this.#parts.use.check(name, partition, 'seal');
+      await this.#check(name, partition, 'seal');
       const kept = this.#kept.get(id);
       if (kept !== undefined && !this.#isSpent(kept)) {
         await this.#ensure(kept, request.context, 'seal');
@@ -176,7 +176,7 @@ export class MessageRecipients {
         continue;
       }
       // Before any provider is asked.
-      await this.#parts.use.check(name, partition, 'open');
+      await this.#check(name, partition, 'open');
       try {
         if (recipient.root === undefined) {
           return await recipient.unwrap(copy, context);
@@ -226,6 +226,18 @@ export class MessageRecipients {
     this.#kept.close();
   }
 
+  /** Of a key that may not be used nothing stays, whatever was under way when it was stopped. @throws as `MessageUse` */
+  async #check(name: string, partition: string, operation: 'seal' | 'open'): Promise<void> {
+    try {
+      await this.#parts.use.check(name, partition, operation);
+    } catch (error) {
+      if (DekdError.is(error, 'KEY_DISABLED')) {
+        this.drop((each, of) => each === name && of === partition);
+      }
+      throw error;
+    }
+  }
+
   async #make(id: Uint8Array, request: SealRequest, recipients: readonly Recipient[]): Promise<KeptKey> {
     const { engine, room } = this.#parts.table;
     const { name, partition, share, context, own } = request;
@@ -255,7 +267,7 @@ export class MessageRecipients {
       const kept = this.#kept.get(id);
       if (kept === undefined) {
         await this.#flights.run(hex(id), () => this.#turns.run(() => this.#unwrap(id, request, recipient, copy)));
-        await this.#parts.use.check(name, partition, 'open');
+        await this.#check(name, partition, 'open');
         continue;
       }
       await this.#ensure(kept, context, 'open');
