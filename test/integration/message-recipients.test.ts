@@ -231,6 +231,12 @@ keys:
       ['kms-only', kmsKeyring()],
       ['raw-only', rawKeyring()],
       ['raw-only', new MultiKeyringNode({ generator: strange, children: [rawKeyring()] })],
+      // A name that begins with ours is another key's.
+      ['raw-only', new MultiKeyringNode({ generator: rawKeyring('files-20260'), children: [rawKeyring()] })],
+      [
+        'raw-only',
+        new MultiKeyringNode({ generator: rawKeyring('files-2026x', randomBytes(32)), children: [rawKeyring()] }),
+      ],
       ['kms-only', new MultiKeyringNode({ generator: kmsKeyring(otherKey), children: [kmsKeyring(kmsKey, false)] })],
       ['kms-only', new MultiKeyringNode({ generator: kmsKeyring(), children: [strange] })],
       ['all', rawKeyring()],

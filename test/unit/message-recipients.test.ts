@@ -183,6 +183,9 @@ describe('data keys for recipients', () => {
     for (const name of ['k', 'vaulted', 'raw']) {
       const { copies } = await sealed({ name });
       expect([name, await codeOf(opened(copies, { name, context: other }))]).toEqual([name, 'DECRYPTION_FAILED']);
+      // Nor when it is warm.
+      await opened(copies, { name });
+      expect([name, await codeOf(opened(copies, { name, context: other }))]).toEqual([name, 'DECRYPTION_FAILED']);
       expect([name, await codeOf(opened(copies, { name: 'none' }))]).toEqual([name, 'DECRYPTION_FAILED']);
     }
     const calls = kms.keyCalls;
