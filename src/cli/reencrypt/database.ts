@@ -1,6 +1,6 @@
 /** One connection to the database whose column is re-encrypted. It is the command's: the agent makes none. */
 import { type Client, type Driver, loadDriver } from '../../keystores/postgres/driver.ts';
-import { endsConnection, SessionError, sqlState } from '../../keystores/postgres/failure.ts';
+import { endsConnection, isPassing, SessionError, sqlState } from '../../keystores/postgres/failure.ts';
 import { CELL_TYPES, type Cell, type Row } from '../../keystores/postgres/rows.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import type { DatabasePlace } from './database-place.ts';
@@ -112,6 +112,17 @@ export class Database implements AsyncDisposable {
       throw new SessionError('lost', 'ended the connection', error);
     }
   }
+}
+
+/** Whether the database may answer the same question later: it restarts, is full of connections, or undid what was asked. */
+export function isDatabaseAway(error: unknown): boolean {
+  const state = sqlState(error);
+  return (
+    error instanceof SessionError ||
+    isPassing(error) ||
+    state === '53300' ||
+    (state !== undefined && endsConnection(error))
+  );
 }
 
 /** Meaning by SQLSTATE (appendix A of PostgreSQL's manual), then by its class. */

@@ -14,6 +14,8 @@ export interface PatienceOptions {
   readonly patienceMs: number;
   /** Whether the same work may succeed later. */
   readonly isPassing: (error: unknown) => boolean;
+  /** The error that a person is told of; itself unless given. */
+  readonly inWords?: (error: unknown) => unknown;
   /** Aborted when nobody wants to wait any more. */
   readonly signal: AbortSignal;
 }
@@ -31,7 +33,7 @@ export async function patiently<T>(work: () => Promise<T>, options: PatienceOpti
       if (performance.now() > until || options.signal.aborted) {
         throw told(error);
       }
-      warn(`${(error as Error).message}; trying again`);
+      warn(`${((options.inWords?.(error) ?? error) as Error).message}; trying again`);
       const { retryAfterMs = 0 } = error as { retryAfterMs?: number };
       await sleep(Math.max(wait, retryAfterMs), undefined, { signal: options.signal }).catch(() => undefined);
     }

@@ -1,10 +1,9 @@
 /** The tokens of a column through the agent, batch by batch: as a job that processes share, or only looking. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DekdError } from '../../errors.ts';
-import { isPassing, SessionError } from '../../keystores/postgres/failure.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { plural } from '../terminal.ts';
-import { Database, databaseFailure } from './database.ts';
+import { Database, databaseFailure, isDatabaseAway } from './database.ts';
 import type { DatabasePlace } from './database-place.ts';
 import type { Claim, Job, JobCounts } from './job.ts';
 import { GO_ON, patiently } from './patience.ts';
@@ -125,7 +124,8 @@ export class TableRun implements AsyncDisposable {
       return await patiently(attempt, {
         patienceMs: PATIENCE_MS,
         signal,
-        isPassing: (error) => isPassing(error) || error instanceof SessionError,
+        isPassing: isDatabaseAway,
+        inWords: (error) => databaseFailure(error, place.shown),
       });
     } catch (error) {
       throw databaseFailure(error, place.shown, GO_ON);
