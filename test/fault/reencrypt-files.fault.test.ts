@@ -15,7 +15,7 @@ const SEED = Number(process.env.DEKD_SEED ?? Date.now() % 1_000_000);
 const FILES = 16;
 const LONGEST_FILE = 1_500_000;
 const FIELDS = "--fields 'mail,cards[].pan'";
-const TIMEOUT_MS = 60_000 + KILLS * 6_000;
+const TIMEOUT_MS = 120_000 + KILLS * 20_000;
 
 describe(`${KILLS} SIGKILLs (DEKD_SEED=${SEED})`, { timeout: TIMEOUT_MS }, () => {
   let place: Workplace;
