@@ -16,7 +16,7 @@ import { ReplyWriter } from '../protocol/reply-writer.ts';
 import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
 import type { LaneSeat } from './lane-seat.ts';
 import { type Intake, readShared } from './shared-reading.ts';
-import { AgentStream, type StreamOutput } from './stream.ts';
+import { AgentStream, INPUT_WINDOW, type StreamOutput } from './stream.ts';
 
 /** The protocol versions this agent serves: the newest and the one before it, once there is one. */
 export const PROTOCOL = { min: 1, max: 1 } as const;
@@ -28,6 +28,8 @@ const MAX_KEPT_FRAME = 1024 * 1024 + FRAME_ALLOWANCE;
 const LARGE_FRAME = 128 * 1024;
 /** How long a closing connection waits for its client to read what was said last. */
 const FAREWELL_MS = 5_000;
+/** Bytes of a connection with streams that may wait to be sent before nothing more is read: one window of a stream each way. */
+const STREAMS_WAITING = 2 * INPUT_WINDOW;
 /** The longest timer there is; a longer one would fire at once. */
 const MAX_TIMER_MS = 0x7fffffff;
 
@@ -451,9 +453,17 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     if (this.#closed || this.#finished || !this.#writer.pending) {
       return;
     }
-    if (!this.#writer.flush(this.#socket)) {
+    if (!this.#writer.flush(this.#socket) && this.#socket.writableLength > this.#mayWait) {
       this.#blocked = true;
     }
+  }
+
+  /**
+   * Bytes that may wait to be sent while more is read. Parts of streams come and go by credit, so reading on adds nothing
+   * to what waits for them; stopping at each would have both sides take turns, one always waiting for the other.
+   */
+  get #mayWait(): number {
+    return this.#streams.size > 0 ? STREAMS_WAITING : 0;
   }
 
   #unblock(): void {

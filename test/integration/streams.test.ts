@@ -854,6 +854,18 @@ describe('a client of its own make', () => {
     expect((await through(dekd.decryptStream(KEY), parts)).data.toString()).toBe('x');
   });
 
+  it('that reads nothing is read from all the same, as far as its room goes', async () => {
+    const raw = await greeted(agent);
+    await openRaw(raw, { id: 1, encryptStream: { ...KEY, credit: 1 << 20 } });
+    raw.socket.pause();
+    // More than the kernel holds, both ways.
+    for (let part = 0; part < 4; part++) {
+      const frame = requestFrame({ id: 1, streamPart: { data: Buffer.alloc(1 << 18) } });
+      await new Promise<void>((resolve) => raw.socket.write(frame, () => resolve()));
+    }
+    raw.destroy();
+  });
+
   it('may send its whole window in one part, and room without end', async () => {
     const raw = await greeted(agent);
     await openRaw(raw, { id: 1, encryptStream: { ...KEY, credit: 0xffffffff } });
