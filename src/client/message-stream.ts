@@ -11,6 +11,8 @@ import type { Call, Transport } from './transport.ts';
 
 /** Bytes that the agent may send ahead of the reader. */
 const READ_WINDOW = 512 * 1024;
+/** Of long frames as many, for a frame that does not fit has to wait in the agent until it does. */
+const FRAMES_AHEAD = 2;
 /** Room is given back in pieces worth a frame of their own. */
 const CREDIT_STEP = READ_WINDOW / 4;
 
@@ -36,8 +38,8 @@ export interface StreamedPart {
 }
 
 /**
- * What is written is the one form, what is read the other. It holds two windows of 512 KiB at most, however long it is,
- * and is never resumed: what breaks it destroys it with a DekdError.
+ * What is written is the one form, what is read the other. It holds two windows of 512 KiB at most, or two frames where those
+ * are longer, however long it is, and is never resumed: what breaks it destroys it with a DekdError.
  */
 export class MessageStream extends Duplex {
   readonly #call: StreamCall;
@@ -143,12 +145,13 @@ export class StreamCall implements Call {
   /** Parts that have not left this process. */
   #unsent = 0;
   /** Bytes that the agent may send. */
-  #room = READ_WINDOW;
+  #room: number;
 
   constructor(transport: Transport<AnyCall>, options: MessageStreamOptions, listener: StreamListener) {
     this.#transport = transport;
     this.#options = options;
     this.#listener = listener;
+    this.#room = Math.max(READ_WINDOW, FRAMES_AHEAD * options.frameLength);
     this.deadline = performance.now() + options.timeoutMs;
   }
 
@@ -157,7 +160,7 @@ export class StreamCall implements Call {
     const { operation, binding, frameLength, part } = this.#options;
     this.#channel = channel;
     this.#id = channel.expect(this);
-    channel.push(channel.writer.openStream(operation, this.#id, binding, frameLength, READ_WINDOW, part));
+    channel.push(channel.writer.openStream(operation, this.#id, binding, frameLength, this.#room, part));
     if (this.#isEnded) {
       channel.push(channel.writer.streamPartHead(this.#id, 0, true, 0));
     }

@@ -652,6 +652,19 @@ describe('who waits for whom', () => {
     expect(Math.max(...parts.map(({ length }) => length))).toBe(256 * KIB);
   });
 
+  it.each([
+    ['short', 1_000, 512 * KIB],
+    ['long', 1_024 * KIB, 2 * 1_024 * KIB],
+  ])('a reader has room for a window, and for two frames where those are %s', async (_, frameLength, room) => {
+    const client = await fake(({ id, encryptStream }, connection) => {
+      if (encryptStream) {
+        expect(encryptStream.credit).toBe(room);
+        connection.reply({ id, stream: { end: true } });
+      }
+    });
+    expect((await through(client.encryptStream({ ...KEY, frameLength }), [])).code).toBe('ok');
+  });
+
   it('an agent that stops reading is given timeoutMs, also when the client may send more', async () => {
     const client = await fake(({ id, encryptStream }, connection) => {
       if (encryptStream) {
