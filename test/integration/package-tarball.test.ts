@@ -270,6 +270,18 @@ describe('the package in an empty folder, with no compiler about', () => {
     expect(await script(process.execPath, SPAWN, [join(work, 'none.sock'), '20000'])).toBe('native');
   });
 
+  it('measures a module of its user beside a private agent', async (context) => {
+    context.skip(missing !== '', missing);
+    const own = "export const encrypt = (bytes) => Buffer.from(bytes).toString('hex');\n";
+    writeFileSync(join(app, 'mine.mjs'), own);
+    const args = ['bench', '--private', '--quick', '--sizes', '64', '--against', './mine.mjs', '--json'];
+    const done = await run(command, args, { cwd: app, env });
+    expect(done).toMatchObject({ code: 0, stderr: '' });
+    const { agent, figures } = JSON.parse(done.stdout) as { agent: { engine: string }; figures: { of: string }[] };
+    expect(agent.engine).toBe('native');
+    expect(figures.map(({ of }) => of)).toEqual(['baseline', 'dekd', 'dekd', 'dekd', 'dekd', 'own']);
+  });
+
   it('says what is wrong where Node is too old for a private agent', async (context) => {
     context.skip(missing !== '', missing);
     context.skip(olderNode === undefined, NO_OLDER_NODE);
@@ -311,7 +323,7 @@ describe('the package in an empty folder, with no compiler about', () => {
 
 const CONSUMER = `
 import { connect, DekdError, type ErrorCode, ERROR_CODES, type Keystore, type KeyRecord, type Provider } from 'dekd';
-import { connect as light, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
+import { type BenchModule, connect as light, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
 
 const client: DekdClient = light({ timeoutMs: 5 });
 const options: EncryptOptions = { key: 'k', context: { field: 'a' } };
@@ -325,6 +337,7 @@ export async function use(): Promise<boolean> {
   await client.decrypt(token, {});
   return codes.some((code) => ERROR_CODES[code].retryable);
 }
+export const own: BenchModule = { encrypt: async (bytes) => bytes.slice().reverse(), decrypt: () => new ArrayBuffer(1) };
 export class Store {
   readonly #inner: Keystore;
   constructor(inner: Keystore, readonly provider: Provider) {
