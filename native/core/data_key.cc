@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "bytes.h"
 #include "hmac.h"
 #include "key_wrap.h"
 #include "random.h"
@@ -46,16 +47,10 @@ uint8_t* put_hex(std::span<const uint8_t> bytes, uint8_t* out) {
   return out;
 }
 
-void put_u32(uint32_t value, uint8_t* out) {
-  for (size_t i = 0; i < 4; ++i) {
-    out[i] = static_cast<uint8_t>(value >> (24 - 8 * i));
-  }
-}
-
 // What stands between name and nonce in a provider info.
 void put_lengths(uint8_t* out) {
-  put_u32(8 * kTagLength, out);
-  put_u32(kGcmNonceLength, out + 4);
+  put_big_endian(8 * kTagLength, 4, out);
+  put_big_endian(kGcmNonceLength, 4, out + 4);
 }
 
 // Everything of the provider info but the nonce.
@@ -89,13 +84,6 @@ Status start(const KeyTable::Lease& lease, const Epoch& of, Gcm& gcm,
   return status == Status::kOk ? gcm.start(wrapping_key.bytes(), nonce) : status;
 }
 
-Status lend(KeyTable& table, KeyHandle key, KeyUse use, KeyTable::Lease& lease) {
-  if (!table.lease(key, lease)) {
-    return Status::kStaleKey;
-  }
-  return lease.use() == use ? Status::kOk : Status::kWrongUse;
-}
-
 }  // namespace
 
 Status wrap_data_key(KeyTable& table, KeyHandle message_key, KeyHandle data_key, std::span<const uint8_t> context,
@@ -103,9 +91,9 @@ Status wrap_data_key(KeyTable& table, KeyHandle message_key, KeyHandle data_key,
   const StackScrub scrub;
   KeyTable::Lease under;
   KeyTable::Lease wrapped;
-  Status status = lend(table, message_key, kMessageKeyUse, under);
+  Status status = table.lend(message_key, kMessageKeyUse, under);
   if (status == Status::kOk) {
-    status = lend(table, data_key, kDataKeyUse, wrapped);
+    status = table.lend(data_key, kDataKeyUse, wrapped);
   }
   Epoch now;
   if (status == Status::kOk) {
@@ -129,7 +117,7 @@ Result<KeyHandle> unwrap_data_key(KeyTable& table, KeyHandle message_key, std::s
                                   uint32_t owner) {
   const StackScrub scrub;
   KeyTable::Lease under;
-  Status status = lend(table, message_key, kMessageKeyUse, under);
+  Status status = table.lend(message_key, kMessageKeyUse, under);
   if (status == Status::kOk && (info.size() != kDataKeyInfoLength || encrypted.size() != kEncryptedDataKeyLength)) {
     status = Status::kAuthenticationFailed;
   }
@@ -167,10 +155,10 @@ Status wrap_data_key_under(KeyTable& table, KeyHandle wrapping_key, std::span<co
   KeyTable::Lease wrapped;
   Status status = info.size() == name.size() + kRawAesInfoTail ? Status::kOk : Status::kInvalidArgument;
   if (status == Status::kOk) {
-    status = lend(table, wrapping_key, kRawAesUse, under);
+    status = table.lend(wrapping_key, kRawAesUse, under);
   }
   if (status == Status::kOk) {
-    status = lend(table, data_key, kDataKeyUse, wrapped);
+    status = table.lend(data_key, kDataKeyUse, wrapped);
   }
   if (status != Status::kOk) {
     return status;
@@ -192,7 +180,7 @@ Result<KeyHandle> unwrap_data_key_under(KeyTable& table, KeyHandle wrapping_key,
                                         std::span<const uint8_t> context, uint32_t owner) {
   const StackScrub scrub;
   KeyTable::Lease under;
-  Status status = lend(table, wrapping_key, kRawAesUse, under);
+  Status status = table.lend(wrapping_key, kRawAesUse, under);
   if (status != Status::kOk) {
     return status;
   }

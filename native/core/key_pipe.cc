@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "bytes.h"
 #include "data_key.h"
 #include "key_wrap.h"
 #include "secret.h"
@@ -49,21 +50,11 @@ class TransientPages final {
 
 bool travels(KeyUse use) { return use == kPipedUse || use == kDataKeyUse; }
 
-void put_u32(uint32_t value, uint8_t* out) {
-  for (int i = 0; i < 4; ++i) {
-    out[i] = static_cast<uint8_t>(value >> (24 - 8 * i));
-  }
-}
-
-uint32_t get_u32(const uint8_t* in) {
-  return uint32_t{in[0]} << 24 | uint32_t{in[1]} << 16 | uint32_t{in[2]} << 8 | uint32_t{in[3]};
-}
-
 // Gathers head and body instead of joining them: the body goes from where it lies to the kernel with no copy between.
 Status write_frame(int fd, uint32_t id, std::span<const uint8_t> body) {
   uint8_t head[kFrameHeadLength];
-  put_u32(id, head);
-  put_u32(static_cast<uint32_t>(body.size()), head + 4);
+  put_big_endian(id, 4, head);
+  put_big_endian(body.size(), 4, head + 4);
   size_t written = 0;
   while (written < sizeof head + body.size()) {
     const size_t of_head = std::min(written, sizeof head);
@@ -102,8 +93,8 @@ Status read_head(int fd, uint32_t id, uint32_t least, uint32_t most, uint32_t& l
   if (status != Status::kOk) {
     return status;
   }
-  length = get_u32(head + 4);
-  return get_u32(head) == id && length >= least && length <= most ? Status::kOk : Status::kUnexpectedFrame;
+  length = static_cast<uint32_t>(get_big_endian(head + 4, 4));
+  return get_big_endian(head, 4) == id && length >= least && length <= most ? Status::kOk : Status::kUnexpectedFrame;
 }
 
 }  // namespace

@@ -130,6 +130,15 @@ class KeyTable final {
   // lease begins a use of the key. False for a handle that names no live key; `lease` is then empty.
   bool lease(KeyHandle handle, Lease& lease);
 
+  // lend is a lease for one use: kStaleKey as lease is false, kWrongUse for a key that is for something else, which
+  // `lease` then holds all the same.
+  Status lend(KeyHandle handle, const KeyUse& use, Lease& lease) {
+    if (!this->lease(handle, lease)) {
+      return Status::kStaleKey;
+    }
+    return lease.use() == use ? Status::kOk : Status::kWrongUse;
+  }
+
   // Reservation is a slot that is being filled: nobody else sees it until publish().
   class Reservation final {
    public:

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "bytes.h"
 #include "random.h"
 #include "secret.h"
 
@@ -12,10 +13,6 @@ namespace {
 
 constexpr uint8_t kWrapVersion = 1;
 constexpr KeyUse kWrapUse{Algorithm::kHkdfSha256, Purpose::kWrap};
-
-std::span<const uint8_t> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 std::string_view name_of(Algorithm algorithm) {
   switch (algorithm) {
@@ -53,15 +50,12 @@ std::string_view name_of(Purpose purpose) {
 Status start_wrap(KeyTable& table, KeyHandle parent, std::span<const uint8_t> label, Gcm& gcm,
                   std::span<const uint8_t, kXaesNonceLength> nonce) {
   KeyTable::Lease lease;
-  if (!table.lease(parent, lease)) {
-    return Status::kStaleKey;
-  }
-  if (lease.use() != kWrapUse) {
-    return Status::kWrongUse;
-  }
   Secret<kKeyLength> wrapping_key;
   Secret<kBlockLength> k1;
-  Status status = hkdf_sha_256(lease.key(), {}, label, wrapping_key.bytes());
+  Status status = table.lend(parent, kWrapUse, lease);
+  if (status == Status::kOk) {
+    status = hkdf_sha_256(lease.key(), {}, label, wrapping_key.bytes());
+  }
   if (status == Status::kOk) {
     status = xaes_k1(wrapping_key.bytes(), k1.bytes());
   }

@@ -4,10 +4,10 @@
 
 #include <array>
 #include <cstring>
-#include <functional>
 #include <string_view>
 #include <vector>
 
+#include "bytes.h"
 #include "data_key.h"
 #include "hmac.h"
 #include "key_wrap.h"
@@ -35,34 +35,10 @@ constexpr size_t kSingleLengthLength = 8;
 constexpr size_t kFinalHead = 2 * kSequenceLength + kGcmNonceLength + kLengthLength;
 constexpr size_t kSingleHead = kGcmNonceLength + kSingleLengthLength;
 
-std::span<const uint8_t> bytes_of(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
-
-void put(uint64_t value, size_t length, uint8_t* out) {
-  for (size_t i = 0; i < length; ++i) {
-    out[i] = static_cast<uint8_t>(value >> (8 * (length - 1 - i)));
-  }
-}
-
-uint64_t get(const uint8_t* bytes, size_t length) {
-  uint64_t value = 0;
-  for (size_t i = 0; i < length; ++i) {
-    value = (value << 8) | bytes[i];
-  }
-  return value;
-}
-
-bool overlap(std::span<const uint8_t> a, std::span<const uint8_t> b) {
-  // std::less orders pointers into different objects too.
-  const std::less<> before;
-  return !a.empty() && !b.empty() && before(a.data(), b.data() + b.size()) && before(b.data(), a.data() + a.size());
-}
-
 // The nonce that is written: 0 for the header, the sequence number for a frame.
 Nonce nonce_of(uint32_t sequence) {
   Nonce nonce{};
-  put(sequence, kSequenceLength, nonce.data() + nonce.size() - kSequenceLength);
+  put_big_endian(sequence, kSequenceLength, nonce.data() + nonce.size() - kSequenceLength);
   return nonce;
 }
 
@@ -72,8 +48,8 @@ class BodyAad final {
   BodyAad(const MessageState& message, std::string_view text, uint32_t sequence, uint64_t length) {
     std::memcpy(bytes_, message.id.data(), kMessageIdLength);
     std::memcpy(bytes_ + kMessageIdLength, text.data(), text.size());
-    put(sequence, kSequenceLength, bytes_ + kMessageIdLength + text.size());
-    put(length, 8, bytes_ + kMessageIdLength + text.size() + kSequenceLength);
+    put_big_endian(sequence, kSequenceLength, bytes_ + kMessageIdLength + text.size());
+    put_big_endian(length, 8, bytes_ + kMessageIdLength + text.size() + kSequenceLength);
     size_ = kMessageIdLength + text.size() + kSequenceLength + 8;
   }
 
@@ -132,16 +108,9 @@ Status derive_commitment(std::span<const uint8_t, kKeyLength> data_key, std::spa
 Status derive_body_key(std::span<const uint8_t, kKeyLength> data_key, MessageSuite suite, std::span<const uint8_t> id,
                        std::span<uint8_t, kKeyLength> out) {
   std::array<uint8_t, 2 + kDeriveKey.size()> label;
-  put(static_cast<uint16_t>(suite), 2, label.data());
+  put_big_endian(static_cast<uint16_t>(suite), 2, label.data());
   std::memcpy(label.data() + 2, kDeriveKey.data(), kDeriveKey.size());
   return hkdf_sha_512(data_key, id, label, out);
-}
-
-Status lend_data_key(KeyTable& table, KeyHandle data_key, KeyTable::Lease& lease) {
-  if (!table.lease(data_key, lease)) {
-    return Status::kStaleKey;
-  }
-  return lease.use() == kDataKeyUse ? Status::kOk : Status::kWrongUse;
 }
 
 Result<KeyHandle> publish(KeyTable::Reservation& reservation, std::span<const uint8_t, kMessageIdLength> id,
@@ -185,7 +154,7 @@ Found find_frame(const MessageState& message, std::span<const uint8_t> body, Fra
       return Found::kIncomplete;
     }
     head = kSingleHead;
-    plain = get(at + kGcmNonceLength, kSingleLengthLength);
+    plain = get_big_endian(at + kGcmNonceLength, kSingleLengthLength);
     if (plain > kMaxMessageLength) {
       return Found::kRefused;
     }
@@ -196,15 +165,16 @@ Found find_frame(const MessageState& message, std::span<const uint8_t> body, Fra
     if (body.size() < kSequenceLength) {
       return Found::kIncomplete;
     }
-    const uint32_t first = static_cast<uint32_t>(get(at, kSequenceLength));
+    const uint32_t first = static_cast<uint32_t>(get_big_endian(at, kSequenceLength));
     frame.final = first == kFinalMark;
     if (frame.final) {
       if (body.size() < kFinalHead) {
         return Found::kIncomplete;
       }
       head = kFinalHead;
-      plain = get(at + kFinalHead - kLengthLength, kLengthLength);
-      if (get(at + kSequenceLength, kSequenceLength) != message.next_sequence || plain > message.frame_length) {
+      plain = get_big_endian(at + kFinalHead - kLengthLength, kLengthLength);
+      if (get_big_endian(at + kSequenceLength, kSequenceLength) != message.next_sequence ||
+          plain > message.frame_length) {
         return Found::kRefused;
       }
       frame.text = kFinalFrameText;
@@ -234,7 +204,7 @@ Result<KeyHandle> begin_message(KeyTable& table, KeyHandle data_key, uint32_t fr
   const StackScrub scrub;
   KeyTable::Lease lease;
   KeyTable::Reservation reservation;
-  Status status = frame_length == 0 ? Status::kInvalidArgument : lend_data_key(table, data_key, lease);
+  Status status = frame_length == 0 ? Status::kInvalidArgument : table.lend(data_key, kDataKeyUse, lease);
   if (status == Status::kOk) {
     status = table.reserve(kBodyUse, owner, reservation);
   }
@@ -259,7 +229,7 @@ Result<KeyHandle> resume_message(KeyTable& table, KeyHandle data_key, MessageSui
   const StackScrub scrub;
   KeyTable::Lease lease;
   KeyTable::Reservation reservation;
-  Status status = lend_data_key(table, data_key, lease);
+  Status status = table.lend(data_key, kDataKeyUse, lease);
   std::array<uint8_t, kCommitmentLength> expected;
   if (status == Status::kOk) {
     status = derive_commitment(lease.key(), id, expected);
@@ -358,15 +328,15 @@ Status seal_frames(KeyTable& table, KeyHandle message, std::span<const uint8_t> 
     const uint32_t sequence = state.next_sequence++;
     const Nonce nonce = nonce_of(sequence);
     if (is_final) {
-      put(kFinalMark, kSequenceLength, to);
+      put_big_endian(kFinalMark, kSequenceLength, to);
       to += kSequenceLength;
     }
-    put(sequence, kSequenceLength, to);
+    put_big_endian(sequence, kSequenceLength, to);
     to += kSequenceLength;
     std::memcpy(to, nonce.data(), nonce.size());
     to += nonce.size();
     if (is_final) {
-      put(length, kLengthLength, to);
+      put_big_endian(length, kLengthLength, to);
       to += kLengthLength;
     }
     const BodyAad aad(state, is_final ? kFinalFrameText : kFrameText, sequence, length);

@@ -6,9 +6,9 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <functional>
 #include <vector>
 
+#include "bytes.h"
 #include "private_memory.h"
 #include "random.h"
 #include "secret.h"
@@ -51,12 +51,6 @@ class Aad final {
   uint8_t near_[512];
   std::vector<uint8_t> far_;
 };
-
-bool overlap(std::span<const uint8_t> a, std::span<const uint8_t> b) {
-  // std::less orders pointers into different objects too.
-  const std::less<> before;
-  return !a.empty() && !b.empty() && before(a.data(), b.data() + b.size()) && before(b.data(), a.data() + a.size());
-}
 
 // Writes the token; `gcm` is keyed for `nonce`. `out` has room for it.
 Status seal_with(Gcm& gcm, std::span<const uint8_t, kKidLength> kid, const Nonce& nonce,
