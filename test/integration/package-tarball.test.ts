@@ -213,6 +213,26 @@ describe('the package in an empty folder, with no compiler about', () => {
     expect(await script(process.execPath, ROUND_TRIP, [socket])).toEqual(WORKED);
   });
 
+  it('runs the code of README.md and docs/client.md as it stands there', async (context) => {
+    context.skip(missing !== '', missing);
+    await using _agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
+      cwd: app,
+      env,
+    });
+    writeFileSync(join(app, 'in'), 'a file');
+    for (const [page, says] of [
+      ['README.md', 'ada@example.org 59 59 59\n'],
+      ['docs/client.md', 'any body\n'],
+    ] as const) {
+      const text = readFileSync(join(installed, page), 'utf8');
+      const code = Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
+      writeFileSync(join(app, 'page.mjs'), code);
+      const ran = await run(process.execPath, ['page.mjs'], { cwd: app, env: { ...env, DEKD_SOCKET: socket } });
+      expect([page, ran]).toEqual([page, { code: 0, stdout: says, stderr: '' }]);
+    }
+    expect(readFileSync(join(app, 'out'), 'utf8')).toBe('a file');
+  });
+
   it('runs an agent whose root is in a KMS, with the library in a process of its own', async (context) => {
     context.skip(missing !== '', missing);
     const kms = await KmsServer.start();
