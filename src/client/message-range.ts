@@ -1,6 +1,7 @@
 /** A part of the plaintext of a message, by reading the frames that it lies in and no others. */
 import { open } from 'node:fs/promises';
 import { pipeline, Readable } from 'node:stream';
+import { joined } from '../bytes.ts';
 import { bodyLayout, checkHasParts, frameOffset } from '../envelope/message-body.ts';
 import { DEFAULT_MESSAGE_LIMITS, type MessageHeader, MessageHeaderReader } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
@@ -15,18 +16,10 @@ const HEADER_GUESS = 4 * 1024;
 /** All of `pieces`, in bytes that nobody else has. */
 export async function wholeOf(pieces: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const kept: Uint8Array[] = [];
-  let length = 0;
   for await (const piece of pieces) {
     kept.push(piece);
-    length += piece.length;
   }
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const piece of kept) {
-    whole.set(piece, at);
-    at += piece.length;
-  }
-  return whole;
+  return joined(kept);
 }
 
 /** Which frames a range lies in. */

@@ -1,4 +1,5 @@
 /** Messages of the engines in JavaScript, over one library. */
+import { joined } from '../bytes.ts';
 import { decryptionFailed } from '../errors.ts';
 import type { BegunMessage, CommittedSuite, KeyHandle, KeyUse, OpenedFrames } from './engine.ts';
 import {
@@ -70,7 +71,7 @@ export class JsMessages<K> {
     wrapped.set(infoHead(under.kid, this.#epoch));
     const nonce = wrapped.subarray(DATA_KEY_INFO_LENGTH - GCM_NONCE_LENGTH, DATA_KEY_INFO_LENGTH);
     this.#host.fillRandom(nonce);
-    const wrapping = library.hkdf(under.key, joined(DATA_KEY_LABEL, this.#epoch));
+    const wrapping = library.hkdf(under.key, joined([DATA_KEY_LABEL, this.#epoch]));
     const bytes = library.exportKey(data.key);
     try {
       library.gcmSeal(wrapping, nonce, context, bytes, wrapped, DATA_KEY_INFO_LENGTH);
@@ -88,7 +89,7 @@ export class JsMessages<K> {
       throw decryptionFailed('encrypted data key or its provider info has a wrong length');
     }
     const epoch = epochIn(info);
-    const wrapping = library.hkdf(under.key, joined(DATA_KEY_LABEL, epoch));
+    const wrapping = library.hkdf(under.key, joined([DATA_KEY_LABEL, epoch]));
     const bytes = new Uint8Array(KEY_LENGTH);
     try {
       const nonce = info.subarray(DATA_KEY_INFO_LENGTH - GCM_NONCE_LENGTH);
@@ -112,7 +113,7 @@ export class JsMessages<K> {
     const data = this.#host.require(dataKey, DATA_KEY_USE);
     const infoLength = name.length + RAW_AES_INFO_TAIL;
     const wrapped = new Uint8Array(infoLength + ENCRYPTED_DATA_KEY_LENGTH);
-    wrapped.set(joined(name, INFO_LENGTHS));
+    wrapped.set(joined([name, INFO_LENGTHS]));
     const nonce = wrapped.subarray(infoLength - GCM_NONCE_LENGTH, infoLength);
     this.#host.fillRandom(nonce);
     const bytes = library.exportKey(data.key);
@@ -133,7 +134,7 @@ export class JsMessages<K> {
   ): KeyHandle {
     const { library } = this.#host;
     const under = this.#host.require(rawKey, RAW_AES_USE);
-    const head = joined(name, INFO_LENGTHS);
+    const head = joined([name, INFO_LENGTHS]);
     const nonce = info.subarray(head.length);
     if (
       nonce.length !== GCM_NONCE_LENGTH ||
@@ -181,7 +182,7 @@ export class JsMessages<K> {
     const { key, state } = this.#at(message, 'sealHeader', 'seal a header');
     const tag = new Uint8Array(HEADER_TAG_LENGTH);
     state.phase = 'ended';
-    this.#host.library.gcmSeal(key, nonceOf(0), joined(header, required), NOTHING, tag, 0);
+    this.#host.library.gcmSeal(key, nonceOf(0), joined([header, required]), NOTHING, tag, 0);
     state.phase = 'sealFrames';
     return tag;
   }
@@ -191,7 +192,7 @@ export class JsMessages<K> {
       return false;
     }
     const { key, state } = this.#at(message, 'openHeader', 'verify a header');
-    const verified = this.#host.library.gcmOpen(key, nonceOf(0), joined(header, required), tag, NOTHING, 0);
+    const verified = this.#host.library.gcmOpen(key, nonceOf(0), joined([header, required]), tag, NOTHING, 0);
     state.phase = verified ? 'openFrames' : 'ended';
     return verified;
   }
@@ -278,7 +279,7 @@ export class JsMessages<K> {
 
   /** Algorithm Suites Reference, "Key derivation": the label is the suite id and then a text. */
   #bodyKey(dataKey: K, suite: CommittedSuite, state: MessageState): KeyHandle {
-    const label = joined(Uint8Array.of(suite >> 8, suite & 0xff), DERIVE_KEY);
+    const label = joined([Uint8Array.of(suite >> 8, suite & 0xff), DERIVE_KEY]);
     const bytes = this.#host.library.hkdf512(dataKey, state.id, label, KEY_LENGTH);
     try {
       return this.#host.add(bytes, BODY_USE, state);
@@ -295,7 +296,7 @@ const INFO_LENGTHS = Uint8Array.of(0, 0, 0, 8 * TAG_LENGTH, 0, 0, 0, GCM_NONCE_L
 /** The provider info up to its nonce: hex(kid) "." hex(epoch) ‖ u32 bits of the tag ‖ u32 bytes of the nonce. */
 function infoHead(kid: Uint8Array, epoch: Uint8Array): Uint8Array {
   const name = utf8.encode(`${hex(kid)}.${hex(epoch)}`);
-  return joined(name, INFO_LENGTHS);
+  return joined([name, INFO_LENGTHS]);
 }
 
 /** Anything that is no digit counts as 0, and is found out by comparing the name as a whole. */
@@ -314,13 +315,6 @@ function digit(code: number): number {
 
 function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
 }
 
 function overlap(a: Uint8Array, b: Uint8Array): boolean {

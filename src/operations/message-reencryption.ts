@@ -5,10 +5,10 @@
  * so two headers of one message would be two messages under one nonce of AES-GCM, whose authentication key whoever sees both
  * can compute (SP 800-38D appendix A), and forge frames with it.
  */
+import { joined } from '../bytes.ts';
 import type { MessageHeader } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import { joined } from './message-sealing.ts';
 import {
   beginOpening,
   type MessageWork,
@@ -69,7 +69,7 @@ export async function reencryptingWork(
       // Of a signed message: until now nothing of it was known to be right.
       const plaintext = opening.end();
       try {
-        return joined(seal(plaintext), sealing!.end());
+        return joined([seal(plaintext), sealing!.end()]);
       } finally {
         plaintext.fill(0);
       }

@@ -1,3 +1,4 @@
+import { joined } from '../bytes.ts';
 import type { BegunMessage, Engine, KeyHandle } from '../crypto/engine.ts';
 import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sealedBodyLength } from '../envelope/message-body.ts';
 import { type EncryptedDataKey, encodeMessageHeader } from '../envelope/message-header.ts';
@@ -138,13 +139,5 @@ function headerOf(
   { dataKeys, context, required, frameLength }: Omit<MessageSealingOptions, 'engine' | 'dataKey'>,
 ): Uint8Array {
   const body = encodeMessageHeader({ messageId: id, context, dataKeys, frameLength, commitment });
-  return joined(body, engine.sealHeader(message, body, required));
-}
-
-/** One behind the other, in new bytes. */
-export function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const both = new Uint8Array(a.length + b.length);
-  both.set(a);
-  both.set(b, a.length);
-  return both;
+  return joined([body, engine.sealHeader(message, body, required)]);
 }

@@ -1,4 +1,5 @@
 /** Streams that seal a message or open one. */
+import { joined } from '../bytes.ts';
 import { decodeContext } from '../envelope/context.ts';
 import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
 import { DEFAULT_MESSAGE_LIMITS, messageContext } from '../envelope/message-header.ts';
@@ -7,7 +8,7 @@ import type { OperationsEnvironment } from './environment.ts';
 import { requiredToOpen } from './message-context.ts';
 import { openingDataKey, sealingDataKey } from './message-data-keys.ts';
 import { MessageOpening, type MessagePart } from './message-opening.ts';
-import { joined, MessageSealing } from './message-sealing.ts';
+import { MessageSealing } from './message-sealing.ts';
 import type { ExpectedKey } from './opening.ts';
 import type { Caller } from './request.ts';
 
@@ -82,7 +83,7 @@ export async function sealingWork(
   used(1, 0);
   let header: Uint8Array | undefined = sealing.header;
   const led = (frames: Uint8Array): Uint8Array => {
-    const bytes = header === undefined ? frames : joined(header, frames);
+    const bytes = header === undefined ? frames : joined([header, frames]);
     header = undefined;
     return bytes;
   };
