@@ -13,7 +13,7 @@ import type { ByteRange, DekdClient, MessageSource } from '../../src/client/type
 import { FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, frameOffset } from '../../src/envelope/message-body.ts';
 import { readMessageHeader } from '../../src/envelope/message-header.ts';
 import { DekdError, errorCodeOf } from '../../src/errors.ts';
-import { startTestAgent, type TestAgent } from '../support/agent.ts';
+import { runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
 import { keySlots, until } from '../support/agent-state.ts';
 import { ENGINE_NAMES, engineUnderTest } from '../support/engines.ts';
 import { RawClient } from '../support/raw-client.ts';
@@ -166,7 +166,23 @@ describe('a range of a message', () => {
     expect(await rangeOf(source, { start: 10 * FRAME, end: 10 * FRAME + 1 })).toBe(broken);
   });
 
-  it('opens only under key and context, with the right to decrypt', async () => {
+  it('takes the right to decrypt', async () => {
+    const folder = temporaryFolder();
+    writeRunConfig(folder);
+    const yaml = runYaml().replace('[encrypt, decrypt, reencrypt, anyKey, keyInfo]', '[encrypt]');
+    const strict = await startTestAgent({ folder, yaml });
+    const client = connect({ socket: strict.socket });
+    onTestFinished(async () => {
+      await client.close();
+      await strict.stop();
+    });
+    const source = sourceOf(await seal(client, plaintext, FRAME));
+    await expect(client.decryptRange(source, { start: 0, end: 1 }, KEY)).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+    });
+  });
+
+  it('opens only under key and context', async () => {
     for (const options of [{ context: undefined }, { context: { row: '2' } }, { key: 'other' }]) {
       expect(await rangeOf(message, { start: 0, end: 1 }, { ...KEY, ...options })).toBe('DECRYPTION_FAILED');
     }
