@@ -44,6 +44,14 @@ export interface EngineInfo {
   readonly lockReason: string;
 }
 
+/** What another thread of the process needs to use an engine's keys by their handles; it can be posted to it. */
+export interface EngineShare {
+  readonly name: EngineName;
+  readonly snapshotSafe: boolean;
+  /** Keys of an engine in JavaScript; those of the native one are the process's. */
+  readonly keys?: SharedArrayBuffer;
+}
+
 export interface KeyTableStats {
   /** Slots in all; the engine throws RESOURCE_EXHAUSTED when all are used. */
   readonly capacity: number;
@@ -108,6 +116,10 @@ export interface OpenedFrames {
 export interface Engine {
   readonly info: EngineInfo;
   stats(): KeyTableStats;
+  /** For `attachEngine` in a worker; undefined where its keys were not opened to be shared. */
+  share(): EngineShare | undefined;
+  /** Wipes copies of keys that this thread has of a shared table; the keys live on. */
+  forgetKeys(): void;
 
   // ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
   /** Makes a random 32-byte key. @throws RESOURCE_EXHAUSTED when the table is full. */
@@ -233,7 +245,7 @@ export interface Engine {
   // data key is a key of use DATA_KEY_USE. A message in work is a key too, derived from it: its handle is destroyed as
   // that of any key. The engine keeps where the work stands, so that every nonce is used once: a header is sealed or
   // verified once, before the first frame; after a failure, and after the final frame, the message has ended. What
-  // comes out of order is INVALID_ARGUMENT. Messages work on any thread, by one call at a time.
+  // comes out of order is INVALID_ARGUMENT. Messages work on any thread, by one call at a time, destroying them included.
   /**
    * Wraps a data key under a message key of the keystore, in the layout of raw AES keyrings. `context` is the whole
    * serialised encryption context of the message.

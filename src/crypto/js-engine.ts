@@ -5,6 +5,7 @@ import type {
   CommittedSuite,
   Engine,
   EngineInfo,
+  EngineShare,
   KeyHandle,
   KeyTableStats,
   KeyUse,
@@ -31,12 +32,17 @@ import type { Primitives } from './primitives.ts';
 import { checkKeyAndNonce, GCM_NONCE_LENGTH, KEY_LENGTH, TAG_LENGTH, XAES_NONCE_LENGTH } from './primitives.ts';
 import { checkRandomLength, RandomPool } from './random-pool.ts';
 import { readRootKeyLine, writeRootKeyLine } from './root-key-line.ts';
+import { SharedKeyReader } from './shared-keys.ts';
 
 export interface JsEngineOptions {
   /** Key slots; 1,024 unless given. */
   readonly capacity?: number;
   /** Draw every nonce from the system instead of from bytes drawn ahead; for images that may be resumed twice. */
   readonly snapshotSafe?: boolean;
+  /** Keys can be used by engines in other threads; see `Engine.share`. */
+  readonly isShared?: boolean;
+  /** The keys are those of the engine that shares this memory; this one makes none. */
+  readonly sharedKeys?: SharedArrayBuffer;
 }
 
 /** What a cryptographic library must offer for a JavaScript engine. `K` is the library's form of a 32-byte key. */
@@ -120,6 +126,9 @@ export class JsEngine<K> implements Engine {
   readonly info: EngineInfo;
   readonly #library: CipherLibrary<K>;
   readonly #keys: JsKeyTable<K>;
+  /** Set in a worker, whose own table stays empty. */
+  readonly #sharedKeys: SharedKeyReader<K> | undefined;
+  readonly #snapshotSafe: boolean;
   readonly #random: RandomPool;
   readonly #messages: JsMessages<K>;
   readonly #aad = new Uint8Array(AAD_SCRATCH);
@@ -128,7 +137,20 @@ export class JsEngine<K> implements Engine {
   constructor(info: EngineInfo, library: CipherLibrary<K>, options: JsEngineOptions) {
     this.info = info;
     this.#library = library;
-    this.#keys = new JsKeyTable(options.capacity ?? DEFAULT_KEY_CAPACITY, (key) => library.wipeKey(key));
+    this.#snapshotSafe = options.snapshotSafe === true;
+    this.#keys = new JsKeyTable(
+      options.sharedKeys === undefined ? (options.capacity ?? DEFAULT_KEY_CAPACITY) : 1,
+      (key) => library.wipeKey(key),
+      options.isShared,
+    );
+    this.#sharedKeys =
+      options.sharedKeys === undefined
+        ? undefined
+        : new SharedKeyReader(
+            options.sharedKeys,
+            (bytes) => library.importKey(bytes),
+            (key) => library.wipeKey(key),
+          );
     this.#random = new RandomPool((target) => library.fillRandom(target), options.snapshotSafe !== true);
     this.#messages = new JsMessages({
       library,
@@ -143,6 +165,15 @@ export class JsEngine<K> implements Engine {
 
   stats(): KeyTableStats {
     return this.#keys.stats();
+  }
+
+  share(): EngineShare | undefined {
+    const { memory } = this.#keys;
+    return memory === undefined ? undefined : { name: this.info.name, snapshotSafe: this.#snapshotSafe, keys: memory };
+  }
+
+  forgetKeys(): void {
+    this.#sharedKeys?.forget();
   }
 
   generateKey(use: KeyUse): KeyHandle {
@@ -414,7 +445,7 @@ export class JsEngine<K> implements Engine {
         const handle = table[at + ROW.key]!;
         const dataLength = table[at + ROW.dataLength]!;
         const outOffset = table[at + ROW.outOffset]!;
-        const entry = this.#keys.find(handle);
+        const entry = this.#find(handle);
         if (entry === undefined) {
           output.fill(0, outOffset, outOffset + dataLength + TOKEN_OVERHEAD);
           table[at + ROW.status] = ROW_STATUS.staleKey;
@@ -465,7 +496,7 @@ export class JsEngine<K> implements Engine {
         const dataLength = table[at + ROW.dataLength]!;
         const outOffset = table[at + ROW.outOffset]!;
         const plainLength = Math.max(0, dataLength - TOKEN_OVERHEAD);
-        const entry = this.#keys.find(handle);
+        const entry = this.#find(handle);
         if (entry === undefined || !hasHead(input, dataOffset, dataLength, entry.kid)) {
           output.fill(0, outOffset, outOffset + plainLength);
           table[at + ROW.status] = entry === undefined ? ROW_STATUS.staleKey : ROW_STATUS.failed;
@@ -566,6 +597,7 @@ export class JsEngine<K> implements Engine {
   close(): void {
     this.#closed = true;
     this.#keys.removeAll();
+    this.forgetKeys();
     this.#random.wipe();
     this.#aad.fill(0);
   }
@@ -576,17 +608,22 @@ export class JsEngine<K> implements Engine {
     }
   }
 
+  #find(handle: number): KeyEntry<K> | undefined {
+    return this.#sharedKeys === undefined ? this.#keys.find(handle) : this.#sharedKeys.find(handle);
+  }
+
   #add(bytes: Uint8Array, use: KeyUse, message?: MessageState): KeyHandle {
     const key = this.#library.importKey(bytes);
     const mask = use.algorithm === 'xaes-256-gcm' ? xaesMask(this.#library, key) : undefined;
     const kid = this.#library.hmac(key, kidInput(use)).slice(0, KID_LENGTH);
-    return this.#keys.add({
+    const entry = {
       key,
       mask,
       kid,
       use: { algorithm: use.algorithm, purpose: use.purpose },
       ...(message === undefined ? {} : { message }),
-    });
+    };
+    return this.#keys.add(entry, bytes);
   }
 
   /** The key HKDF gives for `label` under a key that wraps; the caller wipes it. */
@@ -597,7 +634,10 @@ export class JsEngine<K> implements Engine {
 
   /** The key of a live handle. @throws INTERNAL when stale; INVALID_ARGUMENT when it is for something else. */
   #require(handle: KeyHandle, algorithm: Algorithm, purpose?: Purpose): KeyEntry<K> {
-    const entry = this.#keys.get(handle);
+    const entry = this.#sharedKeys === undefined ? this.#keys.get(handle) : this.#sharedKeys.find(handle);
+    if (entry === undefined) {
+      throw new DekdError('INTERNAL', 'stale key handle');
+    }
     checkUse(entry.use, algorithm, purpose);
     return entry;
   }
@@ -623,7 +663,7 @@ export class JsEngine<K> implements Engine {
         table[at + ROW.outOffset]!,
         Math.max(0, dataLength + growth),
       );
-      const entry = this.#keys.find(table[at + ROW.key]!);
+      const entry = this.#find(table[at + ROW.key]!);
       if (entry !== undefined) {
         checkUse(entry.use, 'xaes-256-gcm', 'seal');
       }

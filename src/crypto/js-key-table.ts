@@ -1,6 +1,7 @@
 import { DekdError } from '../errors.ts';
 import type { KeyHandle, KeyTableStats, KeyUse } from './engine.ts';
 import type { MessageState } from './message-frames.ts';
+import { SharedKeyWriter, slotBits } from './shared-keys.ts';
 
 /** As many keys as the native table holds in the 64 KiB a container may lock. */
 export const DEFAULT_KEY_CAPACITY = 1024;
@@ -29,13 +30,18 @@ export class JsKeyTable<K> {
   readonly #slotMask: number;
   readonly #slotBits: number;
   readonly #wipe: (key: K) => void;
+  readonly #shared: SharedKeyWriter | undefined;
   #freeHead = 0;
   #freeCount: number;
   #created = 0;
   #destroyed = 0;
 
-  /** @param wipe called once with each key that leaves the table. @throws INVALID_ARGUMENT on a capacity outside 1 to 65,536. */
-  constructor(capacity: number, wipe: (key: K) => void) {
+  /**
+   * @param wipe called once with each key that leaves the table
+   * @param isShared keeps a copy of every key where other threads read it
+   * @throws INVALID_ARGUMENT on a capacity outside 1 to 65,536.
+   */
+  constructor(capacity: number, wipe: (key: K) => void, isShared = false) {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > MAX_KEY_CAPACITY) {
       throw new DekdError('INVALID_ARGUMENT', `key capacity ${capacity} is outside 1 to ${MAX_KEY_CAPACITY}`);
     }
@@ -43,9 +49,15 @@ export class JsKeyTable<K> {
     this.#generations = new Uint32Array(capacity).fill(1);
     this.#free = Uint32Array.from({ length: capacity }, (_, slot) => slot);
     this.#freeCount = capacity;
-    this.#slotBits = Math.max(1, Math.ceil(Math.log2(capacity)));
+    this.#slotBits = slotBits(capacity);
     this.#slotMask = 2 ** this.#slotBits - 1;
     this.#wipe = wipe;
+    this.#shared = isShared ? new SharedKeyWriter(capacity) : undefined;
+  }
+
+  /** What `SharedKeyReader` reads; undefined unless the table is shared. */
+  get memory(): SharedArrayBuffer | undefined {
+    return this.#shared?.memory;
   }
 
   stats(): KeyTableStats {
@@ -60,15 +72,17 @@ export class JsKeyTable<K> {
     }
   }
 
-  /** Takes over `entry`. @throws RESOURCE_EXHAUSTED. */
-  add(entry: KeyEntry<K>): KeyHandle {
+  /** Takes over `entry`; `bytes` are those of its key, for the other threads. @throws RESOURCE_EXHAUSTED. */
+  add(entry: KeyEntry<K>, bytes: Uint8Array): KeyHandle {
     this.checkRoom();
     const slot = this.#free[this.#freeHead]!;
     this.#freeHead = (this.#freeHead + 1) % this.#free.length;
     this.#freeCount--;
     this.#created++;
-    this.#entries[slot] = entry;
-    return (((this.#generations[slot]! << this.#slotBits) | slot) >>> 0) as KeyHandle;
+    const handle = (((this.#generations[slot]! << this.#slotBits) | slot) >>> 0) as KeyHandle;
+    const message = this.#shared?.put(slot, handle, bytes, entry);
+    this.#entries[slot] = message === undefined ? entry : { ...entry, message };
+    return handle;
   }
 
   /** The key of a live handle, else undefined. */
@@ -108,6 +122,7 @@ export class JsKeyTable<K> {
   }
 
   #drop(slot: number, entry: KeyEntry<K>): void {
+    this.#shared?.drop(slot);
     this.#wipe(entry.key);
     entry.mask?.fill(0);
     this.#entries[slot] = undefined;

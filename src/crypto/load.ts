@@ -1,5 +1,6 @@
 import { DekdError } from '../errors.ts';
-import type { Engine, LockLevel } from './engine.ts';
+import type { Engine, EngineShare, LockLevel } from './engine.ts';
+import type { JsEngineOptions } from './js-engine.ts';
 
 export interface EngineOptions {
   /** `auto` takes native, else node with the reason; `native` fails hard; `noble` only by name. */
@@ -10,6 +11,8 @@ export interface EngineOptions {
   readonly snapshotSafe: boolean;
   /** Key slots of the JavaScript engines, 1,024 unless given; the native table is what may be locked. */
   readonly capacity?: number;
+  /** Whether workers will use the keys (`attachEngine`); costs the JavaScript engines a second copy of each. */
+  readonly isShared?: boolean;
 }
 
 export interface LoadedEngine {
@@ -82,9 +85,30 @@ async function loadNative(options: EngineOptions): Promise<Engine> {
   return new NativeEngine({ snapshotSafe: options.snapshotSafe });
 }
 
-function jsOptions(options: EngineOptions): { snapshotSafe: boolean; capacity?: number } {
-  const { snapshotSafe, capacity } = options;
-  return capacity === undefined ? { snapshotSafe } : { snapshotSafe, capacity };
+function jsOptions({ snapshotSafe, capacity, isShared = false }: EngineOptions): JsEngineOptions {
+  return { snapshotSafe, isShared, ...(capacity === undefined ? {} : { capacity }) };
+}
+
+/**
+ * In a worker: an engine over the keys of the one that `share` came from. It makes no keys, and closing it destroys none
+ * but its own. @throws UNSUPPORTED when the addon does not load
+ */
+export async function attachEngine({ name, snapshotSafe, keys }: EngineShare): Promise<Engine> {
+  const options = { snapshotSafe, ...(keys === undefined ? {} : { sharedKeys: keys }) };
+  switch (name) {
+    case 'native': {
+      const { NativeEngine } = await import('./native.ts');
+      return new NativeEngine({ snapshotSafe });
+    }
+    case 'node': {
+      const { NodeEngine } = await import('./node.ts');
+      return new NodeEngine(options);
+    }
+    case 'noble': {
+      const { NobleEngine } = await import('./noble.ts');
+      return new NobleEngine(options);
+    }
+  }
 }
 
 function reasonOf(error: unknown): string {

@@ -7,6 +7,7 @@ import type {
   CommittedSuite,
   Engine,
   EngineInfo,
+  EngineShare,
   KeyHandle,
   KeyTableStats,
   KeyUse,
@@ -100,6 +101,7 @@ export class NativeEngine implements Engine {
   readonly #seal: Binding['seal'];
   readonly #open: Binding['open'];
   readonly #words: Float64Array;
+  readonly #snapshotSafe: boolean;
   /** What keys made by this engine belong to; 0 once it is closed. */
   #owner: number;
 
@@ -124,6 +126,7 @@ export class NativeEngine implements Engine {
     if (options.snapshotSafe === true) {
       binding.setSnapshotSafe(1);
     }
+    this.#snapshotSafe = options.snapshotSafe === true;
     this.#binding = binding;
     this.#seal = binding.seal;
     this.#open = binding.open;
@@ -135,6 +138,13 @@ export class NativeEngine implements Engine {
   stats(): KeyTableStats {
     return this.#binding.stats();
   }
+
+  share(): EngineShare {
+    return { name: 'native', snapshotSafe: this.#snapshotSafe };
+  }
+
+  /** Nothing to do: a key is lent to each call, and no thread has a copy. */
+  forgetKeys(): void {}
 
   generateKey(use: KeyUse): KeyHandle {
     const { algorithm, purpose } = numbersOf(use);
