@@ -8,6 +8,7 @@ import { engineBars } from './bars/engine-bars.ts';
 import { fairnessBars } from './bars/fairness-bars.ts';
 import { fileBars } from './bars/file-bars.ts';
 import { memoryBars } from './bars/memory-bars.ts';
+import { poolBars } from './bars/pool-bars.ts';
 import { processBars } from './bars/process-bars.ts';
 import { socketBars } from './bars/socket-bars.ts';
 import { ensureDist } from './support/agent-process.ts';
@@ -20,7 +21,7 @@ const strict = args.includes('--strict');
 const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 
 ensureDist();
-const all = [...engineBars, ...socketBars, ...processBars, ...fairnessBars, ...memoryBars, ...fileBars];
+const all = [...engineBars, ...poolBars, ...socketBars, ...processBars, ...fairnessBars, ...memoryBars, ...fileBars];
 const bars = all.filter(({ name }) => name.includes(filter));
 const results: BarResult[] = [];
 const rows: string[][] = [];

@@ -19,7 +19,7 @@ const { dependencies, peerDependencies } = JSON.parse(
 const INCLUDED = ['commander', 'valibot', 'yaml'];
 const packages = Object.keys({ ...dependencies, ...peerDependencies }).filter((name) => !INCLUDED.includes(name));
 const external = [/^node:/, ...packages.map((name) => new RegExp(`^${name}(/|$)`))];
-const entries = ['cli/main', 'custody/custodian', 'providers/pkcs11/thread'];
+const entries = ['cli/main', 'custody/custodian', 'pool/worker', 'providers/pkcs11/thread'];
 
 const input = Object.fromEntries(entries.map((name) => [name, join(dist, `${name}.js`)]));
 const bundle = await rolldown({ input, platform: 'node', external });

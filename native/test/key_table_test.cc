@@ -1,5 +1,6 @@
 #include "../core/key_table.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <set>
@@ -161,6 +162,56 @@ const Test kThreads("threads make, use and destroy keys at the same time without
   }
   expect(wrong == 0);
   expect(table.stats().used == 1);
+  table.destroy(shared);
+  expect(all_zero(table.extent()));
+});
+
+const Test kBatches("batches on several threads open whole, or say that their key is gone", [] {
+  KeyTable table;
+  expect(table.open(LockLevel::kHeap) == Status::kOk);
+  constexpr uint32_t kRows = 64;
+  constexpr uint32_t kLength = 32;
+  constexpr uint32_t kToken = kLength + kTokenOverhead;
+  std::atomic<int> wrong{0};
+  std::atomic<KeyHandle> shared{make(table)};
+  const auto work = [&](unsigned seed) {
+    const std::vector<uint8_t> plaintext = counting(kLength);
+    std::vector<uint8_t> tokens(kRows * kToken);
+    std::vector<uint8_t> opened(kRows * kLength);
+    std::vector<uint32_t> seal(kRows * kRowWords);
+    std::vector<uint32_t> open(kRows * kRowWords);
+    for (unsigned round = 0; round < 60; ++round) {
+      const KeyHandle key = shared.load();
+      for (uint32_t row = 0; row < kRows; ++row) {
+        const uint32_t sealing[kRowWords] = {key, 0, 0, 0, kLength, row * kToken, 0, 0};
+        const uint32_t opening[kRowWords] = {key, 0, 0, row * kToken, kToken, row * kLength, 0, 0};
+        std::copy(std::begin(sealing), std::end(sealing), seal.begin() + row * kRowWords);
+        std::copy(std::begin(opening), std::end(opening), open.begin() + row * kRowWords);
+      }
+      wrong += seal_many(table, seal, plaintext, tokens) == Status::kOk ? 0 : 1;
+      wrong += open_many(table, open, tokens, opened) == Status::kOk ? 0 : 1;
+      for (uint32_t row = 0; row < kRows; ++row) {
+        const uint32_t sealed = seal[row * kRowWords + 6];
+        const uint32_t status = open[row * kRowWords + 6];
+        const bool whole = std::equal(plaintext.begin(), plaintext.end(), opened.begin() + row * kLength);
+        // 0: done, 2: its key is gone. A row that was sealed opens, unless its key went in between.
+        wrong += sealed == 0 ? (status == 2 || (status == 0 && whole) ? 0 : 1) : (sealed == 2 ? 0 : 1);
+      }
+      if ((round + seed) % 5 == 0) {
+        const Result<KeyHandle> next = generate_key(table, kSeal, 0);
+        wrong += next.ok() ? 0 : 1;
+        table.destroy(shared.exchange(next.value()));
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 4; ++seed) {
+    threads.emplace_back(work, seed);
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  expect(wrong == 0);
   table.destroy(shared);
   expect(all_zero(table.extent()));
 });

@@ -12,6 +12,7 @@ import { BackEnds } from './back-ends.ts';
 import { keystoreRoutes } from './placement.ts';
 import { holdState } from './state-folder.ts';
 import { VERSION } from './version.ts';
+import { workerCount } from './worker-count.ts';
 
 export interface AssemblyOptions {
   readonly config: Config;
@@ -64,6 +65,7 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     minimumLockLevel: config.memory.allowInsecureMemory ? 'heap' : config.memory.level,
     snapshotSafe: config.randomness === 'snapshot-safe',
     capacity: config.memory.slots,
+    isShared: workerCount(config.workers) > 0,
   });
   undo.push(() => engine.close());
   // The addon may load although another engine was asked for; what the kernel says of callers is used all the same.

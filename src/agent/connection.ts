@@ -8,12 +8,13 @@
 import type { Socket } from 'node:net';
 import { DekdError, withoutStacks } from '../errors.ts';
 import type { MessageWork } from '../operations/message-streams.ts';
-import type { ItemFailure, Output } from '../operations/request.ts';
+import type { DetachedOutput, ItemFailure, Output, ReplyMemory } from '../operations/request.ts';
 import { FRAME_ALLOWANCE, FrameReader, ReusedAssembly } from '../protocol/frame.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
 import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
+import { DetachedReply } from './detached-reply.ts';
 import type { LaneSeat } from './lane-seat.ts';
 import { type Intake, readShared } from './shared-reading.ts';
 import { AgentStream, INPUT_WINDOW, type StreamOutput } from './stream.ts';
@@ -30,6 +31,8 @@ const LARGE_FRAME = 128 * 1024;
 const FAREWELL_MS = 5_000;
 /** Bytes of a connection with streams that may wait to be sent before nothing more is read: one window of a stream each way. */
 const STREAMS_WAITING = 2 * INPUT_WINDOW;
+/** Bytes of large requests under way beyond which a connection reads no more: two of the default size at least. */
+const MAX_DETACHED = 8 * 1024 * 1024;
 /** The longest timer there is; a longer one would fire at once. */
 const MAX_TIMER_MS = 0x7fffffff;
 
@@ -79,6 +82,9 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   readonly #inFlight = new Map<number, InFlight>();
   /** By the id they were opened with; each is in flight until it ends. */
   readonly #streams = new Map<number, AgentStream>();
+  /** Bytes that the work on each large request holds, by its id. */
+  readonly #detached = new Map<number, number>();
+  #detachedBytes = 0;
   /** Answered with CANCELLED or DEADLINE_EXCEEDED while their work still runs. */
   readonly #abandoned = new Set<number>();
   #greeted = false;
@@ -169,6 +175,27 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
 
   laneResult(id: number, length: number): void {
     this.#writer.laneResult(id, length);
+  }
+
+  get owner(): object {
+    return this;
+  }
+
+  detach(id: number, bytes: number, memory: ReplyMemory): DetachedOutput {
+    this.#detached.set(id, bytes);
+    this.#detachedBytes += bytes;
+    // Of the request as it was read: by the time it is answered, another one is being read.
+    const request = this.#request.outline();
+    return new DetachedReply(memory, {
+      isWanted: () => !this.#closed && !this.#abandoned.has(id),
+      report: (error) => withoutStacks(() => this.#host.report(error, this, request)),
+      answered: (failed) => this.#host.batchAnswered(request, failed),
+      send: (writer) => {
+        this.checkWanted(id);
+        this.#writer.adopt(writer);
+        this.#flushSoon();
+      },
+    });
   }
 
   /** Replies with a JSON document. */
@@ -378,7 +405,10 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   /** Work given up still runs, so it counts: else requests and cancels in turn would pile it up. */
   get #isFull(): boolean {
     // Streams have a limit of their own: the parts that would end them must be read.
-    return this.#inFlight.size - this.#streams.size + this.#abandoned.size >= this.#limits.maxInFlight;
+    return (
+      this.#detachedBytes >= MAX_DETACHED ||
+      this.#inFlight.size - this.#streams.size + this.#abandoned.size >= this.#limits.maxInFlight
+    );
   }
 
   #await(request: RequestReader, outcome: Promise<void>): void {
@@ -424,9 +454,12 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
 
   /** The work of a request has ended, whether or not its answer was still wanted. */
   #settled(entry: InFlight): void {
+    const { id } = entry.request;
     clearTimeout(entry.timer);
-    this.#inFlight.delete(entry.request.id);
-    this.#abandoned.delete(entry.request.id);
+    this.#inFlight.delete(id);
+    this.#abandoned.delete(id);
+    this.#detachedBytes -= this.#detached.get(id) ?? 0;
+    this.#detached.delete(id);
     this.#flushSoon();
   }
 

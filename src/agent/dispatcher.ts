@@ -185,7 +185,7 @@ export class Dispatcher {
     }
     const { key, partition, anyKey, contextOffset, contextLength, frameLength, firstFrame, frames } = request;
     const context = new Uint8Array(request.frame.subarray(contextOffset, contextOffset + contextLength));
-    const wanted = { key, partition, anyKey, context, frameLength };
+    const wanted = { key, partition, anyKey, context, frameLength, owner: connection };
     const part = firstFrame > 1 || frames > 0 ? { firstFrame: Math.max(1, firstFrame), frames } : undefined;
     if (part !== undefined && operation !== 'decrypt') {
       throw new DekdError('INVALID_ARGUMENT', `only decrypting takes a part of a message, and this is to ${operation}`);

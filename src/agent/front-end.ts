@@ -10,6 +10,7 @@ import type { KeyringEvent } from '../keyring/keyring-event.ts';
 import { createKeyring } from '../keyring/open-keyring.ts';
 import type { WatchLimits } from '../keyring/root-watch.ts';
 import type { Policy } from '../policy/policy.ts';
+import { WorkPool } from '../pool/pool.ts';
 import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
 import { Counters } from '../telemetry/counters.ts';
 import { Incidents } from '../telemetry/incidents.ts';
@@ -29,6 +30,7 @@ import { Roots } from './roots.ts';
 import { SelfScan } from './self-scan.ts';
 import { Server } from './server.ts';
 import { VERSION } from './version.ts';
+import { workerCount } from './worker-count.ts';
 
 /** Lines a second that callers can cause in the log. */
 const CALLER_LINES_PER_SECOND = 20;
@@ -56,11 +58,13 @@ export class FrontEnd {
   readonly readiness: Readiness;
   readonly #server: Server;
   readonly #keyring: Keyring;
+  readonly #pool: WorkPool;
   readonly #drainMs: number;
 
-  private constructor(server: Server, keyring: Keyring, readiness: Readiness, drainMs: number) {
+  private constructor(server: Server, keyring: Keyring, pool: WorkPool, readiness: Readiness, drainMs: number) {
     this.#server = server;
     this.#keyring = keyring;
+    this.#pool = pool;
     this.readiness = readiness;
     this.#drainMs = drainMs;
   }
@@ -81,12 +85,18 @@ export class FrontEnd {
       prewarm: config.prewarm,
       log: (event) => logKeyring(log, event),
     });
+    const pool = new WorkPool({
+      engine,
+      workers: workerCount(config.workers),
+      maxPayload: config.limits.maxPayload,
+      warn: (warning) => log.warn('warning', { warning }),
+    });
     try {
       const readiness = new Readiness({ custody, keyring });
       const lane = await laneOf(options);
-      const server = serverOver(keyring, readiness, lane, options);
+      const server = serverOver(keyring, pool, readiness, lane, options);
       await server.open();
-      return new FrontEnd(server, keyring, readiness, config.limits.drain);
+      return new FrontEnd(server, keyring, pool, readiness, config.limits.drain);
     } catch (error) {
       await keyring.close();
       throw error;
@@ -98,14 +108,21 @@ export class FrontEnd {
     return this.#server.maxConnections;
   }
 
-  /** Answers what has arrived, closes connections and wipes the keys of the keyring. */
+  /** Answers what has arrived, closes connections, ends workers and wipes the keys of the keyring. */
   async close(): Promise<void> {
     await this.#server.drain(this.#drainMs);
+    await this.#pool.close();
     await this.#keyring.close();
   }
 }
 
-function serverOver(keyring: Keyring, readiness: Readiness, lane: Lane | undefined, options: FrontEndOptions): Server {
+function serverOver(
+  keyring: Keyring,
+  pool: WorkPool,
+  readiness: Readiness,
+  lane: Lane | undefined,
+  options: FrontEndOptions,
+): Server {
   const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace } = options;
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;
@@ -118,6 +135,7 @@ function serverOver(keyring: Keyring, readiness: Readiness, lane: Lane | undefin
     hardening,
     custody,
     keyring,
+    pool,
     readiness,
     counters,
     policy,
@@ -140,6 +158,7 @@ function serverOver(keyring: Keyring, readiness: Readiness, lane: Lane | undefin
     env: {
       engine,
       keyring,
+      pool,
       maxPayload: config.limits.maxPayload,
       decoy,
       messageDecoy,

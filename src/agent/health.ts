@@ -4,6 +4,7 @@ import type { Engine } from '../crypto/engine.ts';
 import type { Custody } from '../custody/custody.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { WorkPool } from '../pool/pool.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { PROTOCOL } from './connection.ts';
 import { isServing, type Readiness } from './readiness.ts';
@@ -16,6 +17,7 @@ export interface HealthOptions {
   readonly hardening: readonly string[];
   readonly custody: Custody;
   readonly keyring: Keyring;
+  readonly pool: Pick<WorkPool, 'stats'>;
   readonly readiness: Pick<Readiness, 'verdict'>;
   readonly counters: Counters;
   readonly policy: Policy;
@@ -45,7 +47,7 @@ export class Health {
 
   /** The document of `dekd status --json`; every back end is asked. */
   async status(): Promise<unknown> {
-    const { config, engine, fallback, hardening, custody, keyring, counters, policy, warnings } = this.#options;
+    const { config, engine, fallback, hardening, custody, keyring, pool, counters, policy, warnings } = this.#options;
     const keystore = await custody.keystore.health();
     const roots = await Promise.all(
       [...custody.roots.values()].map(async (root) => ({
@@ -78,6 +80,7 @@ export class Health {
         used: keys.table.used,
         residentBytes: process.memoryUsage.rss(),
       },
+      workers: pool.stats(),
       keysInJs: engine.info.keysInJs,
       sameUid: policy.sameUid,
       rollback: keys.rollback,

@@ -155,8 +155,26 @@ export class AgentStream {
 
   #takeEnd(): void {
     try {
-      this.#keep(this.#work!.end());
-      this.#isMadeOver = true;
+      const last = this.#work!.end();
+      if (last instanceof Uint8Array) {
+        this.#keep(last);
+        this.#isMadeOver = true;
+        return;
+      }
+      this.#isBusy = true;
+      last.then(
+        (bytes) => {
+          this.#isBusy = false;
+          if (this.#isOver) {
+            bytes.fill(0);
+            return;
+          }
+          this.#keep(bytes);
+          this.#isMadeOver = true;
+          this.#run();
+        },
+        (error: unknown) => this.fail(error),
+      );
     } catch (error) {
       this.fail(error);
     }

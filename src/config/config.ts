@@ -283,6 +283,8 @@ export interface Config {
     readonly port: number | undefined;
     readonly host: string;
   };
+  /** Threads for large work. */
+  readonly workers: number | 'auto';
   readonly limits: {
     /** Largest plaintext of one request, in bytes. */
     readonly maxPayload: number;

@@ -69,6 +69,15 @@ export function integer(min: number, max: number): Reader<number> {
   };
 }
 
+/** `auto`, for the program to choose, beside what `reader` accepts. */
+export function orAuto(reader: Reader<number>): Reader<number | 'auto'> {
+  return {
+    expected: `${reader.expected}, or auto`,
+    kind: reader.kind,
+    read: (raw) => (raw === 'auto' ? 'auto' : reader.read(raw)),
+  };
+}
+
 /** `never` beside what `reader` accepts; reads as Infinity. */
 export function orNever(reader: Reader<number>): Reader<number> {
   return {

@@ -211,6 +211,7 @@ function resolveConfig(
       allowOwnUid: file.socket.allowOwnUid,
     },
     admin: { path: file.admin.path ?? adminSocketPath(socketPath), port: file.admin.port, host: file.admin.host },
+    workers: file.workers,
     limits: file.limits,
     lane: {
       enabled: file.lane.enabled,

@@ -14,6 +14,7 @@ import {
   list,
   oneOf,
   oneOrMany,
+  orAuto,
   orNever,
   type Reader,
   size,
@@ -636,6 +637,12 @@ export const fileSchema = v.strictObject({
     },
     { meaning: 'The admin socket, and a port for probes.' },
   ),
+  workers: key(orAuto(integer(0, 64)), 'auto', {
+    meaning:
+      'Threads for large work: compression, batches, and what the JavaScript engines do. They start when there is such work and end when there is none. auto: one less than there are processor cores for the agent (a quota of the cgroup counts), 2 at most: none on one core, one on two.',
+    danger:
+      'each adds some 20 MiB while it runs; beside a JavaScript engine, keys then lie in memory that all threads share.',
+  }),
   limits: section(
     {
       maxPayload: key(size('4KiB', '16MiB'), '1MiB', {

@@ -35,6 +35,60 @@ function overLimit(count: number, weight: number, maxPayload: number): DekdError
   );
 }
 
+/**
+ * Before anything is made for each item: a frame holds many more empty items than count towards the limit.
+ * @throws INVALID_ARGUMENT
+ */
+export function checkCount({ count }: ManyRequest, maxPayload: number): void {
+  if (count * ITEM_ALLOWANCE > maxPayload + ITEM_ALLOWANCE) {
+    throw overLimit(count, count * ITEM_ALLOWANCE, maxPayload);
+  }
+}
+
+/** What the items of a batch count towards the limit, and how much room their values take. */
+export class Weighing implements ItemVisitor {
+  /** Bytes of the values in the reply, with their heads. */
+  bound = 0;
+  /** Bytes of data of all items. */
+  dataBytes = 0;
+  #weight = 0;
+  #firstLength = 0;
+  #count = 0;
+  readonly #request: ManyRequest;
+  /** What a value is longer than its data, and what its plaintext is shorter than them. */
+  readonly #growth: number;
+  readonly #overhead: number;
+
+  constructor(request: ManyRequest, growth: number, overhead: number) {
+    this.#request = request;
+    this.#growth = growth;
+    this.#overhead = overhead;
+  }
+
+  item(_dataOffset: number, dataLength: number, contextOffset: number, contextLength: number): void {
+    const plaintext = dataLength - this.#overhead;
+    this.#firstLength = this.#count++ === 0 ? plaintext : this.#firstLength;
+    this.#weight +=
+      Math.max(0, plaintext) + ITEM_ALLOWANCE + (contextOffset === this.#request.contextOffset ? 0 : contextLength);
+    this.bound += VALUE_HEAD + Math.max(0, dataLength + this.#growth);
+    this.dataBytes += dataLength;
+  }
+
+  /** @throws INVALID_ARGUMENT when the items together are over the limit */
+  check(maxPayload: number): void {
+    checkWeight(this.#count, this.#firstLength, this.#weight, maxPayload);
+  }
+}
+
+function checkWeight(count: number, firstLength: number, weight: number, maxPayload: number): void {
+  if (count === 1) {
+    // One value at the limit must fit whether it travels alone or as an item, whatever its context.
+    checkPayload(firstLength, maxPayload);
+  } else if (weight > maxPayload + ITEM_ALLOWANCE) {
+    throw overLimit(count, weight, maxPayload);
+  }
+}
+
 /** Runs what writes to the reply that was just opened; when it fails, no half of a reply stays behind. */
 export function undoing(output: Output, write: () => void): void {
   try {
@@ -64,21 +118,23 @@ export abstract class Pass implements ItemVisitor {
   /** Values that are there already, because the provider of a root made them. */
   readonly values = new Map<number, Uint8Array>();
   count = 0;
+  /** Whether an item is direct: its value comes from the provider, and has the length it has. */
+  hasDirect = false;
   /** Bytes of the values in the reply, with their heads. */
   bound = 0;
   #weight = 0;
   #lastContextOffset = -1;
   #lastContextLength = -1;
 
-  constructor(env: OperationsEnvironment, caller: Caller, request: ManyRequest) {
+  /** @param table for the rows of this pass; unless given, that of the whole batch under way */
+  constructor(env: OperationsEnvironment, caller: Caller, request: ManyRequest, table?: Uint32Array) {
     this.env = env;
     this.caller = caller;
     this.request = request;
-    // Before anything is made for each item: a frame holds many more empty items than count towards the limit.
-    if (request.count * ITEM_ALLOWANCE > env.maxPayload + ITEM_ALLOWANCE) {
-      throw overLimit(request.count, request.count * ITEM_ALLOWANCE, env.maxPayload);
+    if (table === undefined) {
+      checkCount(request, env.maxPayload);
     }
-    this.table = rowsFor(request.count);
+    this.table = table ?? rowsFor(request.count);
   }
 
   /** Decides on one item; throws to fail it. Returns the handle for its row. */
@@ -141,6 +197,7 @@ export abstract class Pass implements ItemVisitor {
    */
   protected made(loaded: Loaded, make: () => Promise<Uint8Array>): number {
     const index = this.count - 1;
+    this.hasDirect = true;
     const id = `value ${index}`;
     const value = loaded.value(id);
     if (value === undefined) {
@@ -161,19 +218,18 @@ export abstract class Pass implements ItemVisitor {
 
   /** @throws INVALID_ARGUMENT when the items together are over the limit */
   checkWeight(): void {
-    const { maxPayload } = this.env;
-    if (this.count === 1) {
-      // One value at the limit must fit whether it travels alone or as an item, whatever its context.
-      checkPayload(this.plaintextLength(this.table[ROW.dataLength]!), maxPayload);
-    } else if (this.#weight > maxPayload + ITEM_ALLOWANCE) {
-      throw overLimit(this.count, this.#weight, maxPayload);
-    }
+    checkWeight(this.count, this.plaintextLength(this.table[ROW.dataLength]!), this.#weight, this.env.maxPayload);
   }
 
   /** Gives each row its place in the reply. */
   place(output: Output): void {
-    const { table } = this;
     output.beginMany(this.request.id, this.bound);
+    this.placeRows(output);
+  }
+
+  /** The same in a reply that is open. */
+  placeRows(output: Pick<Output, 'manyValue'>): void {
+    const { table } = this;
     for (let index = 0, row = 0; index < this.count; index++, row += ROW_WORDS) {
       const skipped = table[row + ROW.status] === ROW_STATUS.skip;
       const length = skipped ? (this.values.get(index)?.length ?? 0) : this.valueLength(table[row + ROW.dataLength]!);
@@ -225,6 +281,29 @@ export function staleRows(pass: Pass): number[] {
     }
   }
   return stale;
+}
+
+/** Seals the rows whose key had left the table, under handles asked for anew. A key that was stopped fails its row. */
+export function sealStale(env: OperationsEnvironment, pass: Pass, input: Uint8Array, target: Uint8Array): void {
+  const { table } = pass;
+  for (const index of staleRows(pass)) {
+    const row = index * ROW_WORDS;
+    try {
+      env.engine.seal(
+        pass.keys[index]!.handle(),
+        input,
+        table[row + ROW.contextOffset]!,
+        table[row + ROW.contextLength]!,
+        table[row + ROW.dataOffset]!,
+        table[row + ROW.dataLength]!,
+        target,
+        table[row + ROW.outOffset]!,
+      );
+      table[row + ROW.status] = ROW_STATUS.ok;
+    } catch (error) {
+      pass.fail(index, DekdError.from(error));
+    }
+  }
 }
 
 /** One pass: undefined when the reply is written, else what has to be loaded before the next. */

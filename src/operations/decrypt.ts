@@ -7,8 +7,9 @@ import { runPasses, undoing, writeValue } from './batch.ts';
 import { isDirectToken, openDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { loadOpening } from './loading.ts';
-import { checkToken, OpenPass, openingHandle, openRows } from './opening.ts';
+import { checkToken, OpenPass, openingHandle, openRows, openStale } from './opening.ts';
 import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
+import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
 
 export function decryptValue(
   env: OperationsEnvironment,
@@ -22,6 +23,9 @@ export function decryptValue(
     const kept = request.copy();
     return openDirect(env, kept, kept).then((plaintext) => writeValue(output, kept.id, plaintext));
   }
+  if (env.pool.isWorthHop(1, request.dataLength)) {
+    return runValue(env, request, output, openSlices(env, caller));
+  }
   const key = env.keyring.opening(frame, dataOffset + TOKEN_KID_OFFSET);
   if (key !== undefined) {
     open(env, caller, key, request, output);
@@ -32,6 +36,29 @@ export function decryptValue(
 }
 
 export function decryptMany(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
+  const plan = planOf(env, request);
+  if (plan === undefined) {
+    return decryptAtOnce(env, caller, request, output);
+  }
+  const opening = openSlices(env, caller);
+  return runSlices(env, request, output, plan, opening, (kept) => decryptAtOnce(env, caller, kept, output));
+}
+
+function openSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
+  return {
+    growth: -TOKEN_OVERHEAD,
+    overhead: TOKEN_OVERHEAD,
+    pass: (request, loaded, table) => new OpenPass(env, caller, request, 'decrypt', loaded, table),
+    async run(slice, pass) {
+      slice.place(pass);
+      await slice.rows('openRows', pass, slice.frame, slice.reply.buffer);
+      openStale(env, pass as OpenPass, slice.frame, slice.reply.buffer);
+      (pass as OpenPass).collect();
+    },
+  };
+}
+
+function decryptAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
   return runPasses(request, (loaded, kept) => {
     const pass = new OpenPass(env, caller, kept, 'decrypt', loaded);
     kept.visitItems(pass);

@@ -1,13 +1,14 @@
 /** Encrypts one value or many. The warm path is synchronous. */
-import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts';
+import { TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { checkContext } from '../envelope/context.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { Pass, runPasses, staleRows, undoing, writeValue } from './batch.ts';
+import { Pass, runPasses, sealStale, undoing, writeValue } from './batch.ts';
 import { sealDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { checkPayload, requireContext } from './limits.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
 import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
+import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
 
 export function encryptValue(
   env: OperationsEnvironment,
@@ -23,6 +24,9 @@ export function encryptValue(
     const kept = request.copy();
     return sealDirect(env, direct, kept).then((token) => writeValue(output, kept.id, token));
   }
+  if (env.pool.isWorthHop(1, request.dataLength)) {
+    return runValue(env, request, output, sealSlices(env, caller));
+  }
   const key = env.keyring.sealing(request.key, request.partition);
   if (key !== undefined) {
     seal(env, key, request, output);
@@ -33,6 +37,15 @@ export function encryptValue(
 }
 
 export function encryptMany(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
+  const plan = planOf(env, request);
+  if (plan === undefined) {
+    return encryptAtOnce(env, caller, request, output);
+  }
+  const sealing = sealSlices(env, caller);
+  return runSlices(env, request, output, plan, sealing, (kept) => encryptAtOnce(env, caller, kept, output));
+}
+
+function encryptAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
   return runPasses(request, (loaded, kept) => {
     const pass = new EncryptPass(env, caller, kept, loaded);
     kept.visitItems(pass);
@@ -49,6 +62,20 @@ export function encryptMany(env: OperationsEnvironment, caller: Caller, request:
     });
     return undefined;
   });
+}
+
+function sealSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
+  return {
+    growth: TOKEN_OVERHEAD,
+    overhead: 0,
+    pass: (request, loaded, table) => new EncryptPass(env, caller, request, loaded, table),
+    async run(slice, pass) {
+      slice.place(pass);
+      await slice.rows('sealRows', pass, slice.frame, slice.reply.buffer);
+      sealStale(env, pass, slice.frame, slice.reply.buffer);
+      pass.countUse();
+    },
+  };
 }
 
 function seal(env: OperationsEnvironment, key: DataKey, request: ValueRequest, output: Output): void {
@@ -73,8 +100,8 @@ class EncryptPass extends Pass {
   #handle = 0;
   #loaded: Loaded;
 
-  constructor(env: OperationsEnvironment, caller: Caller, request: ManyRequest, loaded: Loaded) {
-    super(env, caller, request);
+  constructor(env: OperationsEnvironment, caller: Caller, request: ManyRequest, loaded: Loaded, rows?: Uint32Array) {
+    super(env, caller, request, rows);
     this.#loaded = loaded;
   }
 
@@ -123,20 +150,6 @@ class EncryptPass extends Pass {
 }
 
 function sealRows(env: OperationsEnvironment, pass: EncryptPass, frame: Uint8Array, target: Uint8Array): void {
-  const { table } = pass;
-  env.engine.sealMany(table, pass.count, frame, target);
-  for (const index of staleRows(pass)) {
-    const row = index * ROW_WORDS;
-    env.engine.seal(
-      pass.keys[index]!.handle(),
-      frame,
-      table[row + ROW.contextOffset]!,
-      table[row + ROW.contextLength]!,
-      table[row + ROW.dataOffset]!,
-      table[row + ROW.dataLength]!,
-      target,
-      table[row + ROW.outOffset]!,
-    );
-    table[row + ROW.status] = ROW_STATUS.ok;
-  }
+  env.engine.sealMany(pass.table, pass.count, frame, target);
+  sealStale(env, pass, frame, target);
 }

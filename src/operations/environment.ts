@@ -1,10 +1,13 @@
 /** What every operation works with. */
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import type { WorkPool } from '../pool/pool.ts';
 
 export interface OperationsEnvironment {
   readonly engine: Engine;
   readonly keyring: Keyring;
+  /** Where large work is done. */
+  readonly pool: WorkPool;
   /** Largest plaintext of one request, in bytes. */
   readonly maxPayload: number;
   /** A key nothing was ever sealed with: opening under it is the work an unknown key costs. */

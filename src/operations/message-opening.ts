@@ -1,4 +1,4 @@
-import type { Engine, KeyHandle } from '../crypto/engine.ts';
+import type { Engine, KeyHandle, OpenedFrames } from '../crypto/engine.ts';
 import { MAX_SIGNATURE_LENGTH, MessageSignature } from '../crypto/message-signature.ts';
 import { readU16 } from '../envelope/context.ts';
 import {
@@ -31,6 +31,12 @@ export interface MessageOpeningOptions {
   readonly requiredOf: (header: MessageHeader) => Uint8Array;
   /** Runs what takes a slot of the key table, and makes room for it where that is full; just runs it unless given. */
   readonly room?: <T>(make: () => T) => T;
+  /** What `Engine.openFrames` does, maybe elsewhere and later; the engine's own unless given. */
+  readonly openFrames?: (
+    message: KeyHandle,
+    body: Uint8Array,
+    output: Uint8Array,
+  ) => OpenedFrames | undefined | Promise<OpenedFrames | undefined>;
   /** Gives plaintext of a signed message out before its signature was verified. */
   readonly allowUnverifiedSignature?: boolean;
   /** Bytes of a signed message that are held back until then; 16 MiB unless given. */
@@ -81,6 +87,8 @@ export class MessageOpening {
   #framesLeft: number;
   #isBodyOver = false;
   #isOver = false;
+  /** A worker is opening frames. */
+  #isAway = false;
   #heldBack = NOTHING;
   #heldBackLength = 0;
   #failure: unknown;
@@ -143,15 +151,22 @@ export class MessageOpening {
   /** Wipes the key of the message and the plaintext held back; also in the middle of it. Nothing can follow. */
   close(): void {
     this.#failure ??= new DekdError('CANCELLED', 'the message was given up');
-    if (this.#message !== undefined) {
-      this.#options.engine.destroyKey(this.#message);
-      this.#message = undefined;
+    // While a worker is at it, it stays.
+    if (!this.#isAway) {
+      this.#destroyMessage();
     }
     this.#heldBack.fill(0);
     this.#heldBack = NOTHING;
     this.#heldBackLength = 0;
     this.#waiting = NOTHING;
     this.#waitingLength = 0;
+  }
+
+  #destroyMessage(): void {
+    if (this.#message !== undefined) {
+      this.#options.engine.destroyKey(this.#message);
+      this.#message = undefined;
+    }
   }
 
   /** What is wrong with a message that ends here. */
@@ -184,15 +199,16 @@ export class MessageOpening {
     const output = new Output(this.#waitingLength + rest.length);
     try {
       while (rest.length > 0 && !this.#isBodyOver) {
-        rest = rest.subarray(this.#takeFrames(rest, output));
+        const taken = this.#takeFrames(rest, output);
+        rest = rest.subarray(typeof taken === 'number' ? taken : await taken);
       }
       if (this.#isBodyOver && rest.length > 0) {
         this.#takeFooter(rest);
       }
       return this.#given(output.plaintext);
     } catch (error) {
-      // Frames before the one that was refused.
-      output.plaintext.fill(0);
+      // Frames before the one that was refused, or all of them when it was given up.
+      output.wipe();
       throw error;
     }
   }
@@ -254,7 +270,7 @@ export class MessageOpening {
   }
 
   /** Opens what is whole, or waits for the frame that is not. @returns how many of `bytes` were taken, never 0 */
-  #takeFrames(bytes: Uint8Array, output: Output): number {
+  #takeFrames(bytes: Uint8Array, output: Output): number | Promise<number> {
     const waiting = this.#waitingLength;
     const needed = this.#frameNeeds(waiting > 0 ? this.#waited() : bytes) - waiting;
     if (needed > bytes.length || waiting > 0) {
@@ -262,9 +278,13 @@ export class MessageOpening {
       this.#wait(part);
       // What was needed may have been the head of the frame, which says how long it is.
       if (part.length === needed && this.#frameNeeds(this.#waited()) <= this.#waitingLength) {
-        this.#open(this.#waited(), output);
-        this.#waitingLength = 0;
-        this.#headChecked = 0;
+        const opened = this.#open(this.#waited(), output);
+        const done = (): number => {
+          this.#waitingLength = 0;
+          this.#headChecked = 0;
+          return part.length;
+        };
+        return typeof opened === 'number' ? done() : opened.then(done);
       } else if (output.length === 0) {
         // Where there is plaintext, that goes out first.
         this.#checkHead();
@@ -290,12 +310,36 @@ export class MessageOpening {
   }
 
   /** @returns how many of `bytes` were whole frames; there is one */
-  #open(bytes: Uint8Array, output: Output): number {
-    const { frameLength } = this.#header!;
+  #open(bytes: Uint8Array, output: Output): number | Promise<number> {
+    const { engine, openFrames } = this.#options;
     // No frame is opened behind the last of a part, which may be a final one.
-    const most = this.#framesLeft * (frameLength + FRAME_OVERHEAD) + FINAL_FRAME_OVERHEAD - FRAME_OVERHEAD;
+    const most =
+      this.#framesLeft * (this.#header!.frameLength + FRAME_OVERHEAD) + FINAL_FRAME_OVERHEAD - FRAME_OVERHEAD;
     const frames = bytes.subarray(0, most);
-    const opened = this.#options.engine.openFrames(this.#message!, frames, output.room());
+    if (openFrames === undefined) {
+      return this.#opened(bytes, output, engine.openFrames(this.#message!, frames, output.room()));
+    }
+    const opening = openFrames(this.#message!, frames, output.room());
+    if (!(opening instanceof Promise)) {
+      return this.#opened(bytes, output, opening);
+    }
+    this.#isAway = true;
+    const back = opening.finally(() => {
+      this.#isAway = false;
+      if (this.#failure !== undefined) {
+        this.#destroyMessage();
+      }
+    });
+    return back.then((opened) => {
+      if (this.#failure !== undefined) {
+        // It was given up meanwhile.
+        throw this.#failure;
+      }
+      return this.#opened(bytes, output, opened);
+    });
+  }
+
+  #opened(bytes: Uint8Array, output: Output, opened: OpenedFrames | undefined): number {
     if (opened === undefined) {
       throw refused();
     }
@@ -304,7 +348,7 @@ export class MessageOpening {
     }
     output.length += opened.produced;
     this.#signature?.update(bytes.subarray(0, opened.consumed));
-    this.#framesLeft -= Math.floor(opened.consumed / (frameLength + FRAME_OVERHEAD));
+    this.#framesLeft -= Math.floor(opened.consumed / (this.#header!.frameLength + FRAME_OVERHEAD));
     if (opened.final || this.#framesLeft === 0) {
       this.#isBodyOver = true;
       this.#isOver = this.#signature === undefined;
@@ -434,6 +478,10 @@ class Output {
 
   get plaintext(): Uint8Array {
     return this.#bytes.subarray(0, this.length);
+  }
+
+  wipe(): void {
+    this.#bytes.fill(0);
   }
 
   room(): Uint8Array {

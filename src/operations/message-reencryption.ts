@@ -9,13 +9,7 @@ import { joined } from '../bytes.ts';
 import type { MessageHeader } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import {
-  beginOpening,
-  type MessageWork,
-  type SealingWork,
-  type StreamRequest,
-  sealingWork,
-} from './message-streams.ts';
+import { beginOpening, type MessageWork, type StreamRequest, sealingWork } from './message-streams.ts';
 import type { Caller } from './request.ts';
 
 /** Bytes that are opened and sealed in one go: both take their time. */
@@ -35,9 +29,9 @@ export async function reencryptingWork(
     throw new DekdError('INVALID_ARGUMENT', 'a message is re-encrypted under the key that is named');
   }
   const opening = beginOpening(env, caller, request, 'reencrypt');
-  let sealing: SealingWork | undefined;
+  let sealing: MessageWork | undefined;
   let isClosed = false;
-  const begin = async ({ frameLength }: MessageHeader): Promise<SealingWork> => {
+  const begin = async ({ frameLength }: MessageHeader): Promise<MessageWork> => {
     const begun = await sealingWork(env, caller, { ...request, frameLength }, 'reencrypt');
     if (isClosed) {
       begun.close();
@@ -45,9 +39,11 @@ export async function reencryptingWork(
     }
     return begun;
   };
-  const seal = (plaintext: Uint8Array): Uint8Array => {
+  const seal = (plaintext: Uint8Array): Uint8Array | Promise<Uint8Array> => {
     env.volume.bytesOpened += plaintext.length;
-    return sealing!.take(plaintext);
+    const sealed = sealing!.take(plaintext);
+    // A copy of what is lent: other streams go on before this is waited for.
+    return sealed instanceof Uint8Array ? sealed.slice() : sealed;
   };
   return {
     isReady: false,
@@ -59,17 +55,16 @@ export async function reencryptingWork(
           return plaintext;
         }
         sealing ??= await begin(opening.header);
-        // A copy: it is lent, and other streams go on before this is waited for.
-        return seal(plaintext).slice();
+        return await seal(plaintext);
       } finally {
         plaintext.fill(0);
       }
     },
-    end() {
+    async end() {
       // Of a signed message: until now nothing of it was known to be right.
       const plaintext = opening.end();
       try {
-        return joined([seal(plaintext), sealing!.end()]);
+        return joined([await seal(plaintext), await sealing!.end()]);
       } finally {
         plaintext.fill(0);
       }

@@ -20,6 +20,14 @@ export interface MessageSealingOptions {
   readonly frameLength: number;
 }
 
+/** Seals frames elsewhere; `length` is that of the result. */
+export type SealFrames = (
+  message: KeyHandle,
+  plaintext: Uint8Array,
+  isFinal: boolean,
+  length: number,
+) => Promise<Uint8Array>;
+
 /**
  * One message while it is made: first its header, then what `update` and `end` give. Holds back at most one frame of
  * plaintext, because the last frame is another kind of frame and only `end` says which one that is.
@@ -34,6 +42,8 @@ export class MessageSealing {
   #held = new Uint8Array(0);
   #heldLength = 0;
   #isOver = false;
+  /** A worker is sealing. */
+  #isAway = false;
 
   /** @throws INVALID_ARGUMENT for a header that cannot be written; RESOURCE_EXHAUSTED when the key table is full */
   constructor({ engine, dataKey, dataKeys, context, required, frameLength }: MessageSealingOptions) {
@@ -57,9 +67,7 @@ export class MessageSealing {
    */
   update(plaintext: Uint8Array, room: Uint8Array = NOTHING): Uint8Array {
     this.#checkOpen();
-    const total = this.#heldLength + plaintext.length;
-    // One byte at least stays, so that the final frame is empty only when the message is.
-    const frames = total === 0 ? 0 : Math.floor((total - 1) / this.#frameLength);
+    const frames = this.framesOf(plaintext.length);
     const length = frames * (this.#frameLength + FRAME_OVERHEAD);
     const sealed = length <= room.length ? room.subarray(0, length) : new Uint8Array(length);
     let from = 0;
@@ -77,6 +85,56 @@ export class MessageSealing {
     }
     this.#hold(plaintext.subarray(from + whole));
     return sealed;
+  }
+
+  /** Frames that `update` would make of `length` more bytes. */
+  framesOf(length: number): number {
+    const total = this.#heldLength + length;
+    // One byte at least stays, so that the final frame is empty only when the message is.
+    return total === 0 ? 0 : Math.floor((total - 1) / this.#frameLength);
+  }
+
+  /** Bytes held back. */
+  get heldLength(): number {
+    return this.#heldLength;
+  }
+
+  /**
+   * As `update`, by a worker.
+   * @param seal does what `Engine.sealFrames` does, and wipes the plaintext, which lies in shared memory of its own
+   */
+  updateBy(plaintext: Uint8Array, seal: SealFrames): Promise<Uint8Array> {
+    this.#checkOpen();
+    const frames = this.framesOf(plaintext.length);
+    const whole = new Uint8Array(new SharedArrayBuffer(frames * this.#frameLength));
+    whole.set(this.#held.subarray(0, this.#heldLength));
+    const taken = whole.length - this.#heldLength;
+    whole.set(plaintext.subarray(0, taken), this.#heldLength);
+    this.#heldLength = 0;
+    this.#hold(plaintext.subarray(taken));
+    return this.#away(seal(this.#message, whole, false, frames * (this.#frameLength + FRAME_OVERHEAD)));
+  }
+
+  /** The message stays while a worker is at it, also when it is closed meanwhile. */
+  async #away(sealing: Promise<Uint8Array>): Promise<Uint8Array> {
+    this.#isAway = true;
+    try {
+      return await sealing;
+    } finally {
+      this.#isAway = false;
+      if (this.#isOver) {
+        this.close();
+      }
+    }
+  }
+
+  /** As `end`, by a worker. */
+  endBy(seal: SealFrames): Promise<Uint8Array> {
+    this.#checkOpen();
+    this.#isOver = true;
+    const last = new Uint8Array(new SharedArrayBuffer(this.#heldLength));
+    last.set(this.#held.subarray(0, this.#heldLength));
+    return this.#away(seal(this.#message, last, true, last.length + FINAL_FRAME_OVERHEAD));
   }
 
   #hold(bytes: Uint8Array): void {
@@ -106,7 +164,9 @@ export class MessageSealing {
   /** Wipes the key of the message and the plaintext held back; also in the middle of it. */
   close(): void {
     this.#isOver = true;
-    this.#engine.destroyKey(this.#message);
+    if (!this.#isAway) {
+      this.#engine.destroyKey(this.#message);
+    }
     this.#held.fill(0);
     this.#heldLength = 0;
   }

@@ -7,8 +7,8 @@ import { DekdError } from '../errors.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import { requiredToOpen } from './message-context.ts';
 import { openingDataKey, sealingDataKey } from './message-data-keys.ts';
-import { MessageOpening, type MessagePart } from './message-opening.ts';
-import { MessageSealing } from './message-sealing.ts';
+import { MessageOpening, type MessageOpeningOptions, type MessagePart } from './message-opening.ts';
+import { MessageSealing, type SealFrames } from './message-sealing.ts';
 import type { ExpectedKey } from './opening.ts';
 import type { Caller } from './request.ts';
 
@@ -23,8 +23,8 @@ const SMALL_OVERHEAD = 1 / 256;
 /** What a stream does with what it is given; the bytes are not kept. */
 export interface MessageWork {
   /**
-   * What `take` gives is lent only until anything is asked of any work: ciphertext, which needs no wiping. Without it, it
-   * is fresh and the caller's to wipe. What `end` gives is fresh.
+   * What `take` gives at once is lent only until anything is asked of any work: ciphertext, which needs no wiping. Without
+   * it, it is fresh and the caller's to wipe. What `take` promises, and what `end` gives, is fresh.
    */
   readonly lends?: true;
   /** Whether `take` is done with the bytes when it returns. */
@@ -33,14 +33,9 @@ export interface MessageWork {
   readonly step: number;
   take(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
   /** Nothing more is to come. */
-  end(): Uint8Array;
+  end(): Uint8Array | Promise<Uint8Array>;
   /** Wipes keys and plaintext; also in the middle of it. */
   close(): void;
-}
-
-/** What makes a message, without ever waiting. */
-export interface SealingWork extends MessageWork {
-  take(bytes: Uint8Array): Uint8Array;
 }
 
 export interface StreamRequest extends ExpectedKey {
@@ -50,6 +45,8 @@ export interface StreamRequest extends ExpectedKey {
   readonly frameLength: number;
   /** Opening only: the frames that follow the header; all of them when undefined. */
   readonly part?: MessagePart | undefined;
+  /** Whose stream it is: owners of large work take turns. */
+  readonly owner: object;
 }
 
 /**
@@ -60,10 +57,10 @@ export interface StreamRequest extends ExpectedKey {
 export async function sealingWork(
   env: OperationsEnvironment,
   caller: Caller,
-  { key: name, partition, context, frameLength: wanted }: StreamRequest,
+  { key: name, partition, context, frameLength: wanted, owner }: StreamRequest,
   right: 'encrypt' | 'reencrypt' = 'encrypt',
-): Promise<SealingWork> {
-  const { engine, keyring, volume } = env;
+): Promise<MessageWork> {
+  const { engine, keyring, pool, volume } = env;
   caller.authorize(right, name, partition);
   const record = decodeContext(context);
   const frameLength = wanted === 0 ? DEFAULT_FRAME_LENGTH : wanted;
@@ -88,18 +85,22 @@ export async function sealingWork(
     return bytes;
   };
   const isSmall = FRAME_OVERHEAD <= SMALL_OVERHEAD * frameLength;
+  const inWorker: SealFrames = (message, plaintext, isFinal, length) =>
+    pool.sealFrames(owner, message, plaintext, isFinal, length);
   return {
     lends: true,
     isReady: true,
     // A part of the client's in one step, where what is made of it is hardly longer.
     step: isSmall ? STEP : Math.max(1, Math.floor((STEP * frameLength) / (frameLength + FRAME_OVERHEAD))),
     take(bytes) {
-      const frames = sealing.update(bytes, scratch());
       used(0, bytes.length);
       volume.bytesSealed += bytes.length;
-      return led(frames);
+      const frames = sealing.framesOf(bytes.length);
+      return pool.isWorthHop(frames, frames * frameLength)
+        ? sealing.updateBy(bytes, inWorker).then(led)
+        : led(sealing.update(bytes, scratch()));
     },
-    end: () => led(sealing.end()),
+    end: () => (pool.isWorthHop(1, sealing.heldLength) ? sealing.endBy(inWorker).then(led) : led(sealing.end())),
     close: () => sealing.close(),
   };
 }
@@ -124,16 +125,22 @@ export async function openingWork(
   caller: Caller,
   request: StreamRequest,
 ): Promise<MessageWork> {
-  const { volume } = env;
-  const opening = beginOpening(env, caller, request, 'decrypt');
+  const { engine, pool, volume } = env;
+  const opening = beginOpening(env, caller, request, 'decrypt', (message, body, output) =>
+    inWorker ? pool.openFrames(request.owner, message, body, output) : engine.openFrames(message, body, output),
+  );
   let isReady = false;
+  let inWorker = false;
   return {
     get isReady() {
       return isReady;
     },
     step: STEP,
     async take(bytes) {
-      const plaintext = await opening.push(bytes);
+      const frameLength = opening.header?.frameLength || bytes.length;
+      inWorker = isReady && pool.isWorthHop(Math.ceil(bytes.length / frameLength), bytes.length);
+      // What a worker does goes on after this has returned, and what was given is not kept.
+      const plaintext = await opening.push(inWorker ? Uint8Array.from(bytes) : bytes);
       isReady = opening.header !== undefined;
       volume.bytesOpened += plaintext.length;
       return plaintext;
@@ -153,6 +160,7 @@ export function beginOpening(
   caller: Caller,
   request: StreamRequest,
   right: 'decrypt' | 'reencrypt',
+  openFrames?: MessageOpeningOptions['openFrames'],
 ): MessageOpening {
   if (!request.anyKey) {
     caller.authorize(right, request.key, request.partition);
@@ -162,6 +170,7 @@ export function beginOpening(
     engine: env.engine,
     limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
     part: request.part,
+    ...(openFrames === undefined ? {} : { openFrames }),
     room: (make) => env.keyring.room(make),
     dataKeyOf: (header) => openingDataKey(env, caller, right, request, header, record),
     requiredOf: (header) => requiredToOpen(messageContext(header), record),

@@ -92,8 +92,9 @@ export class OpenPass extends Pass {
     request: ManyRequest,
     operation: 'decrypt' | 'reencrypt',
     loaded: Loaded,
+    rows?: Uint32Array,
   ) {
-    super(env, caller, request);
+    super(env, caller, request, rows);
     this.operation = operation;
     this.#loaded = loaded;
   }
@@ -199,12 +200,24 @@ export class OpenPass extends Pass {
 
 /** Opens the rows of a pass into `target`; status words say which opened. */
 export function openRows(env: OperationsEnvironment, pass: OpenPass, frame: Uint8Array, target: Uint8Array): void {
+  env.engine.openMany(pass.table, pass.count, frame, target);
+  openStale(env, pass, frame, target);
+}
+
+/** Opens the rows whose key had left the table, under handles asked for anew. A key that was stopped fails its row. */
+export function openStale(env: OperationsEnvironment, pass: OpenPass, frame: Uint8Array, target: Uint8Array): void {
   const { table } = pass;
-  env.engine.openMany(table, pass.count, frame, target);
   for (const index of staleRows(pass)) {
     const row = index * ROW_WORDS;
+    let handle = env.decoy;
+    try {
+      handle = pass.keys[index]?.handle() ?? env.decoy;
+    } catch (error) {
+      pass.fail(index, DekdError.from(error));
+      continue;
+    }
     const opened = env.engine.open(
-      pass.keys[index]?.handle() ?? env.decoy,
+      handle,
       frame,
       table[row + ROW.contextOffset]!,
       table[row + ROW.contextLength]!,

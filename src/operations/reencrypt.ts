@@ -3,13 +3,14 @@ import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts'
 import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, undoing, writeValue } from './batch.ts';
+import { runPasses, sealStale, undoing, writeValue } from './batch.ts';
 import { isDirectToken, remakeDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { requireContext } from './limits.ts';
 import { type Loaded, loadOpening, loadSealing, type Missing, sealingId } from './loading.ts';
-import { checkToken, OpenPass, openingHandle, openRows } from './opening.ts';
-import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
+import { checkToken, OpenPass, openingHandle, openRows, openStale } from './opening.ts';
+import type { Caller, DetachedOutput, ManyRequest, Output, ValueRequest } from './request.ts';
+import { planOf, runSlices, type SliceWork } from './slices.ts';
 
 export function reencryptValue(
   env: OperationsEnvironment,
@@ -43,6 +44,79 @@ export function reencryptMany(
   request: ManyRequest,
   output: Output,
 ): Outcome {
+  const plan = planOf(env, request, 2);
+  if (plan === undefined) {
+    return reencryptAtOnce(env, caller, request, output);
+  }
+  const moving = moveSlices(env, caller);
+  return runSlices(env, request, output, plan, moving, (kept) => reencryptAtOnce(env, caller, kept, output));
+}
+
+/** Opens the rows of a slice into memory of its own, and seals them from there. */
+function moveSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
+  return {
+    growth: 0,
+    overhead: TOKEN_OVERHEAD,
+    pass: (request, loaded, table) => new OpenPass(env, caller, request, 'reencrypt', loaded, table),
+    async run({ frame, reply, loaded, rows }, pass) {
+      const { memory } = env.pool;
+      const opened = pass as OpenPass;
+      const places = placesOfMoved(opened, reply);
+      const length = reencryptLayout(opened);
+      const scratch = memory.take(length);
+      try {
+        await rows('openRows', opened, frame, scratch);
+        openStale(env, opened, frame, scratch);
+        opened.collect();
+        let missing = resealTargets(env, caller, opened, frame, loaded);
+        while (missing.size > 0) {
+          await loaded.load(missing);
+          missing = resealTargets(env, caller, opened, frame, loaded);
+        }
+        rowsToSeal(opened, frame, scratch, places);
+        await rows('sealRows', opened, scratch, reply.buffer);
+        sealStale(env, opened, scratch, reply.buffer);
+        opened.countUse();
+      } finally {
+        memory.give(scratch, length);
+      }
+    },
+  };
+}
+
+/** Where the value of each row goes in the reply; one that fails leaves its place empty. */
+function placesOfMoved(pass: OpenPass, reply: DetachedOutput): Uint32Array {
+  return Uint32Array.from({ length: pass.count }, (_, index) => {
+    const row = index * ROW_WORDS;
+    return reply.manyValue(pass.table[row + ROW.status] === ROW_STATUS.skip ? 0 : pass.table[row + ROW.dataLength]!);
+  });
+}
+
+/** Turns rows that were opened into rows to be sealed, from `scratch` to their places. */
+function rowsToSeal(pass: OpenPass, frame: Uint8Array, scratch: Uint8Array, places: Uint32Array): void {
+  const { table } = pass;
+  for (let index = 0, row = 0; index < pass.count; index++, row += ROW_WORDS) {
+    if (pass.failures.has(index)) {
+      table[row + ROW.status] = ROW_STATUS.skip;
+      continue;
+    }
+    const contextAt = table[row + ROW.contextOffset]!;
+    const contextLength = table[row + ROW.contextLength]!;
+    const plaintextAt = table[row + ROW.outOffset]!;
+    scratch.set(frame.subarray(contextAt, contextAt + contextLength), plaintextAt - contextLength);
+    table[row + ROW.contextOffset] = plaintextAt - contextLength;
+    table[row + ROW.dataOffset] = plaintextAt;
+    table[row + ROW.dataLength] = table[row + ROW.dataLength]! - TOKEN_OVERHEAD;
+    table[row + ROW.outOffset] = places[index]!;
+    try {
+      table[row + ROW.key] = pass.keys[index]!.handle();
+    } catch (error) {
+      pass.fail(index, DekdError.from(error));
+    }
+  }
+}
+
+function reencryptAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
   return runPasses(request, (loaded, kept) => {
     const pass = new OpenPass(env, caller, kept, 'reencrypt', loaded);
     kept.visitItems(pass);

@@ -14,8 +14,8 @@ export interface ValueRequest {
   readonly contextLength: number;
   readonly dataOffset: number;
   readonly dataLength: number;
-  /** A copy that outlives the call: the original is reused for the next request. */
-  copy(): ValueRequest;
+  /** A copy that outlives the call, in `memory` when it is given: the original is reused for the next request. */
+  copy(memory?: Buffer): ValueRequest;
 }
 
 /** Takes the items of a batch in order; `undefined` means the item does not say and the call's value holds. */
@@ -33,7 +33,11 @@ export interface ItemVisitor {
 export interface ManyRequest extends ValueRequest {
   readonly count: number;
   visitItems(visitor: ItemVisitor): void;
-  copy(): ManyRequest;
+  /**
+   * Visits the next `count` items; `position` is 0 at first and then what the call before returned.
+   */
+  visitSome(visitor: ItemVisitor, position: number, count: number): number;
+  copy(memory?: Buffer): ManyRequest;
 }
 
 export interface ItemFailure {
@@ -52,6 +56,31 @@ export interface Output {
   beginMany(id: number, bound: number): void;
   manyValue(length: number): number;
   endMany(failures: readonly ItemFailure[]): void;
+  /** Whose requests these are: owners of large ones take turns. */
+  readonly owner: object;
+  /**
+   * A reply to the request `id` that is made while others are written.
+   * @param bytes what the work on it holds: beyond some MiB the owner's requests are no longer read
+   */
+  detach(id: number, bytes: number, memory: ReplyMemory): DetachedOutput;
+}
+
+/** Where a reply lies until it is sent. */
+export interface ReplyMemory {
+  /** At least `size` bytes. */
+  take(size: number): Buffer;
+  /** Takes memory back and wipes the first `used` bytes. */
+  give(memory: Buffer, used: number): void;
+}
+
+/** One reply, under construction for longer than a call; `buffer` stays the same once the reply was opened. */
+export interface DetachedOutput extends Omit<Output, 'owner' | 'detach'> {
+  /** False once the request was cancelled, has passed its deadline or lost its client. */
+  readonly isWanted: boolean;
+  /** Hands the reply over; its memory comes back when it was sent. */
+  send(): void;
+  /** Wipes what was written and gives the memory back. */
+  discard(): void;
 }
 
 /** Who asks, as policy sees them. Every method is answered from a cache after the first time. */

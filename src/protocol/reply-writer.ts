@@ -49,6 +49,22 @@ function giveSlab(slab: Buffer, used: number): void {
   }
 }
 
+/** Where the slabs of a writer come from, and go when they were sent. */
+export interface SlabMemory {
+  /** At least `size` bytes. */
+  take(size: number): Buffer;
+  /** Wipes the first `used` bytes. */
+  give(slab: Buffer, used: number): void;
+}
+
+const COMMON: SlabMemory = { take: takeSlab, give: giveSlab };
+
+interface FullSlab {
+  readonly slab: Buffer;
+  readonly used: number;
+  readonly memory: SlabMemory;
+}
+
 /** Where bytes go: the writable half of a socket, as far as a reply needs it. */
 export interface ReplySink {
   write(bytes: Buffer, done: () => void): boolean;
@@ -60,7 +76,12 @@ export class ReplyWriter {
   #at = 0;
   #frame = 0;
   #manyLength = 0;
-  #full: { slab: Buffer; used: number }[] = [];
+  #full: FullSlab[] = [];
+  readonly #memory: SlabMemory;
+
+  constructor(memory: SlabMemory = COMMON) {
+    this.#memory = memory;
+  }
 
   /** Whether there is anything to flush. */
   get pending(): boolean {
@@ -118,6 +139,31 @@ export class ReplyWriter {
       rest >>>= 7;
     }
     buffer.writeUInt32BE(this.#at - this.#frame - FRAME_PREFIX, this.#frame);
+  }
+
+  /** Takes over what another writer has written, to be sent behind what is here. */
+  adopt(other: ReplyWriter): void {
+    this.#closeSlab();
+    other.#closeSlab();
+    this.#full.push(...other.#full.splice(0));
+  }
+
+  /** Gives up what was written and not flushed. */
+  discard(): void {
+    this.#closeSlab();
+    for (const { slab, used, memory } of this.#full.splice(0)) {
+      memory.give(slab, used);
+    }
+  }
+
+  #closeSlab(): void {
+    if (this.#at > 0) {
+      this.#full.push({ slab: this.buffer, used: this.#at, memory: this.#memory });
+    } else if (this.buffer.length > 0) {
+      this.#memory.give(this.buffer, 0);
+    }
+    this.buffer = NO_SLAB;
+    this.#at = 0;
   }
 
   /** Takes back the reply opened last, wiping what was written of it. */
@@ -193,8 +239,8 @@ export class ReplyWriter {
   /** Hands everything to the sink; returns false when the sink asks to wait. Slabs come back once they are sent. */
   flush(sink: ReplySink): boolean {
     let ready = true;
-    for (const { slab, used } of this.#full) {
-      ready = sink.write(slab.subarray(0, used), () => giveSlab(slab, used));
+    for (const { slab, used, memory } of this.#full) {
+      ready = sink.write(slab.subarray(0, used), () => memory.give(slab, used));
     }
     if (this.#full.length > 0) {
       this.#full = [];
@@ -204,7 +250,7 @@ export class ReplyWriter {
       const used = this.#at;
       this.buffer = NO_SLAB;
       this.#at = 0;
-      ready = sink.write(slab.subarray(0, used), () => giveSlab(slab, used));
+      ready = sink.write(slab.subarray(0, used), () => this.#memory.give(slab, used));
     }
     return ready;
   }
@@ -233,9 +279,9 @@ export class ReplyWriter {
       return;
     }
     if (this.#at > 0) {
-      this.#full.push({ slab: this.buffer, used: this.#at });
+      this.#full.push({ slab: this.buffer, used: this.#at, memory: this.#memory });
     }
-    this.buffer = takeSlab(size);
+    this.buffer = this.#memory.take(size);
     this.#at = 0;
   }
 
@@ -245,13 +291,13 @@ export class ReplyWriter {
       return;
     }
     const open = this.#at - this.#frame;
-    const larger = takeSlab(open * 2 + size);
+    const larger = this.#memory.take(open * 2 + size);
     this.buffer.copy(larger, 0, this.#frame, this.#at);
     this.buffer.fill(0, this.#frame, this.#at);
     if (this.#frame > 0) {
-      this.#full.push({ slab: this.buffer, used: this.#frame });
+      this.#full.push({ slab: this.buffer, used: this.#frame, memory: this.#memory });
     } else {
-      giveSlab(this.buffer, 0);
+      this.#memory.give(this.buffer, 0);
     }
     this.buffer = larger;
     this.#manyLength -= this.#frame;

@@ -255,10 +255,21 @@ export class RequestReader {
 
   /** Visits the items of a batch in order, after `readBinding`. */
   visitItems(visitor: ItemVisitor): void {
-    guarded(() => {
+    this.visitSome(visitor, 0, Number.POSITIVE_INFINITY);
+  }
+
+  /**
+   * Visits the next `count` items.
+   * @param position 0 for the first items, else what the visit of those before returned
+   */
+  visitSome(visitor: ItemVisitor, position: number, count: number): number {
+    return guarded(() => {
       const reader = this.#operationReader();
-      while (reader.pos < reader.len) {
+      reader.pos = position === 0 ? reader.pos : position;
+      let left = count;
+      while (reader.pos < reader.len && left > 0) {
         if (this.#visitPlainItem(reader, visitor)) {
+          left--;
           continue;
         }
         const tag = reader.uint32();
@@ -301,7 +312,9 @@ export class RequestReader {
           throw new RangeError('item runs over its length');
         }
         visitor.item(dataOffset, dataLength, contextOffset, contextLength, key, partition);
+        left--;
       }
+      return reader.pos;
     });
   }
 
@@ -358,10 +371,18 @@ export class RequestReader {
     return guarded(() => message.decode(Uint8Array.prototype.slice.call(this.frame, this.#start, this.#end)));
   }
 
-  /** An independent reader of a copy of the request, for work that outlives the call. */
-  copy(): RequestReader {
+  /**
+   * An independent reader of a copy of the request, for work that outlives the call.
+   * @param memory where the copy goes, as long as the frame at least; fresh memory unless given
+   */
+  copy(memory?: Buffer): RequestReader {
     const copy = this.outline();
-    copy.frame = Buffer.from(this.frame);
+    if (memory === undefined) {
+      copy.frame = Buffer.from(this.frame);
+    } else {
+      this.frame.copy(memory);
+      copy.frame = memory.subarray(0, this.frame.length);
+    }
     return copy;
   }
 

@@ -163,6 +163,7 @@ describe('the tarball', () => {
         'dist/cli/main.js',
         'dist/cli/LICENSES.txt',
         'dist/custody/custodian.js',
+        'dist/pool/worker.js',
         'dist/providers/pkcs11/thread.js',
         `prebuilds/linux-${process.arch}.node`,
         'proto/dekd.proto',

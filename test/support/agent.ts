@@ -30,6 +30,7 @@ export interface TestAgentOptions {
   readonly limits?: Partial<Config['limits']>;
   readonly lane?: Partial<Config['lane']>;
   readonly engine?: Config['engine'];
+  readonly workers?: Config['workers'];
   /** A whole file instead of the `dev` configuration; `FOLDER` stands for the agent's own folder. */
   readonly yaml?: string;
   readonly folder?: string;
@@ -47,6 +48,7 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
   const config: Config = {
     ...loaded.config,
     engine: options.engine ?? loaded.config.engine,
+    workers: options.workers ?? loaded.config.workers,
     limits: { ...loaded.config.limits, ...options.limits },
     lane: { ...loaded.config.lane, ...options.lane },
   };

@@ -17,6 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'operations',
     'keyring',
     'custody',
+    'pool',
     'providers',
     'keystores',
     'crypto',
@@ -32,6 +33,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'operations',
     'keyring',
     'custody',
+    'pool',
     'providers',
     'keystores',
     'crypto',
@@ -55,6 +57,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   keystores: ['vault'],
   operations: ['keyring', 'envelope', 'crypto'],
   policy: ['config'],
+  pool: ['crypto', 'envelope'],
   protocol: [],
   providers: ['vault', 'envelope'],
   telemetry: [],
@@ -74,6 +77,7 @@ const OWNER: Readonly<Record<string, string>> = {
   'node-vault': 'vault',
   pg: 'keystores',
   pkcs11js: 'providers',
+  piscina: 'pool',
 };
 
 /** What node:crypto offers beside ciphers and keys, and any module may use. */

@@ -7,6 +7,7 @@ import { encryptMany, encryptValue } from '../../src/operations/encrypt.ts';
 import type { OperationsEnvironment } from '../../src/operations/environment.ts';
 import { reencryptMany } from '../../src/operations/reencrypt.ts';
 import type { Caller } from '../../src/operations/request.ts';
+import type { WorkPool } from '../../src/pool/pool.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
 import { RequestReader } from '../../src/protocol/request-reader.ts';
 
@@ -42,6 +43,7 @@ function environment(): OperationsEnvironment {
     decoy: 0 as never,
     messageDecoy: 0 as never,
     exposeRecordContext: false,
+    pool: { planRows: () => undefined, isWorthHop: () => false } as unknown as WorkPool,
     volume: { bytesSealed: 0, bytesOpened: 0 },
   };
 }
@@ -67,6 +69,8 @@ function output() {
     manyValue: () => 0,
     endMany: () => void state.ended++,
     rewind: () => void state.rewound++,
+    owner: {},
+    detach: () => expect.fail('the request is small'),
     state,
   };
 }

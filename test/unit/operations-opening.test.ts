@@ -5,6 +5,7 @@ import { decryptMany, decryptValue } from '../../src/operations/decrypt.ts';
 import type { OperationsEnvironment } from '../../src/operations/environment.ts';
 import { reencryptMany, reencryptValue } from '../../src/operations/reencrypt.ts';
 import type { Caller, ItemFailure, Output } from '../../src/operations/request.ts';
+import { WorkPool } from '../../src/pool/pool.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
 import { RequestReader } from '../../src/protocol/request-reader.ts';
 import { Sandbox, type World } from './keyring-fixture.ts';
@@ -33,9 +34,11 @@ describe("a token with the kid of the named key's message version", () => {
     const { engine, keyring } = world;
     const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
     const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
+    const pool = new WorkPool({ engine, workers: 0, maxPayload: 1024 });
     env = {
       engine,
       keyring,
+      pool,
       maxPayload: 1024,
       decoy,
       messageDecoy,
