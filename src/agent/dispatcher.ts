@@ -6,7 +6,7 @@ import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
 import { decryptShared, encryptShared } from '../operations/lane.ts';
 import { reencryptingWork } from '../operations/message-reencryption.ts';
-import { openingWork, sealingWork } from '../operations/message-streams.ts';
+import { openingWork, type StreamRequest, sealingWork } from '../operations/message-streams.ts';
 import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
 import type { Caller } from '../operations/request.ts';
 import { messages } from '../protocol/messages.ts';
@@ -52,6 +52,10 @@ export interface DispatcherOptions {
   /** What Ping answers. */
   readonly identity: () => unknown;
 }
+
+/** By the numbers of OpenStream. Every Node that an agent runs on has zstd, which is faster and smaller. */
+const CODECS = [undefined, 'zstd', 'gzip', 'zstd'] as const;
+const CONTENTS = [undefined, 'bytes', 'json'] as const;
 
 /** A stream has a slot of the key table for itself: all of them together have an eighth of it, and this many at most. */
 const MAX_STREAMS = 128;
@@ -183,9 +187,28 @@ export class Dispatcher {
       const limit = connection.streams >= MAX_STREAMS_OF_ONE ? `${MAX_STREAMS_OF_ONE} of a connection` : most;
       throw new DekdError('RESOURCE_EXHAUSTED', `over the limit of ${limit} streams at once`, { retryAfterMs: 1_000 });
     }
-    const { key, partition, anyKey, contextOffset, contextLength, frameLength, firstFrame, frames } = request;
+    const {
+      key,
+      partition,
+      anyKey,
+      contextOffset,
+      contextLength,
+      frameLength,
+      firstFrame,
+      frames,
+      compression,
+      content,
+    } = request;
     const context = new Uint8Array(request.frame.subarray(contextOffset, contextOffset + contextLength));
-    const wanted = { key, partition, anyKey, context, frameLength, owner: connection };
+    const wanted = {
+      key,
+      partition,
+      anyKey,
+      context,
+      frameLength,
+      owner: connection,
+      ...saidOfValue(compression, content),
+    };
     const part = firstFrame > 1 || frames > 0 ? { firstFrame: Math.max(1, firstFrame), frames } : undefined;
     if (part !== undefined && operation !== 'decrypt') {
       throw new DekdError('INVALID_ARGUMENT', `only decrypting takes a part of a message, and this is to ${operation}`);
@@ -249,6 +272,17 @@ function operatorOf(caller: Caller): Caller {
       throw new DekdError('PERMISSION_DENIED', 'no key is made on the way of a re-encryption');
     },
   };
+}
+
+/** What OpenStream says of the value in a message. @throws INVALID_ARGUMENT */
+function saidOfValue(compression: number, content: number): Pick<StreamRequest, 'codec' | 'content'> {
+  if (compression >= CODECS.length || content >= CONTENTS.length) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `a stream has compression 0 to ${CODECS.length - 1} and content 0 to ${CONTENTS.length - 1}`,
+    );
+  }
+  return { codec: CODECS[compression], content: CONTENTS[content] };
 }
 
 function unknownOperation(operation: number): DekdError {

@@ -160,6 +160,7 @@ function serverOver(
       keyring,
       pool,
       maxPayload: config.limits.maxPayload,
+      maxExpanded: config.limits.maxExpanded,
       decoy,
       messageDecoy,
       exposeRecordContext: config.message.exposeRecordContext,

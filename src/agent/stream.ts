@@ -132,17 +132,20 @@ export class AgentStream {
       if (this.#isOver || this.#isBusy) {
         return;
       }
-      if (this.#isInputOver && this.#input.length === 0 && !this.#isMadeOver) {
+      if (this.#isInputOver && this.#input.length === 0 && !this.#isMadeOver && !this.#hasMore) {
         this.#takeEnd();
       }
       this.#send();
-      if (this.#input.length === 0 || this.#isFull) {
+      if ((this.#input.length === 0 && !this.#hasMore) || this.#isFull) {
         return;
       }
     }
   }
 
   #takeWaiting(): void {
+    while (this.#hasMore && !this.#isOver && !this.#isBusy && !this.#isFull) {
+      this.#take(NOTHING);
+    }
     for (let data = this.#input[0]; data !== undefined; data = this.#input[0]) {
       const taken = this.#takeAll(data);
       if (taken < data.length) {
@@ -150,6 +153,16 @@ export class AgentStream {
         return;
       }
       this.#input.shift();
+    }
+  }
+
+  /** Whether what was taken makes more than has been made. */
+  get #hasMore(): boolean {
+    try {
+      return !this.#isOver && this.#work?.hasMore === true;
+    } catch (error) {
+      this.fail(error);
+      return false;
     }
   }
 
@@ -188,7 +201,7 @@ export class AgentStream {
   /** Works on `data` as far as that can be done now. @returns how much was taken */
   #takeAll(data: Uint8Array): number {
     let taken = 0;
-    while (taken < data.length && !this.#isOver && !this.#isBusy && !this.#isFull) {
+    while (taken < data.length && !this.#isOver && !this.#isBusy && !this.#isFull && !this.#hasMore) {
       const piece = data.subarray(taken, taken + this.#work!.step);
       this.#take(piece);
       taken += piece.length;

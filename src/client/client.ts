@@ -8,10 +8,11 @@ import type { Channel } from './channel.ts';
 import { ContextMemo } from './context-memo.ts';
 import { ClientLane, type LaneSlot } from './lane.ts';
 import { LaneCall, type LaneWork } from './lane-call.ts';
+import { compressionOf, contentOf, maxOutputOf, openedValue, passWhole, valueToSeal } from './large-object.ts';
 import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
 import { readRange, wholeOf } from './message-range.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
-import type { WireBinding, WireItem } from './requests.ts';
+import type { StreamValue, WireBinding, WireItem } from './requests.ts';
 import { findSocket } from './socket-place.ts';
 import { type SpawnedAgent, spawnAgent } from './spawn.ts';
 import { Transport } from './transport.ts';
@@ -20,8 +21,10 @@ import type {
   CallOptions,
   Capabilities,
   ConnectOptions,
+  DecryptLargeOptions,
   DecryptOptions,
   DekdClient,
+  EncryptLargeOptions,
   EncryptOptions,
   EncryptStreamOptions,
   KeyDescription,
@@ -165,6 +168,29 @@ class Client implements DekdClient {
 
   reencryptStream(options: EncryptOptions): Duplex {
     return new MessageStream(this.#transport, this.#streaming(OPERATION.reencryptStream, bindingOf(options), options));
+  }
+
+  async encryptLarge(object: unknown, options: EncryptLargeOptions): Promise<Uint8Array> {
+    const binding = bindingOf(options);
+    const compression = compressionOf(options.compression);
+    const { bytes, content } = valueToSeal(object);
+    const value = { ...valueSaying(options.frameLength), compression, content };
+    try {
+      const streaming = this.#streaming(OPERATION.encryptStream, binding, options, value);
+      return await passWhole(new MessageStream(this.#transport, streaming), bytes, Number.POSITIVE_INFINITY);
+    } finally {
+      if (bytes !== object) {
+        bytes.fill(0);
+      }
+    }
+  }
+
+  async decryptLarge<T = unknown>(message: Uint8Array, options: DecryptLargeOptions): Promise<T> {
+    checkBytes(message);
+    const maxOutput = maxOutputOf(options.maxOutput);
+    const content = contentOf(message);
+    const stream = this.decryptStream(options);
+    return openedValue(await passWhole(stream, message, maxOutput), content) as T;
   }
 
   async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
@@ -371,24 +397,26 @@ class Client implements DekdClient {
   }
 
   #sealing(options: EncryptStreamOptions): MessageStreamOptions {
-    const { frameLength } = options;
-    return {
-      ...this.#streaming(OPERATION.encryptStream, bindingOf(options), options),
-      frameLength: frameLength === undefined ? 0 : checkFrameLength(frameLength),
-    };
+    const value = valueSaying(options.frameLength);
+    return this.#streaming(OPERATION.encryptStream, bindingOf(options), options, value);
   }
 
   #opening(options: DecryptOptions): MessageStreamOptions {
     return this.#streaming(OPERATION.decryptStream, decryptBinding(options), options);
   }
 
-  #streaming(operation: number, binding: WireBinding, options: CallOptions): MessageStreamOptions {
+  #streaming(
+    operation: number,
+    binding: WireBinding,
+    options: CallOptions,
+    value: StreamValue = valueSaying(),
+  ): MessageStreamOptions {
     const { signal, timeoutMs } = options;
     signal?.throwIfAborted();
     return {
       operation,
       binding,
-      frameLength: 0,
+      value,
       timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs),
       signal,
     };
@@ -558,6 +586,15 @@ function checkPartition(partition: unknown): string {
     throw new DekdError('INVALID_ARGUMENT', 'partition has a lone surrogate, which UTF-8 cannot carry');
   }
   return partition ?? '';
+}
+
+/** What a stream says whose value is nobody's business. */
+function valueSaying(frameLength?: number): StreamValue {
+  return {
+    frameLength: frameLength === undefined ? 0 : checkFrameLength(frameLength),
+    compression: 0,
+    content: 0,
+  };
 }
 
 function checkFrameLength(frameLength: number): number {

@@ -6,7 +6,7 @@ import type { AnyCall } from './calls.ts';
 import type { Channel } from './channel.ts';
 import type { Linkable } from './outstanding.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
-import type { WireBinding } from './requests.ts';
+import type { StreamValue, WireBinding } from './requests.ts';
 import type { Call, Transport } from './transport.ts';
 
 /** Bytes that the agent may send ahead of the reader. */
@@ -20,8 +20,7 @@ export interface MessageStreamOptions {
   /** `OPERATION.encryptStream`, `decryptStream` or `reencryptStream`. */
   readonly operation: number;
   readonly binding: WireBinding;
-  /** Bytes of plaintext in each frame of the message; 0 for the agent's default. */
-  readonly frameLength: number;
+  readonly value: StreamValue;
   /** The frames that are sent behind the header; the whole message when undefined. */
   readonly part?: StreamedPart | undefined;
   /** Milliseconds that the agent may be silent while the stream waits for it. */
@@ -151,16 +150,16 @@ export class StreamCall implements Call {
     this.#transport = transport;
     this.#options = options;
     this.#listener = listener;
-    this.#room = Math.max(READ_WINDOW, FRAMES_AHEAD * options.frameLength);
+    this.#room = Math.max(READ_WINDOW, FRAMES_AHEAD * options.value.frameLength);
     this.deadline = performance.now() + options.timeoutMs;
   }
 
   /** Called by the sender, once there is a channel. */
   open(channel: Channel): void {
-    const { operation, binding, frameLength, part } = this.#options;
+    const { operation, binding, value, part } = this.#options;
     this.#channel = channel;
     this.#id = channel.expect(this);
-    channel.push(channel.writer.openStream(operation, this.#id, binding, frameLength, this.#room, part));
+    channel.push(channel.writer.openStream(operation, this.#id, binding, value, this.#room, part));
     if (this.#isEnded) {
       channel.push(channel.writer.streamPartHead(this.#id, 0, true, 0));
     }

@@ -23,6 +23,15 @@ export interface WireBinding {
   readonly anyKey: boolean;
 }
 
+/** What a stream says of the message that it makes; all 0 where it says nothing. */
+export interface StreamValue {
+  /** Bytes of plaintext in each frame of the message; 0 for the agent's default. */
+  readonly frameLength: number;
+  /** Numbers of `COMPRESSION` and `CONTENT`. */
+  readonly compression: number;
+  readonly content: number;
+}
+
 /** One item: what it does not say is undefined and comes from the call. */
 export interface WireItem {
   readonly data: Uint8Array;
@@ -158,12 +167,12 @@ export class RequestWriter {
     operation: number,
     id: number,
     binding: WireBinding,
-    frameLength: number,
+    value: StreamValue,
     credit: number,
     part?: { readonly firstFrame: number; readonly frames: number },
   ): Buffer {
     const { firstFrame, frames } = part ?? { firstFrame: 0, frames: 0 };
-    const open = { ...binding, frameLength, credit, firstFrame, frames };
+    const open = { ...binding, ...value, credit, firstFrame, frames };
     switch (operation) {
       case OPERATION.encryptStream:
         return this.message({ id, encryptStream: open });

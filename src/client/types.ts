@@ -31,6 +31,22 @@ export interface EncryptStreamOptions extends EncryptOptions {
   readonly frameLength?: number | undefined;
 }
 
+/** `true` is the best that the agent has: zstd. */
+export type CompressionChoice = boolean | 'zstd' | 'gzip';
+
+export interface EncryptLargeOptions extends EncryptStreamOptions {
+  /**
+   * Compresses the value before it is encrypted, in the agent; off unless given. The length of a compressed value says
+   * something of what is in it: leave it off where an attacker can have a say in a part of the value and see lengths.
+   */
+  readonly compression?: CompressionChoice | undefined;
+}
+
+export type DecryptLargeOptions = DecryptOptions & {
+  /** Bytes that the value may have; default 268,435,456. A longer one rejects with INVALID_ARGUMENT. */
+  readonly maxOutput?: number | undefined;
+};
+
 /** Those of the types of Node or of the DOM, where a project has them: these here need none. */
 declare global {
   namespace NodeJS {
@@ -234,6 +250,16 @@ export interface DekdClient extends AsyncDisposable {
   reencryptStream(options: EncryptOptions): MessageDuplex;
   /** Re-encrypts the message in a file; source and target may be one file. Rejects as `encryptFile` does. */
   reencryptFile(source: string, target: string, options: EncryptOptions): Promise<void>;
+  /**
+   * Makes one message of a value of any size: bytes as they are, everything else as JSON. Rejects with INVALID_ARGUMENT for
+   * what JSON would lose: NaN, an infinity, a cycle, a BigInt, undefined, a function.
+   */
+  encryptLarge(value: unknown, options: EncryptLargeOptions): Promise<Uint8Array>;
+  /**
+   * The value that `encryptLarge` was given. Nothing of it is given out before the whole message was verified. Rejects with
+   * INVALID_ARGUMENT for a message that was not made by it.
+   */
+  decryptLarge<T = unknown>(message: Uint8Array, options: DecryptLargeOptions): Promise<T>;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**

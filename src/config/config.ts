@@ -288,6 +288,8 @@ export interface Config {
   readonly limits: {
     /** Largest plaintext of one request, in bytes. */
     readonly maxPayload: number;
+    /** What a compressed value may become, in bytes. */
+    readonly maxExpanded: number;
     /** Requests in flight on one connection. */
     readonly maxInFlight: number;
     /** Open connections; the agent lowers it below its limit of open files. */

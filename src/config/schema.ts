@@ -649,6 +649,9 @@ export const fileSchema = v.strictObject({
         meaning: 'Largest plaintext of one request; a batch counts its items, 80 bytes for each, and their contexts.',
         danger: 'a connection can make the agent hold several times this.',
       }),
+      maxExpanded: key(size('1MiB', '1TiB'), '1GiB', {
+        meaning: 'What a compressed value may become when it is decrypted; memory is bounded whatever it is.',
+      }),
       maxInFlight: key(integer(1, 65_536), 1024, {
         meaning: 'Requests in flight on one connection; beyond it the agent stops reading until some are answered.',
       }),

@@ -10,6 +10,8 @@ export interface OperationsEnvironment {
   readonly pool: WorkPool;
   /** Largest plaintext of one request, in bytes. */
   readonly maxPayload: number;
+  /** Bytes that a compressed value may become when its message is decrypted. */
+  readonly maxExpanded: number;
   /** A key nothing was ever sealed with: opening under it is the work an unknown key costs. */
   readonly decoy: KeyHandle;
   /** The same for messages: no data key was ever wrapped with it. */

@@ -1,6 +1,7 @@
 /** The two levels of context in a message: what the key is for, which is stored, and what the record is, which is not. */
 import { encodeContext } from '../envelope/context.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
+import { RESERVED_PREFIX } from './compressed-value.ts';
 
 export interface MessageContext {
   /** Canonical bytes of what the header stores. */
@@ -23,18 +24,30 @@ const PARTITION_PAIR = 'dekd-partition';
  * Of a message that is made.
  * @param key the key context, which belongs to the key's definition
  * @param record what the call says
+ * @param own what the agent itself stores, under names of its own
  * @param recordIs whether the header has what the record is, which is then seen by whoever sees the header
- * @throws INVALID_ARGUMENT when the call says something else of a name that the key context has
+ * @throws INVALID_ARGUMENT when the call says something else of a name that the key context has, or uses a name of ours
  */
-export function contextToSeal(key: Pairs, record: Pairs, recordIs: 'required' | 'stored' = 'required'): MessageContext {
-  const own = without(record, key, (name) => {
+export function contextToSeal(
+  key: Pairs,
+  record: Pairs,
+  own: Pairs = {},
+  recordIs: 'required' | 'stored' = 'required',
+): MessageContext {
+  for (const name of [...Object.keys(key), ...Object.keys(record)]) {
+    if (name.startsWith(RESERVED_PREFIX)) {
+      throw new DekdError('INVALID_ARGUMENT', `context fields that begin with '${RESERVED_PREFIX}' are dekd's own`);
+    }
+  }
+  const rest = without(record, key, (name) => {
     throw new DekdError('INVALID_ARGUMENT', `context field '${name}' belongs to the key and has another value there`);
   });
-  const pairs = { ...key, ...own };
+  const known = { ...key, ...own };
+  const pairs = { ...known, ...rest };
   const whole = encodeContext(pairs);
   return recordIs === 'stored'
     ? { stored: whole, required: encodeContext({}), whole, pairs }
-    : { stored: encodeContext(key), required: encodeContext(own), whole, pairs };
+    : { stored: encodeContext(known), required: encodeContext(rest), whole, pairs };
 }
 
 /**

@@ -34,6 +34,7 @@ export interface SealingDataKey {
 /**
  * A data key for a message under the key of this name, which is made if the caller may.
  * @param record the context of the call
+ * @param said what the agent stores of the plaintext
  * @throws what the keyring throws; INVALID_ARGUMENT for a context that the recipients do not allow
  */
 export async function sealingDataKey(
@@ -42,6 +43,7 @@ export async function sealingDataKey(
   name: string,
   partition: string,
   record: Pairs,
+  said: Pairs,
 ): Promise<SealingDataKey> {
   const { engine, keyring } = env;
   const rules = keyring.recipients.rulesFor(name);
@@ -51,7 +53,7 @@ export async function sealingDataKey(
   requireContext({ name, requiredContext }, bytes, 0, bytes.length);
   const used = (messages: number, length: number): void => key?.used(messages, length);
   if (key !== undefined && rules.others.length === 0) {
-    const context = contextToSeal(keyContext, record);
+    const context = contextToSeal(keyContext, record, said);
     const dataKey = keyring.room(() => engine.generateKey(DATA_KEY_USE));
     try {
       return { dataKey, dataKeys: [keystoreCopy(env, key, dataKey, context.whole)], context, used };
@@ -60,7 +62,7 @@ export async function sealingDataKey(
       throw error;
     }
   }
-  const context = contextFor(env, rules, { ...keyContext, ...namingPairs(name, partition) }, record);
+  const context = contextFor(env, rules, keyContext, record, { ...namingPairs(name, partition), ...said });
   const { stored, whole, pairs } = context;
   const { dataKey, copies } = await keyring.recipients.seal({
     name,
@@ -74,12 +76,18 @@ export async function sealingDataKey(
 }
 
 /** A provider sees the whole context: what the record is only where that is allowed. */
-function contextFor(env: OperationsEnvironment, rules: MessageRules, key: Pairs, record: Pairs): MessageContext {
+function contextFor(
+  env: OperationsEnvironment,
+  rules: MessageRules,
+  key: Pairs,
+  record: Pairs,
+  own: Pairs,
+): MessageContext {
   if (rules.remote.length === 0) {
-    return contextToSeal(key, record);
+    return contextToSeal(key, record, own);
   }
-  const context = contextToSeal(key, record, 'stored');
-  if (!env.exposeRecordContext && Object.keys(context.pairs).length > Object.keys(key).length) {
+  const context = contextToSeal(key, record, own, 'stored');
+  if (!env.exposeRecordContext && Object.keys(context.pairs).length > Object.keys({ ...key, ...own }).length) {
     throw new DekdError(
       'INVALID_ARGUMENT',
       `the provider of recipient ${rules.remote.join(', ')} would be shown the context of the record: ` +

@@ -6,10 +6,11 @@
  * can compute (SP 800-38D appendix A), and forge frames with it.
  */
 import { joined } from '../bytes.ts';
-import type { MessageHeader } from '../envelope/message-header.ts';
+import { type MessageHeader, messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
+import { storedValuePairs } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import { beginOpening, type MessageWork, type StreamRequest, sealingWork } from './message-streams.ts';
+import { beginOpening, type MessageWork, owned, type StreamRequest, sealingWork } from './message-streams.ts';
 import type { Caller } from './request.ts';
 
 /** Bytes that are opened and sealed in one go: both take their time. */
@@ -31,8 +32,10 @@ export async function reencryptingWork(
   const opening = beginOpening(env, caller, request, 'reencrypt');
   let sealing: MessageWork | undefined;
   let isClosed = false;
-  const begin = async ({ frameLength }: MessageHeader): Promise<MessageWork> => {
-    const begun = await sealingWork(env, caller, { ...request, frameLength }, 'reencrypt');
+  const begin = async (header: MessageHeader): Promise<MessageWork> => {
+    // A compressed value passes as it is.
+    const wanted = { ...request, frameLength: header.frameLength, codec: undefined, content: undefined };
+    const begun = await sealingWork(env, caller, wanted, 'reencrypt', storedValuePairs(messageContext(header)));
     if (isClosed) {
       begun.close();
       throw new DekdError('CANCELLED', 'the message was given up');
@@ -41,9 +44,7 @@ export async function reencryptingWork(
   };
   const seal = (plaintext: Uint8Array): Uint8Array | Promise<Uint8Array> => {
     env.volume.bytesOpened += plaintext.length;
-    const sealed = sealing!.take(plaintext);
-    // A copy of what is lent: other streams go on before this is waited for.
-    return sealed instanceof Uint8Array ? sealed.slice() : sealed;
+    return owned(sealing!.take(plaintext));
   };
   return {
     isReady: false,

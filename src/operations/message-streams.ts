@@ -4,6 +4,7 @@ import { decodeContext } from '../envelope/context.ts';
 import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
 import { DEFAULT_MESSAGE_LIMITS, messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
+import { BlockCompressor, BlockExpander, type Codec, codecOf, valuePairs } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import { requiredToOpen } from './message-context.ts';
 import { openingDataKey, sealingDataKey } from './message-data-keys.ts';
@@ -20,6 +21,8 @@ const STEP = 256 * 1024;
 /** Overhead of frames that is not worth a smaller step, as a share of what they hold. */
 const SMALL_OVERHEAD = 1 / 256;
 
+const NOTHING = new Uint8Array(0);
+
 /** What a stream does with what it is given; the bytes are not kept. */
 export interface MessageWork {
   /**
@@ -32,6 +35,8 @@ export interface MessageWork {
   /** Bytes that `take` is given at most: where frames are short, what is made of them is much longer. */
   readonly step: number;
   take(bytes: Uint8Array): Uint8Array | Promise<Uint8Array>;
+  /** Whether what was taken makes more than was returned: taking nothing gives the next of it. @throws as `take` */
+  readonly hasMore?: boolean;
   /** Nothing more is to come. */
   end(): Uint8Array | Promise<Uint8Array>;
   /** Wipes keys and plaintext; also in the middle of it. */
@@ -45,6 +50,9 @@ export interface StreamRequest extends ExpectedKey {
   readonly frameLength: number;
   /** Opening only: the frames that follow the header; all of them when undefined. */
   readonly part?: MessagePart | undefined;
+  /** How the plaintext is compressed, and what the message says that it is. */
+  readonly codec: Codec | undefined;
+  readonly content: string | undefined;
   /** Whose stream it is: owners of large work take turns. */
   readonly owner: object;
 }
@@ -52,13 +60,15 @@ export interface StreamRequest extends ExpectedKey {
 /**
  * Begins a message under the key of this name, which is made if the caller may.
  * @param right what the caller must be allowed to do with the key
+ * @param said what the message stores of its value; of one that is compressed already, with no codec in the request
  * @throws as `encryptValue` does
  */
 export async function sealingWork(
   env: OperationsEnvironment,
   caller: Caller,
-  { key: name, partition, context, frameLength: wanted, owner }: StreamRequest,
+  { key: name, partition, context, frameLength: wanted, owner, codec, content }: StreamRequest,
   right: 'encrypt' | 'reencrypt' = 'encrypt',
+  said: Readonly<Record<string, string>> = valuePairs(content, codec),
 ): Promise<MessageWork> {
   const { engine, keyring, pool, volume } = env;
   caller.authorize(right, name, partition);
@@ -67,7 +77,8 @@ export async function sealingWork(
   if (frameLength > MAX_STREAM_FRAME) {
     throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_STREAM_FRAME}`);
   }
-  const { dataKey, dataKeys, context: bound, used } = await sealingDataKey(env, caller, name, partition, record);
+  const sealingKey = await sealingDataKey(env, caller, name, partition, record, said);
+  const { dataKey, dataKeys, context: bound, used } = sealingKey;
   let sealing: MessageSealing;
   try {
     const { stored, required } = bound;
@@ -87,7 +98,7 @@ export async function sealingWork(
   const isSmall = FRAME_OVERHEAD <= SMALL_OVERHEAD * frameLength;
   const inWorker: SealFrames = (message, plaintext, isFinal, length) =>
     pool.sealFrames(owner, message, plaintext, isFinal, length);
-  return {
+  const work: MessageWork = {
     lends: true,
     isReady: true,
     // A part of the client's in one step, where what is made of it is hardly longer.
@@ -103,6 +114,42 @@ export async function sealingWork(
     end: () => (pool.isWorthHop(1, sealing.heldLength) ? sealing.endBy(inWorker).then(led) : led(sealing.end())),
     close: () => sealing.close(),
   };
+  return codec === undefined ? work : compressing(work, new BlockCompressor(pool, owner, codec));
+}
+
+/** Compresses what is sealed. */
+function compressing(work: MessageWork, blocks: BlockCompressor): MessageWork {
+  const sealAll = async (isLast: boolean): Promise<Uint8Array> => {
+    const made: Uint8Array[] = [];
+    for (const block of await blocks.flush()) {
+      try {
+        for (let at = 0; at < block.length; at += work.step) {
+          made.push(await owned(work.take(block.subarray(at, at + work.step))));
+        }
+      } finally {
+        block.fill(0);
+      }
+    }
+    if (isLast) {
+      made.push(await work.end());
+    }
+    return Buffer.concat(made);
+  };
+  return {
+    isReady: true,
+    step: STEP,
+    take: (bytes) => (blocks.push(bytes) ? sealAll(false) : NOTHING),
+    end: () => sealAll(true),
+    close() {
+      blocks.close();
+      work.close();
+    },
+  };
+}
+
+/** What was made, in memory of its own: what is lent is taken before anything else runs. */
+export function owned(made: Uint8Array | Promise<Uint8Array>): Uint8Array | Promise<Uint8Array> {
+  return made instanceof Uint8Array ? made.slice() : made;
 }
 
 let sealed: Uint8Array | undefined;
@@ -125,12 +172,13 @@ export async function openingWork(
   caller: Caller,
   request: StreamRequest,
 ): Promise<MessageWork> {
-  const { engine, pool, volume } = env;
+  const { engine, pool, volume, maxExpanded } = env;
   const opening = beginOpening(env, caller, request, 'decrypt', (message, body, output) =>
     inWorker ? pool.openFrames(request.owner, message, body, output) : engine.openFrames(message, body, output),
   );
   let isReady = false;
   let inWorker = false;
+  let expander: BlockExpander | undefined;
   return {
     get isReady() {
       return isReady;
@@ -140,13 +188,42 @@ export async function openingWork(
       const frameLength = opening.header?.frameLength || bytes.length;
       inWorker = isReady && pool.isWorthHop(Math.ceil(bytes.length / frameLength), bytes.length);
       // What a worker does goes on after this has returned, and what was given is not kept.
-      const plaintext = await opening.push(inWorker ? Uint8Array.from(bytes) : bytes);
-      isReady = opening.header !== undefined;
-      volume.bytesOpened += plaintext.length;
+      const plaintext = bytes.length === 0 ? NOTHING : await opening.push(inWorker ? Uint8Array.from(bytes) : bytes);
+      if (!isReady && opening.header !== undefined) {
+        isReady = true;
+        const codec = codecOf(messageContext(opening.header));
+        if (codec !== undefined && request.part !== undefined) {
+          throw new DekdError('UNSUPPORTED', 'a compressed value has no parts: decrypt it whole');
+        }
+        expander = codec === undefined ? undefined : new BlockExpander(pool, request.owner, codec, maxExpanded);
+      }
+      if (expander === undefined) {
+        volume.bytesOpened += plaintext.length;
+        return plaintext;
+      }
+      if (plaintext.length > 0) {
+        expander.push(plaintext);
+      }
+      const value = await expander.next();
+      volume.bytesOpened += value.length;
+      return value;
+    },
+    get hasMore() {
+      return expander?.hasWhole ?? false;
+    },
+    end() {
+      const plaintext = opening.end();
+      if (expander !== undefined && plaintext.length > 0) {
+        plaintext.fill(0);
+        throw new DekdError('UNSUPPORTED', 'a signed message with a compressed value is not read');
+      }
+      expander?.end();
       return plaintext;
     },
-    end: () => opening.end(),
-    close: () => opening.close(),
+    close() {
+      expander?.close();
+      opening.close();
+    },
   };
 }
 

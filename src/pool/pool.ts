@@ -11,7 +11,7 @@
 import type { Piscina } from 'piscina';
 import type { Engine, KeyHandle, OpenedFrames } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
-import { BLOCK_LENGTH, type Codec, MAX_BLOCK_SIZE } from './blocks.ts';
+import { BLOCK_LENGTH, blockSize, type Codec, MAX_BLOCK_SIZE } from './blocks.ts';
 import { CostModel } from './cost-model.ts';
 import { perform } from './perform.ts';
 import { SharedMemory } from './shared-memory.ts';
@@ -264,6 +264,14 @@ export class WorkPool {
     } finally {
       opened.fill(0);
     }
+  }
+
+  /** Bytes of a value that are compressed as one block. */
+  readonly blockLength = BLOCK_LENGTH;
+
+  /** As `blockSize` of the blocks. @throws MALFORMED */
+  blockSize(codec: Codec, have: Uint8Array): number | undefined {
+    return blockSize(codec, have);
   }
 
   /** One block of a value, compressed; a fresh array. The block is copied before this returns, and the copy wiped. */

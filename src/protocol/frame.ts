@@ -15,6 +15,10 @@ export const ITEM_ALLOWANCE = 80;
 /** Fields of the part of a stream, number and wire type together; the same in both directions. */
 export const STREAM_PART = { credit: 0x08, end: 0x10, data: 0x7a } as const;
 
+/** How a stream compresses its plaintext, and what it says that it is: numbers of OpenStream. */
+export const COMPRESSION = { none: 0, best: 1, gzip: 2, zstd: 3 } as const;
+export const CONTENT = { none: 0, bytes: 1, json: 2 } as const;
+
 /** Fields of a range of a lane region, number and wire type together. */
 export const LANE_RANGE = { handle: 0x08, offset: 0x10, length: 0x18 } as const;
 

@@ -39,6 +39,8 @@ const FIELD = {
   anyKey: 0x20,
   frameLength: 0x28,
   credit: 0x30,
+  compression: 0x38,
+  content: 0x40,
   firstFrame: 0x48,
   frames: 0x50,
   data: 0x7a,
@@ -89,6 +91,9 @@ export class RequestReader {
   frameLength = 0;
   credit = 0;
   isEnd = false;
+  /** Of a stream, too: numbers of `COMPRESSION` and `CONTENT`. */
+  compression = 0;
+  content = 0;
   /** Of a stream that opens a part of a message: the number of the first frame, and how many follow; 0 where it does not say. */
   firstFrame = 0;
   frames = 0;
@@ -137,6 +142,8 @@ export class RequestReader {
     this.readBinding();
     this.frameLength = 0;
     this.credit = 0;
+    this.compression = 0;
+    this.content = 0;
     this.firstFrame = 0;
     this.frames = 0;
     guarded(() => {
@@ -147,6 +154,10 @@ export class RequestReader {
           this.frameLength = reader.uint32();
         } else if (tag === FIELD.credit) {
           this.credit = reader.uint32();
+        } else if (tag === FIELD.compression) {
+          this.compression = reader.uint32();
+        } else if (tag === FIELD.content) {
+          this.content = reader.uint32();
         } else if (tag === FIELD.firstFrame) {
           this.firstFrame = reader.uint32();
         } else if (tag === FIELD.frames) {

@@ -33,12 +33,12 @@ describe('the context of a message that is made', () => {
   });
 
   it('is stored whole where providers see it all the same', () => {
-    const { stored, required, whole, pairs } = contextToSeal(KEY, { ...RECORD, tenant: 'acme' }, 'stored');
+    const { stored, required, whole, pairs } = contextToSeal(KEY, { ...RECORD, tenant: 'acme' }, {}, 'stored');
     expect(stored).toEqual(encodeContext({ ...KEY, ...RECORD }));
     expect(whole).toEqual(stored);
     expect(required).toHaveLength(0);
     expect(pairs).toEqual({ ...KEY, ...RECORD });
-    expect(() => contextToSeal(KEY, { tenant: 'other' }, 'stored')).toThrow(/belongs to the key/);
+    expect(() => contextToSeal(KEY, { tenant: 'other' }, {}, 'stored')).toThrow(/belongs to the key/);
   });
 
   it('names its key and partition, and is read back so', () => {

@@ -40,6 +40,7 @@ function environment(): OperationsEnvironment {
     engine: { seal: fail, open: fail, sealMany: fail, openMany: fail } as unknown as Engine,
     keyring: { directSealing: () => undefined, sealing: () => KEY, opening: () => KEY } as unknown as Keyring,
     maxPayload: 1024,
+    maxExpanded: 1024,
     decoy: 0 as never,
     messageDecoy: 0 as never,
     exposeRecordContext: false,

@@ -40,6 +40,7 @@ describe("a token with the kid of the named key's message version", () => {
       keyring,
       pool,
       maxPayload: 1024,
+      maxExpanded: 1024,
       decoy,
       messageDecoy,
       exposeRecordContext: false,

@@ -1112,6 +1112,12 @@ export namespace dekd {
             /** OpenStream credit. */
             credit: number;
 
+            /** OpenStream compression. */
+            compression: number;
+
+            /** OpenStream content. */
+            content: number;
+
             /** OpenStream firstFrame. */
             firstFrame: number;
 
@@ -1159,6 +1165,12 @@ export namespace dekd {
 
                 /** OpenStream credit */
                 credit?: (number|null);
+
+                /** OpenStream compression */
+                compression?: (number|null);
+
+                /** OpenStream content */
+                content?: (number|null);
 
                 /** OpenStream firstFrame */
                 firstFrame?: (number|null);

@@ -1660,6 +1660,8 @@ export const dekd = $root.dekd = (() => {
             OpenStream.prototype.anyKey = false;
             OpenStream.prototype.frameLength = 0;
             OpenStream.prototype.credit = 0;
+            OpenStream.prototype.compression = 0;
+            OpenStream.prototype.content = 0;
             OpenStream.prototype.firstFrame = 0;
             OpenStream.prototype.frames = 0;
 
@@ -1682,6 +1684,10 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(40).uint32(message.frameLength);
                 if (message.credit != null && $Object.hasOwnProperty.call(message, "credit") && message.credit !== 0)
                     writer.uint32(48).uint32(message.credit);
+                if (message.compression != null && $Object.hasOwnProperty.call(message, "compression") && message.compression !== 0)
+                    writer.uint32(56).uint32(message.compression);
+                if (message.content != null && $Object.hasOwnProperty.call(message, "content") && message.content !== 0)
+                    writer.uint32(64).uint32(message.content);
                 if (message.firstFrame != null && $Object.hasOwnProperty.call(message, "firstFrame") && message.firstFrame !== 0)
                     writer.uint32(72).uint32(message.firstFrame);
                 if (message.frames != null && $Object.hasOwnProperty.call(message, "frames") && message.frames !== 0)
@@ -1771,6 +1777,24 @@ export const dekd = $root.dekd = (() => {
                                 message.credit = value;
                             else
                                 delete message.credit;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.compression = value;
+                            else
+                                delete message.compression;
+                            continue;
+                        }
+                    case 8: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.content = value;
+                            else
+                                delete message.content;
                             continue;
                         }
                     case 9: {
