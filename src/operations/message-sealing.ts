@@ -103,9 +103,12 @@ export class MessageSealing {
    * As `update`, by a worker.
    * @param seal does what `Engine.sealFrames` does, and wipes the plaintext, which lies in shared memory of its own
    */
-  updateBy(plaintext: Uint8Array, seal: SealFrames): Promise<Uint8Array> {
+  async updateBy(plaintext: Uint8Array, seal: SealFrames): Promise<Uint8Array> {
     this.#checkOpen();
     const frames = this.framesOf(plaintext.length);
+    if (frames === 0) {
+      return this.update(plaintext);
+    }
     const whole = new Uint8Array(new SharedArrayBuffer(frames * this.#frameLength));
     whole.set(this.#held.subarray(0, this.#heldLength));
     const taken = whole.length - this.#heldLength;
@@ -129,7 +132,7 @@ export class MessageSealing {
   }
 
   /** As `end`, by a worker. */
-  endBy(seal: SealFrames): Promise<Uint8Array> {
+  async endBy(seal: SealFrames): Promise<Uint8Array> {
     this.#checkOpen();
     this.#isOver = true;
     const last = new Uint8Array(new SharedArrayBuffer(this.#heldLength));

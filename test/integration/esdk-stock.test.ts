@@ -1,4 +1,5 @@
 import { hkdfSync, randomBytes } from 'node:crypto';
+import { gunzipSync } from 'node:zlib';
 import {
   AlgorithmSuiteIdentifier,
   buildClient,
@@ -25,8 +26,10 @@ import {
   readMessageHeader,
 } from '../../src/envelope/message-header.ts';
 import { decryptionFailed } from '../../src/errors.ts';
+import { BlockCompressor, COMPRESSION_NAME, CONTENT_NAME } from '../../src/operations/compressed-value.ts';
 import { MessageOpening } from '../../src/operations/message-opening.ts';
 import { MessageSealing, sealMessage } from '../../src/operations/message-sealing.ts';
+import { WorkPool } from '../../src/pool/pool.ts';
 import { ENGINE_NAMES, engineUnderTest, importKey } from '../support/engines.ts';
 
 /** Messages of dekd and of the AWS Encryption SDK for JavaScript, each opened by the other. */
@@ -114,6 +117,20 @@ describe.each(ENGINE_NAMES)('the stock SDK and dekd with the %s engine', async (
         expect(messageHeader.suiteId).toBe(UNSIGNED);
       }
     }
+  });
+
+  it('stock opens a large object, sees in the header what it is, and gzip reads what is in it', async () => {
+    const value = Buffer.from(JSON.stringify(Array.from({ length: 60_000 }, (_, id) => ({ id }))));
+    const pool = new WorkPool({ engine, workers: 0, maxPayload: 1 << 20 });
+    const blocks = new BlockCompressor(pool, {}, 'gzip');
+    blocks.push(value);
+    const compressed = Buffer.concat(await blocks.flush());
+    await pool.close();
+    const context = { [CONTENT_NAME]: 'json', [COMPRESSION_NAME]: 'gzip', tenant: 'acme' };
+    const message = sealed(engine, compressed, { frameLength: 65_536, context }, { piece: 100_000 });
+    const { plaintext, messageHeader } = await stock.decrypt(keyringOf(engine, message), message);
+    expect({ ...messageHeader.encryptionContext }).toEqual(context);
+    expect(gunzipSync(plaintext).equals(value)).toBe(true);
   });
 
   it.each(SUITES)('dekd opens what stock sealed with suite %s, in pieces of any size', async (_, suiteId) => {

@@ -114,6 +114,42 @@ describe.each(ENGINE_NAMES)('work of the %s engine in workers', (name) => {
     expect(rows.output.subarray(0, ROWS * (LENGTH + OVERHEAD)).every((byte) => byte === 0)).toBe(true);
   });
 
+  it('never seals under anything but the key: one that is destroyed under way is whole or stale', async () => {
+    const engine = await engineOf(name);
+    const parent = engine.generateKey({ algorithm: 'hkdf-sha-256', purpose: 'wrap' });
+    const original = engine.generateKey(SEAL);
+    const wrapped = engine.wrapKey(parent, 'label', original, new Uint8Array(0));
+    const pool = poolOf(engine);
+    await warmed(pool);
+    let whole = 0;
+    for (let round = 0; round < 30; round++) {
+      const key = engine.unwrapKey(parent, 'label', wrapped, new Uint8Array(0), SEAL);
+      const rows = sealingRows(key, pool);
+      const running = pool.rows(rows, ROWS * LENGTH, true);
+      for (let turn = 0; turn < round % 6; turn++) {
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      engine.destroyKey(key);
+      // To the slot that became free, or to others.
+      const others = [0, 1, 2].map(() => engine.generateKey(SEAL));
+      await running;
+      for (let row = 0; row < ROWS; row++) {
+        const at = row * ROW_WORDS;
+        const token = rows.output.subarray(row * (LENGTH + OVERHEAD), (row + 1) * (LENGTH + OVERHEAD));
+        if (rows.table[at + ROW.status] === ROW_STATUS.staleKey) {
+          expect(token.every((byte) => byte === 0)).toBe(true);
+        } else {
+          expect(engine.open(original, token, 0, 0, 0, token.length, new Uint8Array(LENGTH), 0)).toBe(true);
+          whole++;
+        }
+      }
+      for (const other of others) {
+        engine.destroyKey(other);
+      }
+    }
+    expect(whole).toBeGreaterThan(0);
+  });
+
   it('goes on when a worker dies at it: the rows are done again, the keys are there, others take its place', async () => {
     const engine = await engineOf(name);
     const key = engine.generateKey(SEAL);
