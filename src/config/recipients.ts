@@ -10,8 +10,8 @@ export const KEYSTORE = 'keystore';
 const MAX_RECIPIENTS = 8;
 /** Provider ids that stand for something else than a raw AES key. */
 const TAKEN = /^(aws-kms.*|dekd|vault-transit|raw-ecdh)$/;
-/** What a message says of its key. */
-const NAMING = ['dekd-key', 'dekd-partition'];
+/** What a message says of its key, and a direct value of itself. */
+const RESERVED = ['dekd-key', 'dekd-partition', 'dekd-use'];
 
 /** The recipient as the file has it; what is missing reads as empty here, and is found by `recipientFindings`. */
 export function recipientOf(name: string, { root, rawAes }: FileConfig['recipients'][string]): RecipientConfig {
@@ -102,10 +102,10 @@ function listFindings(
 }
 
 function contextFindings({ recipients, message }: Config, at: Finding['path'], definition: KeyDefinition): Finding[] {
-  const reserved = NAMING.filter((name) => Object.hasOwn(definition.keyContext, name));
+  const reserved = RESERVED.filter((name) => Object.hasOwn(definition.keyContext, name));
   const remote = recipients.find(({ name, root }) => root !== undefined && definition.recipients.includes(name));
   return [
-    ...reserved.map((name) => ({ path: [...at, 'keyContext'], message: `${name} is what messages say of their key` })),
+    ...reserved.map((name) => ({ path: [...at, 'keyContext'], message: `${name} is a name of dekd's own` })),
     ...(remote !== undefined && definition.requiredContext.length > 0 && !message.exposeRecordContext
       ? [
           {

@@ -7,8 +7,8 @@
  *
  * | operation | frame to the custodian | frame back |
  * | --- | --- | --- |
- * | wrap | W | |
- * | unwrap | | W, before the reply |
+ * | wrap | W, or the data key of a message | |
+ * | unwrap | | the same, before the reply |
  * | restore | a login kept from an earlier custodian | |
  * | `session` message | | the login to keep, before the message |
  */

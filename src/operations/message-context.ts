@@ -19,6 +19,8 @@ type Pairs = Readonly<Record<string, string>>;
 /** Say of which key a message is that others than the keystore can open: nothing else in it does. */
 const KEY_PAIR = 'dekd-key';
 const PARTITION_PAIR = 'dekd-partition';
+/** Sets what a provider encrypts in direct mode apart from data keys: 32 bytes of that are known to whoever asked for it. */
+const USE_PAIR = 'dekd-use';
 
 /**
  * Of a message that is made.
@@ -66,6 +68,11 @@ export function requiredToOpen(stored: Pairs, record: Pairs): Uint8Array {
 /** The pairs that name the key of a message, beside its key context. */
 export function namingPairs(name: string, partition: string): Pairs {
   return { [KEY_PAIR]: name, ...(partition === '' ? {} : { [PARTITION_PAIR]: partition }) };
+}
+
+/** Whether a context is that of values which providers encrypt themselves. */
+export function isOfDirectValue(context: Pairs): boolean {
+  return Object.hasOwn(context, USE_PAIR);
 }
 
 /** Which key a message says that it is of; undefined where it does not. */

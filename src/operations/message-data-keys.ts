@@ -9,7 +9,14 @@ import type { MessageRules } from '../keyring/recipients/message-recipients.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import { requireContext } from './limits.ts';
 import { loadSealing } from './loading.ts';
-import { contextToSeal, type MessageContext, namedKey, namingPairs, requiredToOpen } from './message-context.ts';
+import {
+  contextToSeal,
+  isOfDirectValue,
+  type MessageContext,
+  namedKey,
+  namingPairs,
+  requiredToOpen,
+} from './message-context.ts';
 import { type ExpectedKey, openingHandle } from './opening.ts';
 import type { Caller } from './request.ts';
 
@@ -144,7 +151,7 @@ export async function openingDataKey(
       }
     }
   }
-  const key = recipientKey(env, caller, right, expected, stored);
+  const key = recipientKey(env, caller, right, expected, stored, record);
   if (typeof key === 'string') {
     throw DekdError.is(failure, 'KMS_UNAVAILABLE') || header.dataKeys.some(isOfKeystore)
       ? failure
@@ -208,7 +215,11 @@ function recipientKey(
   right: OpeningRight,
   expected: ExpectedKey,
   stored: Pairs,
+  record: Pairs,
 ): { readonly name: string; readonly partition: string } | string {
+  if (isOfDirectValue(stored) || isOfDirectValue(record)) {
+    return 'the message has the context of direct values, of which callers know what a provider encrypted';
+  }
   const named = namedKey(stored);
   if (expected.anyKey) {
     if (named === undefined) {

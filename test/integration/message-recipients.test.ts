@@ -270,6 +270,18 @@ keys:
     ]);
   });
 
+  it('open nothing in the context of direct values, of which a caller knows what the provider encrypted', async () => {
+    const forged = await stockSealed(kmsKeyring(), { 'dekd-use': 'direct', purpose: 'files' });
+    const named = await stockSealed(kmsKeyring(), { 'dekd-use': 'direct', 'dekd-key': 'kms-only' });
+    const calls = await callsOf(async () => {
+      for (const message of [forged, named]) {
+        expect(await refusal(open(message, { key: 'kms-only' }))).toBe('DECRYPTION_FAILED');
+        expect(await refusal(open(message, { anyKey: true }))).toBe('DECRYPTION_FAILED');
+      }
+    });
+    expect(calls).toBe(0);
+  });
+
   it('open a message only for the key and partition that it names', async () => {
     const message = await seal({ key: 'many-a', partition: 'acme' });
     const unnamed = await stockSealed(kmsKeyring(), {});
@@ -360,6 +372,12 @@ keys:
     expect(plaintext.equals(DATA)).toBe(true);
     expect({ ...messageHeader.encryptionContext }).toEqual({ purpose: 'files', row: '7', 'dekd-key': 'kms-only' });
     expect((await open(message, { key: 'kms-only', context }, other.client)).equals(DATA)).toBe(true);
+    const use = { 'dekd-use': 'direct' };
+    expect(await refusal(seal({ key: 'kms-only', context: use }, DATA, other.client))).toBe('INVALID_ARGUMENT');
+    const said = await callsOf(async () => {
+      expect(await refusal(open(named, { key: 'kms-only', context: use }, other.client))).toBe('DECRYPTION_FAILED');
+    });
+    expect(said).toBe(0);
     const long = { row: 'x'.repeat(9_000) };
     expect(await refusal(seal({ key: 'kms-only', context: long }, DATA, other.client))).toBe('INVALID_ARGUMENT');
     for (const wrong of [{ row: '8' }, { row: '7', column: 'pan' }]) {

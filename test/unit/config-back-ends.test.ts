@@ -435,7 +435,8 @@ keys: [{ name: a, recipients: [partner], formerRecipients: [escrow] }, { name: b
     ['message: { recipients: [keystore, keystore] }', 'message.recipients: names a recipient twice'],
     ['keys: [{ name: a, recipients: [none] }]', 'keys[0].recipients: no recipient "none"'],
     ['keys: [{ name: a, formerRecipients: [none] }]', 'keys[0].formerRecipients: no recipient "none"'],
-    ['keys: [{ name: a, keyContext: { dekd-key: x } }]', 'keys[0].keyContext: dekd-key is what messages say'],
+    ['keys: [{ name: a, keyContext: { dekd-key: x } }]', "keys[0].keyContext: dekd-key is a name of dekd's own"],
+    ['keys: [{ name: a, keyContext: { dekd-use: x } }]', "keys[0].keyContext: dekd-use is a name of dekd's own"],
     [
       'recipients: { escrow: { root: main } }\nkeys: [{ name: a, recipients: [escrow], requiredContext: [row] }]',
       'keys[0].requiredContext: cannot be given together with recipient escrow',
