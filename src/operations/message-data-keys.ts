@@ -138,18 +138,27 @@ export async function openingDataKey(
   const required = requiredToOpen(stored, record);
   const whole = mergedContext(header.context, required);
   let failure: unknown = decryptionFailed('the message has no data key of this keystore, or of a recipient of its key');
+  let refusal: unknown;
   for (const copy of header.dataKeys) {
     if (copy.providerId !== KEYSTORE_PROVIDER || copy.providerInfo.length !== DATA_KEY_INFO_LENGTH) {
       continue;
     }
+    let key: DataKey | undefined;
     try {
-      return await openedByKeystore(env, caller, right, expected, copy, whole);
+      key = await keystoreKey(env, caller, copy);
+      return openedByKeystore(env, caller, right, expected, key, copy, whole);
     } catch (error) {
-      failure = error;
-      if (!DekdError.is(error, 'DECRYPTION_FAILED') && !DekdError.is(error, 'KMS_UNAVAILABLE')) {
-        throw error;
+      if (DekdError.is(error, 'KMS_UNAVAILABLE')) {
+        failure = error;
+      } else if (!DekdError.is(error, 'DECRYPTION_FAILED') || isStopped(key)) {
+        refusal ??= error;
+      } else if (DekdError.is(failure, 'DECRYPTION_FAILED')) {
+        failure = error;
       }
     }
+  }
+  if (refusal !== undefined) {
+    throw refusal;
   }
   const key = recipientKey(env, caller, right, expected, stored, record);
   if (typeof key === 'string') {
@@ -177,20 +186,28 @@ function isOfKeystore({ providerId }: EncryptedDataKey): boolean {
   return providerId === KEYSTORE_PROVIDER;
 }
 
+/** The key whose kid begins a provider info; undefined when there is none, or its row is refused. */
+async function keystoreKey(
+  { keyring }: OperationsEnvironment,
+  caller: Caller,
+  { providerInfo }: EncryptedDataKey,
+): Promise<DataKey | undefined> {
+  const kid = Buffer.from(Buffer.from(providerInfo.subarray(0, KID_DIGITS)).toString('latin1'), 'hex');
+  return kid.length === KID_LENGTH
+    ? (keyring.opening(kid, 0) ?? (await keyring.prepareOpening(new Uint8Array(kid), caller.share)))
+    : undefined;
+}
+
 /** One of another key than the named one costs the work of a failed unwrap and says nothing else. */
-async function openedByKeystore(
+function openedByKeystore(
   env: OperationsEnvironment,
   caller: Caller,
   right: OpeningRight,
   expected: ExpectedKey,
+  key: DataKey | undefined,
   { providerInfo, ciphertext }: EncryptedDataKey,
   whole: Uint8Array,
-): Promise<KeyHandle> {
-  const kid = Buffer.from(Buffer.from(providerInfo.subarray(0, KID_DIGITS)).toString('latin1'), 'hex');
-  const key: DataKey | undefined =
-    kid.length === KID_LENGTH
-      ? (env.keyring.opening(kid, 0) ?? (await env.keyring.prepareOpening(new Uint8Array(kid), caller.share)))
-      : undefined;
+): KeyHandle {
   let refusal: string | undefined;
   try {
     // Asked for the handle again each time: making room may take its slot.
@@ -201,6 +218,16 @@ async function openedByKeystore(
     });
   } catch (error) {
     throw refusal === undefined ? error : decryptionFailed(refusal);
+  }
+}
+
+/** Whether a key may be used for nothing, also where the caller is not told so. */
+function isStopped(key: DataKey | undefined): boolean {
+  try {
+    key?.handle();
+    return false;
+  } catch (error) {
+    return DekdError.is(error, 'KEY_DISABLED');
   }
 }
 

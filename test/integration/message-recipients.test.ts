@@ -430,6 +430,12 @@ keys:
       await administer(agent, go!);
       expect((await open(message, { key, partition })).equals(DATA)).toBe(true);
     }
+    // One version alone, while another seals.
+    await administer(agent, { rotate: { name: key, partition, purpose: 'message' } });
+    await administer(agent, { disable: { name: key, partition, purpose: 'message', version: 1 } });
+    expect((await open(await seal({ key, partition }), { key, partition })).equals(DATA)).toBe(true);
+    expect(await refusal(open(message, { key, partition }))).toBe('KEY_DISABLED');
+    expect(await refusal(open(message, { anyKey: true }))).toBe('DECRYPTION_FAILED');
     // Another keystore: the raw AES key opens it.
     await using stranger = await startOther(yaml());
     expect((await open(message, { key, partition }, stranger.client)).equals(DATA)).toBe(true);
