@@ -263,6 +263,26 @@ describeOwnServer('dekd reencrypt --table', () => {
   );
 
   it(
+    'takes nothing from a process that was silent for longer than its lease, and wakes up',
+    async () => {
+      await tables.fill('t', { rows: 1_500 });
+      await tables.rotate();
+      const flags = '--batch 25 --lease 1';
+      const silent = tables.spawn('t', `${flags} --rate-limit 300`);
+      await expect.poll(() => silent.examined, { timeout: 60_000 }).toBeGreaterThan(100);
+      silent.child.kill('SIGSTOP');
+      const { code, document } = await tables.run('t', flags);
+      expect([code, document]).toMatchObject([0, { moved: 1_500, failed: 0, later: 0 }]);
+      silent.child.kill('SIGCONT');
+      expect(await silent.ended).toBe(0);
+      const { here } = JSON.parse(silent.stdout);
+      expect(here + (document.here as number)).toBe(1_500);
+      await expectDone('t', 1_500);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
     'goes on from its checkpoint: what was done is not done again',
     async () => {
       await tables.fill('t', { rows: 2_000 });

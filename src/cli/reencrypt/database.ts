@@ -13,7 +13,7 @@ const KEEP_ALIVE_AFTER_MS = 10_000;
  * ours waits for anything but the database, so one that is idle is of a machine that is gone, and holds its rows no longer.
  */
 const SETTINGS = `
-SET idle_in_transaction_session_timeout TO '60s'; SET tcp_keepalives_idle TO 60; SET tcp_keepalives_interval TO 10;
+SET idle_in_transaction_session_timeout TO '30s'; SET tcp_keepalives_idle TO 60; SET tcp_keepalives_interval TO 10;
 SET DateStyle TO 'ISO, YMD'; SET IntervalStyle TO 'postgres'; SET TimeZone TO 'UTC';
 SET extra_float_digits TO 1; SET bytea_output TO 'hex'`;
 

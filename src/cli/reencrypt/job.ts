@@ -21,6 +21,8 @@ const MAX_PASSES = 10;
 /** Batches of one range: few enough that an id is soon free again, enough that handing out costs nothing. */
 const BATCHES_OF_RANGE = 10;
 const LISTED_FAILURES = 1_000;
+/** Between passes that only met rows in use: all of them together outlast a transaction that hangs. */
+const PAUSE_SECONDS = 5;
 
 export interface JobOptions {
   readonly table: Table;
@@ -105,7 +107,8 @@ export class Job {
   /** Begins a job that was finished anew, unless another process did so already. */
   async restart(database: Database): Promise<void> {
     await database.query(
-      `UPDATE ${this.#job} SET finished = NULL, begun = clock_timestamp(), pass = 0, moved = 0, moved_first = 0
+      `UPDATE ${this.#job} SET finished = NULL, begun = clock_timestamp(), pass = 0, moved = 0, moved_first = 0,
+         ceiling = NULL, frontier = NULL, handed_out = false
        WHERE job = $1 AND finished IS NOT NULL`,
       [this.name],
     );
@@ -119,21 +122,25 @@ export class Job {
         return left;
       }
       const [job] = await database.query(
-        `SELECT finished, handed_out, pass, array_to_json(ceiling)::text AS ceiling, array_to_json(frontier)::text AS frontier
+        `SELECT finished, handed_out, pass, not_before > clock_timestamp() AS pauses,
+           array_to_json(ceiling)::text AS ceiling, array_to_json(frontier)::text AS frontier
          FROM ${this.#job} WHERE job = $1 FOR NO KEY UPDATE`,
         [this.name],
       );
       if (job === undefined || job.finished !== null) {
         return 'finished';
       }
+      if (job.pauses === 't') {
+        return 'wait';
+      }
       if (Number(job.pass) === 0) {
         await this.#beginPass(database);
-        return await this.#handOut(database, undefined, await this.#options.table.last(database));
+      } else if (job.handed_out === 't') {
+        return await this.#endPass(database);
       }
-      if (job.handed_out !== 't') {
-        return await this.#handOut(database, idIn(job.frontier), idIn(job.ceiling));
-      }
-      return await this.#endPass(database);
+      // The pass ends at the row that is the last when it begins: rows that keep coming in are for the next one.
+      const ceiling = idIn(job.ceiling) ?? (await this.#options.table.last(database));
+      return await this.#handOut(database, idIn(job.frontier), ceiling);
     });
   }
 
@@ -276,6 +283,13 @@ export class Job {
       return 'finished';
     }
     await this.#beginPass(database);
+    if (number('moved') === 0) {
+      await database.query(
+        `UPDATE ${this.#job} SET not_before = clock_timestamp() + interval '${PAUSE_SECONDS} seconds' WHERE job = $1`,
+        [this.name],
+      );
+      return 'wait';
+    }
     return await this.#handOut(database, undefined, await this.#options.table.last(database));
   }
 
@@ -331,6 +345,7 @@ CREATE TABLE ${this.#job} (
   ceiling text[],
   frontier text[],
   handed_out boolean NOT NULL DEFAULT false,
+  not_before timestamptz NOT NULL DEFAULT '-infinity',
   examined bigint NOT NULL DEFAULT 0,
   moved bigint NOT NULL DEFAULT 0,
   moved_before bigint NOT NULL DEFAULT 0,
