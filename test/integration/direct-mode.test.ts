@@ -1,7 +1,8 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { type KmsKey, KmsServer } from '../support/kms-server/kms-server.ts';
+import { removeFolder } from '../support/temporary-folder.ts';
 
 const LIMIT = 4_064;
 
@@ -118,6 +119,7 @@ policy:
   it('moves a token to a data key when the key is direct no longer', async () => {
     const token = await dekd.encrypt(bytes(9), binding);
     const { folder } = agent;
+    onTestFinished(() => removeFolder(folder));
     await dekd.close();
     await agent.agent.close();
     await start('false', folder);
