@@ -16,6 +16,7 @@ import { DekdError, errorCodeOf } from '../../src/errors.ts';
 import { runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
 import { keySlots, until } from '../support/agent-state.ts';
 import { ENGINE_NAMES, engineUnderTest } from '../support/engines.ts';
+import { flipped } from '../support/flipped.ts';
 import { RawClient } from '../support/raw-client.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -350,10 +351,4 @@ async function seal(client: DekdClient, plaintext: Buffer, frameLength: number):
   const stream = client.encryptStream({ ...KEY, frameLength });
   stream.end(plaintext);
   return buffer(stream);
-}
-
-function flipped(bytes: Buffer, at: number): Buffer {
-  const changed = Buffer.from(bytes);
-  changed[at]! ^= 1;
-  return changed;
 }

@@ -26,6 +26,7 @@ import {
 } from '../support/agent.ts';
 import { administer, keySlots, until } from '../support/agent-state.ts';
 import { type FakeOptions, startFakeAgent } from '../support/fake-agent.ts';
+import { flipped } from '../support/flipped.ts';
 import { frameOf, RawClient, type RawReply, requestFrame } from '../support/raw-client.ts';
 import { makeFolder, removeFolder, temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -1110,12 +1111,6 @@ function piecesFor(length: number): readonly (readonly [number, number])[] {
         [1 << 20, 4_099],
         [12_345, 1 << 20],
       ];
-}
-
-function flipped(message: Buffer, at: number): Buffer {
-  const changed = Buffer.from(message);
-  changed[at]! ^= 1 << (at % 8);
-  return changed;
 }
 
 function headerOf(message: Uint8Array): MessageHeader {

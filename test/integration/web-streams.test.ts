@@ -12,6 +12,7 @@ import type { DekdClient, MessageTransform } from '../../src/client/types.ts';
 import { spawnTestAgent, startTestAgent, type TestAgent } from '../support/agent.ts';
 import { keySlots, until } from '../support/agent-state.ts';
 import { startFakeAgent } from '../support/fake-agent.ts';
+import { flipped } from '../support/flipped.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const KIB = 1024;
@@ -293,12 +294,6 @@ async function readAll(stream: ReadableStream<Uint8Array>): Promise<{ data: Buff
   } catch (error) {
     return { data: Buffer.concat(chunks), error };
   }
-}
-
-function flipped(bytes: Buffer, at: number): Buffer {
-  const changed = Buffer.from(bytes);
-  changed[at]! ^= 1;
-  return changed;
 }
 
 /** Gives bytes in pieces, and counts those that it was asked for. */
