@@ -199,13 +199,19 @@ describe('a range of a message', () => {
     garbled.fill(0, frameAt(3), frameAt(19));
     expect(await rangeOf(garbled, inThird)).toEqual(third);
     const other = await seal(dekd, plaintext, FRAME);
+    const withFrameLength = (frameLength: number): Buffer => {
+      const changed = Buffer.from(message);
+      changed.writeUInt32BE(frameLength, headerLength - 16 - 32 - 4);
+      return changed;
+    };
     const swapped = Buffer.concat([message.subarray(0, frameAt(1)), frame(2), frame(1), message.subarray(frameAt(3))]);
     const cases: readonly (readonly [string, Buffer, string])[] = [
       ['swapped', swapped, 'DECRYPTION_FAILED'],
       ['of another message', without(frameAt(2), frameAt(3), frame(2, other)), 'DECRYPTION_FAILED'],
       ['behind one that was taken out', without(frameAt(1), frameAt(2)), 'DECRYPTION_FAILED'],
       ['with a bit changed', flipped(message, frameAt(2) + 40), 'DECRYPTION_FAILED'],
-      ['under a header of another frame length', flipped(message, headerLength - 16 - 32 - 1), 'MALFORMED'],
+      ['under a header of a frame length that fits the size', withFrameLength(2 * FRAME + 32), 'DECRYPTION_FAILED'],
+      ['under a header of another frame length', withFrameLength(FRAME + 1), 'MALFORMED'],
       [
         'under the header of another message',
         Buffer.concat([other.subarray(0, headerLength), message.subarray(headerLength)]),

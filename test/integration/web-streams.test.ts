@@ -203,7 +203,7 @@ describe('who gives up', () => {
 
   it('as the agent is AGENT_UNAVAILABLE on both sides', async () => {
     const mortal = await spawnTestAgent(join(temporaryFolder(), 's', 'agent.sock'));
-    const client = connect({ socket: mortal.socket, timeoutMs: 300 });
+    const client = connect({ socket: mortal.socket });
     onTestFinished(() => client.close());
     const { readable, writable } = client.encryptWebStream(KEY);
     const reader = readable.getReader();
