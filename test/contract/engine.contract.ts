@@ -925,6 +925,16 @@ export function describeEngine(subject: EngineUnderTest): void {
         expect(engine.kid(importRootLine(engine, `${line}\n`))).toEqual(expected);
       });
 
+      it('reads the same file as a raw AES key, which is another key, and for no other use', () => {
+        const raw = importRootLine(engine, line, RAW_AES_USE);
+        expect(engine.kid(raw)).toEqual(engine.kid(importKey(engine, Buffer.alloc(32, 0xfb), RAW_AES_USE)));
+        expect(engine.kid(raw)).not.toEqual(engine.kid(importRootLine(engine, line)));
+        expect(codeOf(() => engine.mac(raw, 'label', Buffer.alloc(1)))?.code).toBe('INVALID_ARGUMENT');
+        for (const use of [SEAL, MAC, DATA_KEY_USE]) {
+          expect(codeOf(() => importRootLine(engine, line, use))?.code).toBe('INVALID_ARGUMENT');
+        }
+      });
+
       it.each([
         ['an empty file', ''],
         ['only a line feed', '\n'],

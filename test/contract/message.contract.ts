@@ -135,6 +135,7 @@ export function describeMessages(under: EngineUnderTest): void {
         const imported = engine.importSecret(given, DATA_KEY_USE);
         expect(given).toEqual(new Uint8Array(32));
         expect(engine.kid(imported)).toEqual(engine.kid(dataKey));
+        expect(Buffer.from(engine.exposeSecret(imported))).toEqual(bytes);
         const refused = Uint8Array.from(bytes);
         expect(codeOf(() => engine.importSecret(refused, MESSAGE_KEY_USE))).toBe('INVALID_ARGUMENT');
         expect(refused).toEqual(new Uint8Array(32));

@@ -45,14 +45,14 @@ export function importRoot(engine: Engine, bytes: Uint8Array): KeyHandle {
 }
 
 /** What `readRootKey` makes of a file with this content. */
-export function importRootLine(engine: Engine, content: string | Uint8Array): KeyHandle {
+export function importRootLine(engine: Engine, content: string | Uint8Array, use?: KeyUse): KeyHandle {
   const folder = mkdtempSync(join(tmpdir(), 'dekd-root-'));
   try {
     const path = join(folder, 'root.key');
     writeFileSync(path, content, { mode: 0o600 });
     const fd = openSync(path, 'r');
     try {
-      return engine.readRootKey(fd);
+      return engine.readRootKey(fd, use);
     } finally {
       closeSync(fd);
     }
