@@ -346,6 +346,19 @@ describe('what a provider says of data keys that are kept', () => {
     expect(await codeOf(opened(copies))).toBe('KMS_DENIED');
   });
 
+  it('is waited for by all who come at once after that, also when the provider was silent before', async () => {
+    const { copies } = await sealed();
+    await opened(copies);
+    now += 4 * MINUTE;
+    kms.failure = 'UNAVAILABLE';
+    await opened(copies);
+    await settle();
+    now += HOUR;
+    kms.failure = 'KEY_DISABLED';
+    const codes = await Promise.all(Array.from({ length: 3 }, () => codeOf(opened(copies))));
+    expect(codes).toEqual(['KMS_DENIED', 'KMS_DENIED', 'KMS_DENIED']);
+  });
+
   it('once denied and then granted again was no refusal', async () => {
     const { copies } = await sealed();
     await opened(copies);

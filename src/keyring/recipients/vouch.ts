@@ -25,7 +25,8 @@ export class Vouch {
   readonly #elapsedMs: () => number;
   readonly #limits: VouchLimits;
   #provedAt: number;
-  #triedAt: number;
+  /** When an attempt last ended, whatever came of it. */
+  #heardAt: number;
   #deniedAt: number | undefined;
   #asking: Promise<Outcome> | undefined;
 
@@ -34,7 +35,7 @@ export class Vouch {
     this.#elapsedMs = elapsedMs;
     this.#limits = limits;
     this.#provedAt = elapsedMs();
-    this.#triedAt = this.#provedAt;
+    this.#heardAt = this.#provedAt;
   }
 
   /** Whether the provider has been silent for so long that the key is used no more. */
@@ -55,13 +56,14 @@ export class Vouch {
     if (age < intervalMs && this.#deniedAt === undefined) {
       return undefined;
     }
-    const wasAsked = this.#triedAt > this.#provedAt;
-    if (this.#asking === undefined && wasAsked && this.#elapsedMs() - this.#triedAt < this.#retryMs) {
+    const sinceHeard = this.#elapsedMs() - this.#heardAt;
+    const failedLast = this.#heardAt > this.#provedAt;
+    if (this.#asking === undefined && failedLast && sinceHeard < this.#retryMs) {
       return this.isOver ? Promise.reject(silent()) : undefined;
     }
     const asking = this.#ask(prove, refused);
-    // A key that nobody used for long is not used before an answer; one whose provider is known to be silent coasts.
-    if (!this.isOver && (age < withinMs || wasAsked)) {
+    // A key that nobody used for so long is not used before the provider was asked; one of which it is known to be silent is.
+    if (!this.isOver && sinceHeard < withinMs) {
       return undefined;
     }
     return asking.then((outcome) => {
@@ -91,16 +93,16 @@ export class Vouch {
   }
 
   async #judged(prove: () => Promise<void>, refused: (error: unknown) => void): Promise<Outcome> {
-    this.#triedAt = this.#elapsedMs();
     try {
       await prove();
       this.#provedAt = this.#elapsedMs();
-      this.#triedAt = this.#provedAt;
+      this.#heardAt = this.#provedAt;
       this.#deniedAt = undefined;
       return 'proved';
     } catch (error) {
       const verdict = verdictOf(error);
       const now = this.#elapsedMs();
+      this.#heardAt = now;
       if (verdict === 'denied' && this.#deniedAt === undefined) {
         this.#deniedAt = now;
         return 'denied';
