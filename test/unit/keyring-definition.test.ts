@@ -34,7 +34,11 @@ describe('KeyDefinitions', () => {
       requiredContext: [],
       rotation: DEFAULT_ROTATION,
       direct: false,
+      recipients: ['keystore'],
+      formerRecipients: [],
+      isOneKey: false,
     });
+    expect(definitions.rulesFor('a').isOneKey).toBe(true);
   });
 
   it('refuse a limit that is none and a key context that would not show in the binding', () => {
