@@ -19,6 +19,8 @@ describeOwnServer('a re-encryption job', () => {
 
   beforeAll(async () => {
     server = await PostgresServer.start();
+    // Under which two tokens may count as equal that are not.
+    await server.sql(`CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`);
     database = await Database.open(
       await databasePlace({ url: server.settings.url!, urlFile: undefined, caFile: undefined }, {}),
     );
@@ -29,7 +31,7 @@ describeOwnServer('a re-encryption job', () => {
   });
   beforeEach(async () => {
     await server.sql('DROP TABLE IF EXISTS t, dekd_reencrypt_failure, dekd_reencrypt_range, dekd_reencrypt_job');
-    await server.sql('CREATE TABLE t (id integer PRIMARY KEY, token text, note text)');
+    await server.sql('CREATE TABLE t (id integer PRIMARY KEY, token text COLLATE caseless, note text)');
     await server.sql(`INSERT INTO t SELECT n, 'old ' || n FROM generate_series(1, ${ROWS}) AS n`);
     table = await Table.find(database, {
       table: 't',
