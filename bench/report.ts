@@ -14,7 +14,7 @@ import { chapters as memory } from './chapters/memory.ts';
 import { chapters as scaling } from './chapters/scaling.ts';
 import { chapters as socket } from './chapters/socket.ts';
 import { ensureDist } from './support/agent-process.ts';
-import { machineLine } from './support/machine.ts';
+import { machine, machineLine } from './support/machine.ts';
 import { type Measured, reportDocument } from './support/report-document.ts';
 import { NORMAL, QUICK } from './support/run-group.ts';
 import { missingTools } from './support/tools.ts';
@@ -37,13 +37,14 @@ for (const notice of missingTools()) {
   process.stderr.write(`${notice}\n`);
 }
 ensureDist();
-const machine = machineLine();
+const { load, cores } = machine();
+const isBusy = load > cores / 2;
 const known = new Map<string, Measured>(filters.length === 0 ? [] : stored());
 const begun = performance.now();
 for (const { name, title, measure } of chosen) {
   process.stderr.write(`${title} …\n`);
   const findings = await measure(isQuick ? QUICK : NORMAL);
-  known.set(name, { name, title, machine, isQuick, findings });
+  known.set(name, { name, title, machine: machineLine(), isQuick, isBusy, findings });
 }
 const measured = chapters.flatMap(({ name }) => known.get(name) ?? []);
 mkdirSync(dirname(STORE), { recursive: true });

@@ -5,7 +5,7 @@ import { groups as streams } from '../stream.bench.ts';
 import { chart } from '../support/chart.ts';
 import type { Group } from '../support/group.ts';
 import { missingTools } from '../support/tools.ts';
-import { matrix, rates, ratios } from './by-size.ts';
+import { matrix, rates, ratios, variantOf } from './by-size.ts';
 import type { Chapter } from './chapter.ts';
 import { measured } from './measured.ts';
 
@@ -37,7 +37,7 @@ function chapterOf(name: string, title: string, says: string, groups: readonly G
         charts: [
           {
             name: 'ratios',
-            alt: `Bytes a second by those of ${by}: ${rows.map((row) => row.name).join(', ')}`,
+            alt: `Bytes a second by those of ${by.replaceAll('`', '')}: ${[...new Set(rows.map(variantOf))].join(', ')}`,
             svg: chart(`Bytes a second, by those of ${by.replaceAll('`', '')}`, rows),
           },
         ],

@@ -8,6 +8,8 @@ export interface Measured {
   /** Machine, versions, date, commit, load: of this chapter. */
   readonly machine: string;
   readonly isQuick: boolean;
+  /** Whether others used the machine at the time. */
+  readonly isBusy: boolean;
   readonly findings: Findings;
 }
 
@@ -17,6 +19,9 @@ within one table. Every result is checked once, outside of what is timed: what w
 \`operation/variant\`; the baseline of a table is its row of ones. [README.md](README.md) says more of the method, and which
 bars these figures are held to.`;
 
+const BUSY = `**The machine was busy** when this was measured, so that agent and client waited for a core, and not only for each
+other: what takes two processes looks slower than it is, and no figure is to be quoted.`;
+
 /** @param folder of the charts, as seen from the report */
 export function reportDocument(chapters: readonly Measured[], folder: string): string {
   const machines = [...new Set(chapters.map(({ machine }) => machine))];
@@ -24,16 +29,20 @@ export function reportDocument(chapters: readonly Measured[], folder: string): s
     '# Report',
     'What dekd does in a second, beside what one would use instead and beside what the machine can do at all. Made by `npm run bench:report`.',
     machines.length === 1 ? `Measured ${machines[0]}.` : 'Chapters were measured at different times, as they say.',
+    ...(machines.length === 1 && chapters.some(({ isBusy }) => isBusy) ? [BUSY] : []),
     METHOD,
     chapters.map(({ name, title }) => `- [${title}](#${anchor(title)}) \`${name}\``).join('\n'),
   ];
-  for (const { name, title, machine, isQuick, findings } of chapters) {
+  for (const { name, title, machine, isQuick, isBusy, findings } of chapters) {
     parts.push(`## ${title}`);
     if (machines.length > 1) {
       parts.push(`Measured ${machine}.`);
     }
     if (isQuick) {
       parts.push('*Measured with `--quick`: shorter, and less to be relied on.*');
+    }
+    if (isBusy && machines.length > 1) {
+      parts.push(BUSY);
     }
     parts.push(
       findings.says,
