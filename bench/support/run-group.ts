@@ -33,6 +33,9 @@ const ITERATION_MS = 2;
 /** The same for work in flight, whose beginning and end, with little of it under way, must not weigh. */
 const FLIGHT_MS = 20;
 
+/** Calls before those that are timed one by one: what the side before has left behind is not theirs. */
+const SETTLING_CALLS = 16;
+
 /** What one subject did in one round. */
 interface Turn {
   readonly rate: number;
@@ -56,6 +59,7 @@ export async function runGroup(group: Group, pace: Pace): Promise<Row[]> {
         bench.add(subject.name, () => subject.work(count), {
           async: isAsync,
           ...(subject.prepare !== undefined && { beforeEach: subject.prepare }),
+          ...(subject.latency === true && { beforeAll: async () => void (await subject.work(SETTLING_CALLS)) }),
         });
       }
       await bench.run();
