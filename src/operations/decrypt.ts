@@ -50,7 +50,7 @@ function openSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
     overhead: TOKEN_OVERHEAD,
     pass: (request, loaded, table) => new OpenPass(env, caller, request, 'decrypt', loaded, table),
     async run(slice, pass) {
-      slice.place(pass);
+      pass.placeRows(slice);
       await slice.rows('openRows', pass, slice.frame, slice.reply.buffer);
       openStale(env, pass as OpenPass, slice.frame, slice.reply.buffer);
       (pass as OpenPass).collect();

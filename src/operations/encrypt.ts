@@ -70,7 +70,7 @@ function sealSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
     overhead: 0,
     pass: (request, loaded, table) => new EncryptPass(env, caller, request, loaded, table),
     async run(slice, pass) {
-      slice.place(pass);
+      pass.placeRows(slice);
       await slice.rows('sealRows', pass, slice.frame, slice.reply.buffer);
       sealStale(env, pass, slice.frame, slice.reply.buffer);
       pass.countUse();

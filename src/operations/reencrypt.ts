@@ -9,8 +9,8 @@ import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { requireContext } from './limits.ts';
 import { type Loaded, loadOpening, loadSealing, type Missing, sealingId } from './loading.ts';
 import { checkToken, OpenPass, openingHandle, openRows, openStale } from './opening.ts';
-import type { Caller, DetachedOutput, ManyRequest, Output, ValueRequest } from './request.ts';
-import { planOf, runSlices, type SliceWork } from './slices.ts';
+import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
+import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
 
 export function reencryptValue(
   env: OperationsEnvironment,
@@ -23,6 +23,9 @@ export function reencryptValue(
   if (isDirectToken(frame, dataOffset)) {
     const kept = request.copy();
     return remakeDirect(env, caller, kept, kept).then((token) => writeValue(output, kept.id, token));
+  }
+  if (env.pool.isWorthHop(2, 2 * request.dataLength)) {
+    return runValue(env, request, output, moveSlices(env, caller));
   }
   const opening = env.keyring.opening(frame, dataOffset + TOKEN_KID_OFFSET);
   const sealing = env.keyring.sealing(request.key, request.partition);
@@ -58,14 +61,15 @@ function moveSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
     growth: 0,
     overhead: TOKEN_OVERHEAD,
     pass: (request, loaded, table) => new OpenPass(env, caller, request, 'reencrypt', loaded, table),
-    async run({ frame, reply, loaded, rows }, pass) {
+    async run(slice, pass) {
+      const { frame, reply, loaded } = slice;
       const { memory } = env.pool;
       const opened = pass as OpenPass;
-      const places = placesOfMoved(opened, reply);
+      const places = placesOfMoved(opened, slice);
       const length = reencryptLayout(opened);
       const scratch = memory.take(length);
       try {
-        await rows('openRows', opened, frame, scratch);
+        await slice.rows('openRows', opened, frame, scratch);
         openStale(env, opened, frame, scratch);
         opened.collect();
         let missing = resealTargets(env, caller, opened, frame, loaded);
@@ -74,7 +78,7 @@ function moveSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
           missing = resealTargets(env, caller, opened, frame, loaded);
         }
         rowsToSeal(opened, frame, scratch, places);
-        await rows('sealRows', opened, scratch, reply.buffer);
+        await slice.rows('sealRows', opened, scratch, reply.buffer);
         sealStale(env, opened, scratch, reply.buffer);
         opened.countUse();
       } finally {
@@ -85,7 +89,7 @@ function moveSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
 }
 
 /** Where the value of each row goes in the reply; one that fails leaves its place empty. */
-function placesOfMoved(pass: OpenPass, reply: DetachedOutput): Uint32Array {
+function placesOfMoved(pass: OpenPass, reply: Pick<Output, 'manyValue'>): Uint32Array {
   return Uint32Array.from({ length: pass.count }, (_, index) => {
     const row = index * ROW_WORDS;
     return reply.manyValue(pass.table[row + ROW.status] === ROW_STATUS.skip ? 0 : pass.table[row + ROW.dataLength]!);

@@ -20,8 +20,8 @@ export interface Slice {
   readonly frame: Uint8Array;
   readonly reply: DetachedOutput;
   readonly loaded: Loaded;
-  /** Gives each row of a pass its place in the reply. */
-  place(pass: Pass): void;
+  /** Gives the next value, of `length` bytes, its place in the reply. */
+  manyValue(length: number): number;
   /** Seals or opens the rows of a pass, whose keys were just decided on. */
   rows(kind: 'sealRows' | 'openRows', pass: Pass, input: Uint8Array, output: Uint8Array): Promise<void> | undefined;
 }
@@ -86,6 +86,9 @@ export function runValue(
 /** Visits the next `count` items from `position` on. @returns where the next ones are */
 type Visit = (visitor: ItemVisitor, position: number, count: number) => number;
 
+/** Reserves room in the reply. */
+type Place = (length: number) => number;
+
 interface Extent {
   readonly plan: RowsPlan;
   readonly work: SliceWork;
@@ -135,8 +138,8 @@ class SlicedRun {
     const request = this.#request as ManyRequest;
     try {
       this.#reply.beginMany(request.id, this.#extent.bound);
-      const place = (pass: Pass): void => pass.placeRows(this.#reply);
-      await this.#runAll((visitor, position, count) => request.visitSome(visitor, position, count), place);
+      const placed = (length: number): number => this.#reply.manyValue(length);
+      await this.#runAll((visitor, position, count) => request.visitSome(visitor, position, count), placed);
       withoutStacks(() => this.#reply.endMany(this.#failures()));
       this.#reply.send();
     } catch (error) {
@@ -152,12 +155,12 @@ class SlicedRun {
 
   async one(): Promise<void> {
     const { id, contextOffset, contextLength, dataOffset, dataLength } = this.#request;
-    const place = (pass: Pass): void => pass.placeRows({ manyValue: (length) => this.#reply.reserveValue(id, length) });
+    const placed = (length: number): number => this.#reply.reserveValue(id, length);
     try {
       await this.#runAll((visitor) => {
         visitor.item(dataOffset, dataLength, contextOffset, contextLength, undefined, undefined);
         return 0;
-      }, place);
+      }, placed);
       for (const { error } of this.#failures()) {
         throw error;
       }
@@ -171,7 +174,7 @@ class SlicedRun {
   }
 
   /** Sends slice after slice off, each in its turn, and waits for all of them. */
-  async #runAll(visit: Visit, place: (pass: Pass) => void): Promise<void> {
+  async #runAll(visit: Visit, placed: Place): Promise<void> {
     const { pool } = this.#env;
     const { plan, work, count } = this.#extent;
     let position = 0;
@@ -200,7 +203,7 @@ class SlicedRun {
         position = next;
         done += rows;
         this.#passes.push(pass);
-        this.#follow(work.run(this.#slice(place), pass), over);
+        this.#follow(work.run(this.#slice(placed), pass), over);
       } catch (error) {
         over();
         throw error;
@@ -212,14 +215,14 @@ class SlicedRun {
     }
   }
 
-  #slice(place: (pass: Pass) => void): Slice {
+  #slice(placed: Place): Slice {
     const { pool } = this.#env;
     const { plan, count, dataBytes } = this.#extent;
     return {
       frame: this.#request.frame,
       reply: this.#reply,
       loaded: this.#loaded,
-      place,
+      manyValue: placed,
       rows: (kind, pass, input, output) =>
         pool.rows(
           { kind, table: pass.table, count: pass.count, input, output, flag: this.#flag },

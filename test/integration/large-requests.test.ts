@@ -6,7 +6,7 @@ import type { WorkPoolStats } from '../../src/pool/pool.ts';
 import type { AdminFields } from '../../src/protocol/messages.ts';
 import { startTestAgent, type TestAgent, type TestAgentOptions } from '../support/agent.ts';
 import { ENGINE_NAMES } from '../support/engines.ts';
-import { RawClient } from '../support/raw-client.ts';
+import { contextOf, RawClient } from '../support/raw-client.ts';
 
 const KEY = { key: 'k' };
 /** Items that fill a request of 1 MiB, nearly: each counts 80 bytes beside its own. */
@@ -79,6 +79,20 @@ describe.each(ENGINE_NAMES)('large batches with the %s engine', (engine) => {
     );
     expect(Buffer.concat(moved)).toEqual(Buffer.concat(plain));
 
+    const client = await RawClient.greeted(agent.socket);
+    onTestFinished(() => client.destroy());
+    await ask(agent, { rotate: { name: 'k' } });
+    const contextAt = (i: number) => (i % 3 === 0 ? { context: contextOf({ row: String(i) }) } : {});
+    const old = tokens.map((data, i) => ({ data: i === 5 ? Buffer.from('no token') : data, ...contextAt(i) }));
+    const { many: newer } = await client.ask({ reencryptMany: { key: 'k', items: old } });
+    expect(newer!.errors.map(({ index }) => index)).toEqual([5]);
+    expect(newer!.values[0]!.subarray(2, 18)).not.toEqual(tokens[0]!.subarray(2, 18));
+    const reopened = await dekd.decryptMany(
+      newer!.values.map((data, i) => (i % 3 === 0 ? { data, context: { row: String(i) } } : data)),
+      KEY,
+    );
+    expect(reopened.flatMap((result, i) => (result.ok && plain[i]!.equals(result.value) ? [] : [i]))).toEqual([5]);
+
     // One of them changed, one with another context, one that is no token: these fail, and nothing else.
     const broken: ManyItem[] = tokens.map((data, i) => (i % 3 === 0 ? { data, context: { row: String(i) } } : data));
     broken[1] = tokens[1]!.map((byte, at) => (at === 60 ? byte ^ 1 : byte));
@@ -109,6 +123,14 @@ describe('large single values with the noble engine', () => {
       message: 'decryption failed',
     });
     expect((await workers(agent)).inWorkers).toBe(inWorkers + 3);
+    await ask(agent, { rotate: { name: 'k' } });
+    const moved = await dekd.reencrypt(token, { ...KEY, context: { a: 'b' } });
+    expect((await workers(agent)).inWorkers).toBe(inWorkers + 5);
+    expect(moved.subarray(2, 18)).not.toEqual(token.subarray(2, 18));
+    expect(Buffer.from(await dekd.decrypt(moved, { ...KEY, context: { a: 'b' } })).equals(value)).toBe(true);
+    await expect(dekd.reencrypt(token, { ...KEY, context: { a: 'c' } })).rejects.toMatchObject({
+      code: 'DECRYPTION_FAILED',
+    });
   });
 });
 
