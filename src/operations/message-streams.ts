@@ -188,7 +188,7 @@ export async function openingWork(
       const frameLength = opening.header?.frameLength || bytes.length;
       inWorker = isReady && pool.isWorthHop(Math.ceil(bytes.length / frameLength), bytes.length);
       // What a worker does goes on after this has returned, and what was given is not kept.
-      const plaintext = bytes.length === 0 ? NOTHING : await opening.push(inWorker ? Uint8Array.from(bytes) : bytes);
+      const plaintext = bytes.length === 0 ? NOTHING : await opening.push(inWorker ? new Uint8Array(bytes) : bytes);
       if (!isReady && opening.header !== undefined) {
         isReady = true;
         const codec = codecOf(messageContext(opening.header));

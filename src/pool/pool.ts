@@ -312,7 +312,7 @@ export class WorkPool {
         : this.#here(work);
       const { length } = await done;
       made = length!;
-      return Uint8Array.from(output.subarray(0, length));
+      return new Uint8Array(output.subarray(0, length));
     } finally {
       over();
       memory.give(given, block.length);

@@ -106,6 +106,44 @@ describe('what a stream sends', () => {
     expect([taken(), output.bytes]).toEqual([length, 33 * length]);
   });
 
+  it('is asked for piece by piece where little makes very much, and only as the client has room', async () => {
+    const work = new Work();
+    let left = 0;
+    let made = 0;
+    work.make = (bytes) => {
+      left += bytes.length * 1_000;
+      const piece = new Uint8Array(Math.min(left, 100 * KIB)).fill(9);
+      left -= piece.length;
+      made += piece.length;
+      return piece;
+    };
+    Object.defineProperty(work, 'hasMore', { get: () => left > 0 });
+    const { stream, output } = await begun({ work, room: 0 });
+    stream.part(new Uint8Array(10 * KIB), true, 0);
+    expect(made).toBeGreaterThanOrEqual(INPUT_WINDOW);
+    expect(made).toBeLessThan(INPUT_WINDOW + 200 * KIB);
+    for (let sent = 0; sent < 10 * KIB * 1_000; sent += 300 * KIB) {
+      stream.part(NOTHING, false, 300 * KIB);
+      expect(made - output.bytes).toBeLessThan(INPUT_WINDOW + 200 * KIB);
+    }
+    await stream.done;
+    expect(output.bytes).toBe(10 * KIB * 1_000);
+  });
+
+  it('ends after an end that takes its time', async () => {
+    const work = new Work();
+    let finish!: (last: Uint8Array) => void;
+    work.end = () => new Promise<Uint8Array>((resolve) => (finish = resolve)) as unknown as Uint8Array;
+    const { stream, output } = await begun({ work, room: INPUT_WINDOW });
+    stream.part(new Uint8Array(10), true, 0);
+    await turn();
+    expect(output.parts.some(({ isEnd }) => isEnd)).toBe(false);
+    finish(new Uint8Array(5));
+    await stream.done;
+    expect(output.bytes).toBe(15);
+    expect(output.parts.at(-1)!.isEnd).toBe(true);
+  });
+
   it('is never more than the client has room for, with many small rooms too', async () => {
     const data = randomBytes(3_000);
     const { stream, output } = await begun({ room: 1 });

@@ -54,6 +54,18 @@ describe('a configuration file', () => {
     expect(config.dev).toBe(false);
   });
 
+  it('reads workers as auto or a number, from the file and from a variable', () => {
+    expect(load(BASE).workers).toBe('auto');
+    expect(load(`${BASE}\nworkers: 0`).workers).toBe(0);
+    expect(load(`${BASE}\nworkers: auto`, { env: { DEKD_WORKERS: '3' } }).workers).toBe(3);
+    expect(load(`${BASE}\nworkers: 2`, { env: { DEKD_WORKERS: 'auto' } }).workers).toBe('auto');
+    for (const written of ['-1', '65', '1.5', 'many']) {
+      expect(problemsOf(() => load(`${BASE}\nworkers: ${written}`))[0]).toContain(
+        'workers: expected a whole number from 0 to 64, or auto',
+      );
+    }
+  });
+
   it('reads an empty section as all its defaults', () => {
     expect(load(`${BASE}\nlog:\nlimits:\n`).log).toEqual({ level: 'info', format: 'json' });
   });

@@ -55,6 +55,44 @@ describe('the reply writer', () => {
     }
   });
 
+  it('takes over what another one wrote, behind its own, and gives its memory back to where it came from', () => {
+    const given: [Buffer, number][] = [];
+    const memory = {
+      take: (size: number) => Buffer.alloc(size),
+      give: (slab: Buffer, used: number) => void given.push([slab, used]),
+    };
+    const writer = new ReplyWriter();
+    const other = new ReplyWriter(memory);
+    writer.buffer.fill(1, writer.reserveValue(1, 10));
+    const at = other.reserveValue(2, 100_000);
+    other.buffer.fill(2, at, at + 100_000);
+    const { buffer } = other;
+    writer.adopt(other);
+    writer.reserveValue(3, 5);
+    expect(other.pending).toBe(false);
+    const slabs: [Buffer, () => void][] = [];
+    writer.flush({ write: (bytes, done) => slabs.push([Buffer.from(bytes), done]) > 0 });
+    expect(slabs).toHaveLength(3);
+    expect(slabs[1]![0].subarray(-100_000).every((byte) => byte === 2)).toBe(true);
+    expect(given).toEqual([]);
+    slabs[1]![1]();
+    expect(given).toEqual([[buffer, at + 100_000]]);
+  });
+
+  it('gives up what was written and is not wanted', () => {
+    const given: number[] = [];
+    const writer = new ReplyWriter({
+      take: (size) => Buffer.alloc(size),
+      give: (_slab, used) => void given.push(used),
+    });
+    writer.beginMany(1, 1_000);
+    writer.manyValue(900);
+    writer.discard();
+    expect(writer.pending).toBe(false);
+    expect(given).toHaveLength(1);
+    expect(given[0]).toBeGreaterThan(900);
+  });
+
   it('grows under the failures of a batch, with replies before and after it', () => {
     const writer = new ReplyWriter();
     writer.document(1, { before: true });
