@@ -42,6 +42,10 @@ enum class [[nodiscard]] LaneFault : int32_t {
   kAccess = 12,
   // Both descriptors are of one file.
   kSameFile = 13,
+  // The file to write is not empty.
+  kNotEmpty = 14,
+  // A file on a file system that may keep whoever reads it waiting, that the kernel makes up, or that is memory.
+  kFileSystem = 15,
 };
 
 // LaneRegion is memory that two processes share through a memfd which can neither shrink nor grow, so that a page of it

@@ -29,6 +29,7 @@
 #include "../core/root_key.h"
 #include "../core/self_test.h"
 #include "arguments.h"
+#include "file_calls.h"
 #include "hot_calls.h"
 #include "lane_calls.h"
 
@@ -730,6 +731,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<LastErrno>(env, exports, "lastErrno");
   set<LaneErrno>(env, exports, "laneErrno");
   export_lane_calls(env, exports);
+  export_file_calls(env, exports);
   set<WithGivenNonce<kGcmNonceLength, gcm_seal>>(env, exports, "vectorGcmSeal");
   set<WithGivenNonce<kGcmNonceLength, gcm_open>>(env, exports, "vectorGcmOpen");
   set<WithGivenNonce<kXaesNonceLength, xaes_seal>>(env, exports, "vectorXaesSeal");

@@ -139,6 +139,13 @@ export interface Binding {
   /** Says a greeting with the region's descriptor, or with those of two files, on a connected lane socket. */
   laneShare(socket: number, token: Uint8Array, region: number): number;
   laneShareFiles(socket: number, token: Uint8Array, source: number, target: number): number;
+  /** A pass over two files, which stay the caller's to close; or a fault made negative. Its steps follow each other. */
+  fileOpen(source: number, target: number): number;
+  fileClose(pass: number): number;
+  fileRead(pass: number, offset: number, length: number): Promise<FileOutcome>;
+  /** `header` is written by the first step. */
+  fileSeal(pass: number, message: number, frameLength: number, header: Uint8Array): Promise<FileOutcome>;
+  fileOpenFrames(pass: number, message: number, frameLength: number, body: number): Promise<FileOutcome>;
   /** errno behind the last fault `system` of this thread. */
   laneErrno(): number;
 
@@ -162,6 +169,17 @@ export type LaneTokenCall = (
   resultOffset: number,
 ) => number;
 
+/** What a step over files came to; nothing of it is rejected. */
+export interface FileOutcome {
+  readonly status: number;
+  readonly errno: number;
+  readonly read: number;
+  readonly written: number;
+  readonly ended: boolean;
+  readonly trailing: boolean;
+  readonly bytes: Uint8Array;
+}
+
 /** Numbers of `native/core/lane_region.h`. */
 export const LANE_FAULT = {
   none: 0,
@@ -178,6 +196,8 @@ export const LANE_FAULT = {
   notRegular: 11,
   access: 12,
   sameFile: 13,
+  notEmpty: 14,
+  fileSystem: 15,
 } as const;
 
 /** Numbers of `native/core/lane_socket.h`. */

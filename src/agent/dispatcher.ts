@@ -5,8 +5,10 @@ import { decryptMany, decryptValue } from '../operations/decrypt.ts';
 import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
 import { decryptShared, encryptShared } from '../operations/lane.ts';
+import type { MessageRequest } from '../operations/message-begin.ts';
+import { decryptFiles, encryptFiles } from '../operations/message-files.ts';
 import { reencryptingWork } from '../operations/message-reencryption.ts';
-import { openingWork, type StreamRequest, sealingWork } from '../operations/message-streams.ts';
+import { openingWork, sealingWork } from '../operations/message-streams.ts';
 import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
 import type { Caller } from '../operations/request.ts';
 import { messages } from '../protocol/messages.ts';
@@ -32,6 +34,8 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.decryptStream]: 'decrypt',
   [OPERATION.laneEncrypt]: 'encrypt',
   [OPERATION.laneDecrypt]: 'decrypt',
+  [OPERATION.fileEncrypt]: 'encrypt',
+  [OPERATION.fileDecrypt]: 'decrypt',
   [OPERATION.reencryptStream]: 'reencrypt',
 };
 
@@ -61,9 +65,13 @@ const CONTENTS = [undefined, 'bytes', 'json'] as const;
 const MAX_STREAMS = 128;
 const MAX_STREAMS_OF_ONE = 32;
 
+/** Files in work: each keeps one of the four threads busy that the process has for its files. */
+const MAX_FILES = 2;
+
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   #streams = 0;
+  #filesInWork = 0;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
@@ -105,6 +113,12 @@ export class Dispatcher {
       case OPERATION.laneDecrypt:
         request.readLaneCall();
         return this.#shared(connection, request);
+      case OPERATION.fileEncrypt:
+        request.readBinding();
+        return this.#files('encrypt', connection, request);
+      case OPERATION.fileDecrypt:
+        request.readBinding();
+        return this.#files('decrypt', connection, request);
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
       case OPERATION.ping:
@@ -170,6 +184,50 @@ export class Dispatcher {
     lane.used();
     const outcome = decryptShared(env, lane.environment, connection.caller, request, place, connection);
     return this.#one('decrypt', outcome);
+  }
+
+  async #files(
+    operation: 'encrypt' | 'decrypt',
+    connection: Connection<Caller>,
+    request: RequestReader,
+  ): Promise<void> {
+    const { env, counters } = this.#options;
+    const { id } = request;
+    // One by one: what a message does not say is on its prototype.
+    const { key, partition, context, anyKey, frameLength, handle } = request.decode(messages.FileCall);
+    const files = connection.lane?.takeFiles(handle);
+    if (files === undefined) {
+      throw new DekdError('INVALID_ARGUMENT', `there are no files ${handle}, or none any more: pass them again`);
+    }
+    try {
+      if (this.#filesInWork >= MAX_FILES) {
+        throw new DekdError(
+          'RESOURCE_EXHAUSTED',
+          `the agent has ${MAX_FILES} files in work: send this one as a stream`,
+        );
+      }
+      this.#filesInWork += 1;
+      try {
+        const run = operation === 'encrypt' ? encryptFiles : decryptFiles;
+        const asked = {
+          key,
+          partition,
+          context,
+          anyKey,
+          frameLength,
+          owner: connection,
+          codec: undefined,
+          content: undefined,
+        };
+        const result = await run(env, connection.caller, asked, files, () => connection.checkWanted(id));
+        counters.count(operation, 'ok');
+        connection.document(id, result);
+      } finally {
+        this.#filesInWork -= 1;
+      }
+    } finally {
+      files.close();
+    }
   }
 
   async #stream(
@@ -275,7 +333,7 @@ function operatorOf(caller: Caller): Caller {
 }
 
 /** What OpenStream says of the value in a message. @throws INVALID_ARGUMENT */
-function saidOfValue(compression: number, content: number): Pick<StreamRequest, 'codec' | 'content'> {
+function saidOfValue(compression: number, content: number): Pick<MessageRequest, 'codec' | 'content'> {
   if (compression >= CODECS.length || content >= CONTENTS.length) {
     throw new DekdError(
       'INVALID_ARGUMENT',

@@ -1,5 +1,6 @@
 /** What one connection of the data socket has in the bulk lane. */
 import type { Region, SharedRange } from '../crypto/lane.ts';
+import type { FilePass } from '../crypto/lane-files.ts';
 import { DekdError } from '../errors.ts';
 import type { LanePlace } from '../operations/lane.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
@@ -8,6 +9,8 @@ import type { Lane } from './lane.ts';
 
 /** Regions of one connection. */
 const MAX_REGIONS = 16;
+/** Files of one connection that no call has named yet. */
+const MAX_FILES = 4;
 
 interface Held {
   readonly region: Region;
@@ -23,6 +26,7 @@ export class LaneSeat {
   readonly #lane: Lane;
   /** By the handle that requests name them with; a region's number means nothing to another connection. */
   readonly #regions = new Map<number, Held>();
+  readonly #files = new Map<number, { readonly files: FilePass; readonly timer: NodeJS.Timeout }>();
   #lastHandle = 0;
   #left = false;
 
@@ -51,6 +55,34 @@ export class LaneSeat {
     return this.#lastHandle;
   }
 
+  /**
+   * @param timeoutMs in which a call must name them, or they are let go of
+   * @returns the handle of files that are the seat's from here on. @throws RESOURCE_EXHAUSTED
+   */
+  addFiles(files: FilePass, timeoutMs: number): number {
+    if (this.#files.size >= MAX_FILES) {
+      files.close();
+      throw new DekdError(
+        'RESOURCE_EXHAUSTED',
+        `the connection has passed ${MAX_FILES} files that no call has named yet`,
+      );
+    }
+    this.#lastHandle += 1;
+    const handle = this.#lastHandle;
+    const timer = setTimeout(() => this.takeFiles(handle)?.close(), timeoutMs);
+    timer.unref();
+    this.#files.set(handle, { files, timer });
+    return handle;
+  }
+
+  /** The files are the caller's from here on; undefined when there are none of this handle, or no more. */
+  takeFiles(handle: number): FilePass | undefined {
+    const held = this.#files.get(handle);
+    clearTimeout(held?.timer);
+    this.#files.delete(handle);
+    return held?.files;
+  }
+
   /** Where a request's bytes lie. @throws INVALID_ARGUMENT unless both ranges are inside of regions of this seat, and apart */
   place(input: WireRange, result: WireRange): LanePlace {
     const place = { input: this.#range('input', input), result: this.#range('result', result) };
@@ -70,6 +102,9 @@ export class LaneSeat {
       this.#left = true;
       this.#lane.leave(this, this.#regions.values());
       this.#regions.clear();
+      for (const handle of [...this.#files.keys()]) {
+        this.takeFiles(handle)?.close();
+      }
     }
   }
 

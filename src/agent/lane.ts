@@ -11,6 +11,7 @@ import { totalmem } from 'node:os';
 import { basename } from 'node:path';
 import type { Config } from '../config/config.ts';
 import type { LaneGreeting, LaneMemory, Region } from '../crypto/lane.ts';
+import { FilePass } from '../crypto/lane-files.ts';
 import { DekdError } from '../errors.ts';
 import type { LaneEnvironment } from '../operations/lane.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
@@ -169,7 +170,8 @@ export class Lane {
       this.#seats.delete(token);
       const next = this.#newToken(seat);
       try {
-        return { handle: this.#takeRegion(greeting, seat), token: next };
+        const take = greeting.kind === 'region' ? this.#takeRegion : this.#takeFiles;
+        return { handle: take.call(this, greeting, seat), token: next };
       } catch (error) {
         return { token: next, error: DekdError.from(error) };
       }
@@ -180,10 +182,12 @@ export class Lane {
     }
   }
 
-  #takeRegion({ kind, descriptors }: LaneGreeting, seat: LaneSeat): number {
-    if (kind !== 'region') {
-      throw new DekdError('UNSUPPORTED', 'this agent takes regions on the lane, no files');
-    }
+  #takeFiles({ descriptors }: LaneGreeting, seat: LaneSeat): number {
+    const files = FilePass.open(descriptors[0]!, descriptors[1]!);
+    return seat.addFiles(files, this.#options.config.limits.headerTimeout);
+  }
+
+  #takeRegion({ descriptors }: LaneGreeting, seat: LaneSeat): number {
     seat.checkRoom();
     const limit = this.#regionLimit(seat.share);
     const adopted = this.#options.memory.adopt(descriptors[0]!, limit);

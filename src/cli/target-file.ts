@@ -12,6 +12,8 @@ import { temporaryName } from './temporary-file.ts';
 export interface Target {
   /** Whether the result goes to standard output. */
   readonly isStandardOutput: boolean;
+  /** A file that somebody else may write instead; undefined for what is no regular file. */
+  readonly file: ReplacedFile | undefined;
   /** Takes ownership of `bytes`. */
   write(bytes: Uint8Array): Promise<void>;
   /** Makes the result visible. @param modified time of last change that a file gets, instead of now */
@@ -41,6 +43,7 @@ export async function openTarget(path: string | undefined, newMode: number): Pro
 
 class StandardOutput implements Target {
   readonly isStandardOutput = true;
+  readonly file = undefined;
 
   write(bytes: Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -54,6 +57,7 @@ class StandardOutput implements Target {
 
 class SpecialFile implements Target {
   readonly isStandardOutput = false;
+  readonly file = undefined;
   readonly #handle: FileHandle;
 
   constructor(handle: FileHandle) {
@@ -81,10 +85,10 @@ let listening = false;
 /** A ReplacedFile that a signal removes, under a name that says whose it is. */
 class FileInPlace implements Target {
   readonly isStandardOutput = false;
-  readonly #file: ReplacedFile;
+  readonly file: ReplacedFile;
 
   private constructor(file: ReplacedFile) {
-    this.#file = file;
+    this.file = file;
   }
 
   static async open(path: string, existing: Stats | undefined, newMode: number): Promise<FileInPlace> {
@@ -94,17 +98,17 @@ class FileInPlace implements Target {
   }
 
   write(bytes: Uint8Array): Promise<void> {
-    return this.#file.write(bytes);
+    return this.file.write(bytes);
   }
 
   async commit(modified?: Date): Promise<void> {
-    await this.#file.commit(modified);
-    unfinished.delete(this.#file.temporary);
+    await this.file.commit(modified);
+    unfinished.delete(this.file.temporary);
   }
 
   async discard(): Promise<void> {
-    await this.#file.discard();
-    unfinished.delete(this.#file.temporary);
+    await this.file.discard();
+    unfinished.delete(this.file.temporary);
   }
 }
 

@@ -243,6 +243,8 @@ export class PartCall extends BaseCall {
 export class DocumentCall extends BaseCall {
   readonly fields: RequestFields;
   override readonly isIdempotent: boolean;
+  /** The only connection on which what it names means something; undefined for any. */
+  readonly channel: Channel | undefined;
   readonly #resolve: (document: unknown) => void;
 
   constructor(
@@ -253,9 +255,11 @@ export class DocumentCall extends BaseCall {
     signal: AbortSignal | undefined,
     resolve: (document: unknown) => void,
     reject: (error: unknown) => void,
+    channel?: Channel,
   ) {
     super(transport, deadline, signal, reject);
     this.fields = fields;
+    this.channel = channel;
     this.isIdempotent = isIdempotent;
     this.#resolve = resolve;
   }
@@ -317,6 +321,9 @@ export const sender: Sender<AnyCall> = {
     } else if (first instanceof StreamCall) {
       first.open(channel);
     } else if (first instanceof DocumentCall) {
+      if (first.channel !== undefined && first.channel !== channel) {
+        throw new DekdError('AGENT_UNAVAILABLE', 'the connection was lost on which the files were passed');
+      }
       first.id = channel.expect(first);
       channel.push(channel.writer.message({ id: first.id, timeoutMs: remaining(first), ...first.fields }));
     } else {

@@ -9,10 +9,11 @@ import { ContextMemo } from './context-memo.ts';
 import { ClientLane, type LaneSlot } from './lane.ts';
 import { LaneCall, type LaneWork } from './lane-call.ts';
 import { compressionOf, contentOf, maxOutputOf, openedValue, passWhole, valueToSeal } from './large-object.ts';
-import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
+import { FILE_FRAME_LENGTH, type FileWays, type PassTarget, passFile } from './message-file.ts';
 import { readRange, wholeOf } from './message-range.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
 import type { StreamValue, WireBinding, WireItem } from './requests.ts';
+import { Silence } from './silence.ts';
 import { findSocket } from './socket-place.ts';
 import { type SpawnedAgent, spawnAgent } from './spawn.ts';
 import { Transport } from './transport.ts';
@@ -61,6 +62,20 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
  */
 export function connect(options: ConnectOptions = {}): DekdClient {
   return new Client(options);
+}
+
+/** How files go through the agent of a client; for the command line, which shows how far they are. */
+export function fileWays(client: DekdClient): {
+  encrypt(options: EncryptStreamOptions): FileWays;
+  decrypt(options: DecryptOptions): FileWays;
+} {
+  if (!(client instanceof Client)) {
+    throw new DekdError('INVALID_ARGUMENT', 'the client was not made by connect');
+  }
+  return {
+    encrypt: (options) => client.encryptWays(options),
+    decrypt: (options) => client.decryptWays(options),
+  };
 }
 
 class Client implements DekdClient {
@@ -194,12 +209,30 @@ class Client implements DekdClient {
   }
 
   async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
-    const through = () => this.encryptStream({ frameLength: FILE_FRAME_LENGTH, ...options });
-    await passFile(source, through, target, CIPHERTEXT_MODE);
+    await passFile(source, this.encryptWays(options), target, CIPHERTEXT_MODE);
   }
 
   async decryptFile(source: string, target: string, options: DecryptOptions): Promise<void> {
-    await passFile(source, () => this.decryptStream(options), target, PLAINTEXT_MODE);
+    await passFile(source, this.decryptWays(options), target, PLAINTEXT_MODE);
+  }
+
+  encryptWays(options: EncryptStreamOptions): FileWays {
+    const frameLength = options.frameLength === undefined ? FILE_FRAME_LENGTH : checkFrameLength(options.frameLength);
+    return {
+      through: () => this.encryptStream({ ...options, frameLength }),
+      pass: (source, into) =>
+        this.#passFiles(source, into, options, (handle) => ({
+          fileEncrypt: { ...bindingOf(options), frameLength, handle },
+        })),
+    };
+  }
+
+  decryptWays(options: DecryptOptions): FileWays {
+    return {
+      through: () => this.decryptStream(options),
+      pass: (source, into) =>
+        this.#passFiles(source, into, options, (handle) => ({ fileDecrypt: { ...decryptBinding(options), handle } })),
+    };
   }
 
   async decryptRange(
@@ -224,7 +257,7 @@ class Client implements DekdClient {
   }
 
   async reencryptFile(source: string, target: string, options: EncryptOptions): Promise<void> {
-    await passFile(source, () => this.reencryptStream(options), target, CIPHERTEXT_MODE);
+    await passFile(source, { through: () => this.reencryptStream(options) }, target, CIPHERTEXT_MODE);
   }
 
   async keyInfo(
@@ -500,6 +533,42 @@ class Client implements DekdClient {
         new DocumentCall(this.#transport, fields, true, deadline, options.signal, resolve, reject),
       );
     });
+  }
+
+  async #passFiles(
+    source: number,
+    target: PassTarget,
+    options: CallOptions,
+    fieldsOf: (handle: number) => DocumentCall['fields'],
+  ): Promise<boolean> {
+    const { signal, timeoutMs } = options;
+    signal?.throwIfAborted();
+    const passed = await this.#lane?.passFiles(source, target.descriptor);
+    if (passed === undefined) {
+      return false;
+    }
+    const silence = new Silence(target, timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs));
+    try {
+      await new Promise((resolve, reject) => {
+        const stop = signal === undefined ? silence.signal : AbortSignal.any([signal, silence.signal]);
+        stop.throwIfAborted();
+        const deadline = performance.now() + MAX_TIMEOUT_MS;
+        const fields = fieldsOf(passed.handle);
+        const { channel } = passed;
+        this.#transport.submit(
+          new DocumentCall(this.#transport, fields, false, deadline, stop, resolve, reject, channel),
+        );
+      });
+      return true;
+    } catch (error) {
+      // The agent cannot do it this way, or not now.
+      if (DekdError.is(error, 'UNSUPPORTED') || DekdError.is(error, 'RESOURCE_EXHAUSTED')) {
+        return false;
+      }
+      throw error;
+    } finally {
+      silence.end();
+    }
   }
 
   #deadline(options: CallOptions): number {

@@ -48,6 +48,11 @@ export class LaneLink {
     this.#handles.set(region, await this.#inTurn(say));
   }
 
+  /** Passes two files to the agent. @returns their handle, good for one call. @throws as `share` */
+  passFiles(say: SayGreeting): Promise<number> {
+    return this.#inTurn(say);
+  }
+
   /** One after the other: each answer has the token of the next. */
   #inTurn(say: SayGreeting): Promise<number> {
     const turn = this.#last.then(() => this.#join(say));

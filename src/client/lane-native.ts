@@ -54,6 +54,13 @@ export class LaneNative {
     }
   }
 
+  /** Sends the descriptors of two files, the one to read and the one to write. */
+  shareFiles(socket: number, token: Uint8Array, source: number, target: number): void {
+    if (this.#binding.laneShareFiles(socket, token, source, target) !== LANE_FAULT.none) {
+      throw new DekdError('AGENT_UNAVAILABLE', `the files could not be sent: ${this.#reason()}`);
+    }
+  }
+
   drop(region: number): void {
     this.#binding.laneDrop(region);
   }

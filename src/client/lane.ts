@@ -156,6 +156,25 @@ export class ClientLane {
     return undefined;
   }
 
+  /**
+   * Passes two files to the agent. @returns their handle, good for one call on that connection; undefined where they go as a
+   * stream instead
+   */
+  async passFiles(
+    source: number,
+    target: number,
+  ): Promise<{ readonly handle: number; readonly channel: Channel } | undefined> {
+    try {
+      const native = await this.#load();
+      const channel = await this.#connected();
+      const handle = await channel?.lane?.passFiles((fd, token) => native.shareFiles(fd, token, source, target));
+      return channel && handle ? { handle, channel } : undefined;
+    } catch {
+      // Whatever is wrong with files or agent, the stream says it better, or works.
+      return undefined;
+    }
+  }
+
   /** Nobody uses the slot any more, the agent included. */
   giveBack({ region, offset, resultOffset, resultRoom }: LaneSlot): void {
     const found = this.#regions.find(({ number }) => number === region);

@@ -1,5 +1,6 @@
-/** Files through a stream: the target is there whole, or as it was before. */
+/** Files through the agent: the target is there whole, or as it was before. */
 import { createReadStream, type ReadStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ReplacedFile, statsAt } from './replaced-file.ts';
@@ -8,26 +9,70 @@ import type { MessageDuplex } from './types.ts';
 const CHUNK_BYTES = 256 * 1024;
 /** Bytes of plaintext in each frame of a file: fewer tags than in a stream, which somebody waits for. */
 export const FILE_FRAME_LENGTH = 1024 * 1024;
+/** The same of a stream. */
+export const STREAM_FRAME_LENGTH = 64 * 1024;
+/** A smaller file is through before its descriptors are passed. */
+const WORTH_PASSING = 1024 * 1024;
+
+/** The ways of a file through the agent. */
+export interface FileWays {
+  /** What the source is put through; made once both files are there. */
+  through(): MessageDuplex;
+  /**
+   * Lets the agent itself read the one descriptor and write the other; absent where that is no way.
+   * @returns false when it is to go as a stream; then nothing that was written counts. @throws what went wrong with the message
+   */
+  pass?(source: number, target: PassTarget): Promise<boolean>;
+}
+
+/** A file that somebody else writes by its descriptor. */
+export interface PassTarget {
+  readonly descriptor: number;
+  /** Bytes that were written so far. */
+  length(): Promise<number>;
+}
 
 /**
- * Puts what is in `source` through and the result in the place of `target`, as a ReplacedFile.
- * @param through makes what the source is put through, once both files are there
+ * Puts what is in `source` through the agent and the result in the place of `target`, as a ReplacedFile.
  * @param mode of a target that does not exist, before the umask
- * @throws what the stream throws; errors of the file system as they are
+ * @throws what the agent refuses it with; errors of the file system as they are
  */
-export async function passFile(
-  source: string,
-  through: () => MessageDuplex,
-  target: string,
-  mode: number,
-): Promise<void> {
+export async function passFile(source: string, ways: FileWays, target: string, mode: number): Promise<void> {
   const file = await ReplacedFile.open(target, await statsAt(target), mode);
   try {
-    await pipeline(fileStream(source), through(), writableTo(file));
+    if (!(await passDescriptors(source, ways, file))) {
+      await pipeline(fileStream(source), ways.through(), writableTo(file));
+    }
     await file.commit();
   } catch (error) {
     await file.discard().catch(() => {});
     throw error;
+  }
+}
+
+/** What a file is passed into: one that can also be cleared, when the stream begins anew. */
+export interface ClearableTarget extends PassTarget {
+  clear(): Promise<void>;
+}
+
+/** @returns whether the agent did it all; the target is empty when it did not */
+export async function passDescriptors(source: string, ways: FileWays, target: ClearableTarget): Promise<boolean> {
+  if (ways.pass === undefined) {
+    return false;
+  }
+  const handle: FileHandle = await open(source, 'r');
+  try {
+    const stats = await handle.stat();
+    if (!stats.isFile() || stats.size < WORTH_PASSING) {
+      return false;
+    }
+    if (await ways.pass(handle.fd, target)) {
+      return true;
+    }
+    await target.clear();
+    return false;
+  } finally {
+    await handle.close();
   }
 }
 

@@ -51,6 +51,21 @@ export class ReplacedFile {
     return file;
   }
 
+  /** For who writes by the descriptor itself; the file's to close. */
+  get descriptor(): number {
+    return this.#handle.fd;
+  }
+
+  /** Bytes that were written so far. */
+  async length(): Promise<number> {
+    return (await this.#handle.stat()).size;
+  }
+
+  /** Takes back what was written. */
+  async clear(): Promise<void> {
+    await this.#handle.truncate(0);
+  }
+
   /** Takes ownership of `bytes`. */
   async write(bytes: Uint8Array): Promise<void> {
     await writeAll(this.#handle, bytes);

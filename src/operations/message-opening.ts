@@ -110,6 +110,11 @@ export class MessageOpening {
     return this.#message === undefined && !this.#isBodyOver ? undefined : this.#header;
   }
 
+  /** The message in work once its header was verified, for who opens its frames himself; the opening's to destroy. */
+  get message(): KeyHandle | undefined {
+    return this.#message;
+  }
+
   /**
    * Takes the next bytes of the message, which are not kept.
    * @returns plaintext that may be used now, maybe none; a fresh array

@@ -10,7 +10,8 @@ import { type MessageHeader, messageContext } from '../envelope/message-header.t
 import { DekdError } from '../errors.ts';
 import { storedValuePairs } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import { beginOpening, type MessageWork, owned, type StreamRequest, sealingWork } from './message-streams.ts';
+import { beginOpening, type MessageRequest } from './message-begin.ts';
+import { type MessageWork, owned, sealingWork } from './message-streams.ts';
 import type { Caller } from './request.ts';
 
 /** Bytes that are opened and sealed in one go: both take their time. */
@@ -24,7 +25,7 @@ const STEP = 128 * 1024;
 export async function reencryptingWork(
   env: OperationsEnvironment,
   caller: Caller,
-  request: StreamRequest,
+  request: MessageRequest,
 ): Promise<MessageWork> {
   if (request.anyKey) {
     throw new DekdError('INVALID_ARGUMENT', 'a message is re-encrypted under the key that is named');

@@ -59,6 +59,11 @@ export class MessageSealing {
     this.#frameLength = frameLength;
   }
 
+  /** The message in work, for who makes its frames himself; the sealing's to destroy. */
+  get message(): KeyHandle {
+    return this.#message;
+  }
+
   /**
    * Takes plaintext, which is not kept.
    * @param room where the frames are put if they fit

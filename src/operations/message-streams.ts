@@ -1,21 +1,14 @@
 /** Streams that seal a message or open one. */
 import { joined } from '../bytes.ts';
-import { decodeContext } from '../envelope/context.ts';
 import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
-import { DEFAULT_MESSAGE_LIMITS, messageContext } from '../envelope/message-header.ts';
+import { messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
-import { BlockCompressor, BlockExpander, type Codec, codecOf, valuePairs } from './compressed-value.ts';
+import { BlockCompressor, BlockExpander, codecOf, valuePairs } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import { requiredToOpen } from './message-context.ts';
-import { openingDataKey, sealingDataKey } from './message-data-keys.ts';
-import { MessageOpening, type MessageOpeningOptions, type MessagePart } from './message-opening.ts';
-import { MessageSealing, type SealFrames } from './message-sealing.ts';
-import type { ExpectedKey } from './opening.ts';
+import { beginOpening, beginSealing, MAX_STREAM_FRAME, type MessageRequest } from './message-begin.ts';
+import type { SealFrames } from './message-sealing.ts';
 import type { Caller } from './request.ts';
 
-const DEFAULT_FRAME_LENGTH = 64 * 1024;
-/** The longest frame that is sealed or opened in a stream: a stream holds one. */
-export const MAX_STREAM_FRAME = 1024 * 1024;
 /** Bytes that are worked on, and made, in one go. */
 const STEP = 256 * 1024;
 /** Overhead of frames that is not worth a smaller step, as a share of what they hold. */
@@ -43,52 +36,22 @@ export interface MessageWork {
   close(): void;
 }
 
-export interface StreamRequest extends ExpectedKey {
-  /** Canonical bytes; a copy. */
-  readonly context: Uint8Array;
-  /** Bytes of plaintext in a frame; 0 for the default. */
-  readonly frameLength: number;
-  /** Opening only: the frames that follow the header; all of them when undefined. */
-  readonly part?: MessagePart | undefined;
-  /** How the plaintext is compressed, and what the message says that it is. */
-  readonly codec: Codec | undefined;
-  readonly content: string | undefined;
-  /** Whose stream it is: owners of large work take turns. */
-  readonly owner: object;
-}
-
 /**
- * Begins a message under the key of this name, which is made if the caller may.
+ * What seals a message under the key that the request names.
  * @param right what the caller must be allowed to do with the key
  * @param said what the message stores of its value; of one that is compressed already, with no codec in the request
- * @throws as `encryptValue` does
+ * @throws as `beginSealing` does
  */
 export async function sealingWork(
   env: OperationsEnvironment,
   caller: Caller,
-  { key: name, partition, context, frameLength: wanted, owner, codec, content }: StreamRequest,
+  request: MessageRequest,
   right: 'encrypt' | 'reencrypt' = 'encrypt',
-  said: Readonly<Record<string, string>> = valuePairs(content, codec),
+  said: Readonly<Record<string, string>> = valuePairs(request.content, request.codec),
 ): Promise<MessageWork> {
-  const { engine, keyring, pool, volume } = env;
-  caller.authorize(right, name, partition);
-  const record = decodeContext(context);
-  const frameLength = wanted === 0 ? DEFAULT_FRAME_LENGTH : wanted;
-  if (frameLength > MAX_STREAM_FRAME) {
-    throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_STREAM_FRAME}`);
-  }
-  const sealingKey = await sealingDataKey(env, caller, name, partition, record, said);
-  const { dataKey, dataKeys, context: bound, used } = sealingKey;
-  let sealing: MessageSealing;
-  try {
-    const { stored, required } = bound;
-    sealing = keyring.room(
-      () => new MessageSealing({ engine, dataKey, dataKeys, context: stored, required, frameLength }),
-    );
-  } finally {
-    engine.destroyKey(dataKey);
-  }
-  used(1, 0);
+  const { pool } = env;
+  const { owner, codec } = request;
+  const { sealing, frameLength, count } = await beginSealing(env, caller, request, right, said);
   let header: Uint8Array | undefined = sealing.header;
   const led = (frames: Uint8Array): Uint8Array => {
     const bytes = header === undefined ? frames : joined([header, frames]);
@@ -104,8 +67,7 @@ export async function sealingWork(
     // A part of the client's in one step, where what is made of it is hardly longer.
     step: isSmall ? STEP : Math.max(1, Math.floor((STEP * frameLength) / (frameLength + FRAME_OVERHEAD))),
     take(bytes) {
-      used(0, bytes.length);
-      volume.bytesSealed += bytes.length;
+      count(bytes.length);
       const frames = sealing.framesOf(bytes.length);
       return pool.isWorthHop(frames, frames * frameLength)
         ? sealing.updateBy(bytes, inWorker).then(led)
@@ -170,7 +132,7 @@ function scratch(): Uint8Array {
 export async function openingWork(
   env: OperationsEnvironment,
   caller: Caller,
-  request: StreamRequest,
+  request: MessageRequest,
 ): Promise<MessageWork> {
   const { engine, pool, volume, maxExpanded } = env;
   const opening = beginOpening(env, caller, request, 'decrypt', (message, body, output) =>
@@ -225,31 +187,4 @@ export async function openingWork(
       opening.close();
     },
   };
-}
-
-/**
- * What opens a message of the key that the request names.
- * @param right what the caller must be allowed to do with the key
- * @throws PERMISSION_DENIED, INVALID_ARGUMENT
- */
-export function beginOpening(
-  env: OperationsEnvironment,
-  caller: Caller,
-  request: StreamRequest,
-  right: 'decrypt' | 'reencrypt',
-  openFrames?: MessageOpeningOptions['openFrames'],
-): MessageOpening {
-  if (!request.anyKey) {
-    caller.authorize(right, request.key, request.partition);
-  }
-  const record = decodeContext(request.context);
-  return new MessageOpening({
-    engine: env.engine,
-    limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
-    part: request.part,
-    ...(openFrames === undefined ? {} : { openFrames }),
-    room: (make) => env.keyring.room(make),
-    dataKeyOf: (header) => openingDataKey(env, caller, right, request, header, record),
-    requiredOf: (header) => requiredToOpen(messageContext(header), record),
-  });
 }

@@ -24,6 +24,8 @@ export const OPERATION = {
   streamPart: 16,
   laneEncrypt: 17,
   laneDecrypt: 18,
+  fileEncrypt: 19,
+  fileDecrypt: 20,
   reencryptStream: 23,
 } as const;
 /** What this reader knows; a field beyond is of a newer client. */

@@ -13,7 +13,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import { DekdError, ERROR_CODES } from '../../src/errors.ts';
@@ -95,6 +95,13 @@ describe('a client of a real agent', () => {
     await agent.stop();
   });
 
+  /** A client that sends every value, however large. */
+  function sending(): DekdClient {
+    const sent = connect({ socket: agent.socket, lane: false });
+    onTestFinished(() => sent.close());
+    return sent;
+  }
+
   it('encrypts and decrypts bytes, text and tokens under a newer key', async () => {
     const options = { key: 'customers', partition: 'acme', context: { field: 'pan' } };
     const token = await dekd.encrypt(DATA, options);
@@ -117,24 +124,26 @@ describe('a client of a real agent', () => {
   );
 
   it('refuses a value over the limit itself, with both numbers, and leaves the connection alone', async () => {
-    const slow = dekd.encrypt(DATA, { key: 'made-meanwhile' });
-    const error = await refusal(dekd.encrypt(new Uint8Array((1 << 20) + 1), KEY));
+    const sent = sending();
+    const slow = sent.encrypt(DATA, { key: 'made-meanwhile' });
+    const error = await refusal(sent.encrypt(new Uint8Array((1 << 20) + 1), KEY));
     expect(error.code).toBe('INVALID_ARGUMENT');
     expect(error.message).toMatch(/1048577 bytes .* 1048576/);
-    expect((await refusal(dekd.decrypt(new Uint8Array((1 << 20) + 59), KEY))).message).toMatch(
+    expect((await refusal(sent.decrypt(new Uint8Array((1 << 20) + 59), KEY))).message).toMatch(
       /1048577 bytes .* 1048576/,
     );
     expect(await slow).toHaveLength(DATA.length + 58);
   });
 
   it('refuses a request whose names and contexts are over the frame, and loses no other call by it', async () => {
-    const others = Array.from({ length: 20 }, (_, i) => dekd.encrypt(Buffer.from(`${i}`), { key: 'neighbour' }));
+    const sent = sending();
+    const others = Array.from({ length: 20 }, (_, i) => sent.encrypt(Buffer.from(`${i}`), { key: 'neighbour' }));
     const name = 'n'.repeat(2 << 20);
     for (const call of [
-      dekd.encrypt(DATA, { key: name }),
-      dekd.encrypt(Buffer.alloc(1 << 20), { key: 'k'.repeat(70_000) }),
-      dekd.keyInfo(name),
-      dekd.encryptMany([{ data: DATA, key: name }], KEY),
+      sent.encrypt(DATA, { key: name }),
+      sent.encrypt(Buffer.alloc(1 << 20), { key: 'k'.repeat(70_000) }),
+      sent.keyInfo(name),
+      sent.encryptMany([{ data: DATA, key: name }], KEY),
     ]) {
       const error = await refusal(call);
       expect(error.code).toBe('INVALID_ARGUMENT');

@@ -45,7 +45,9 @@ describe('the socket of an agent', () => {
     const folder = temporaryFolder();
     const agent = await startTestAgent({ folder });
     expect(readdirSync(dirname(agent.socket)).sort()).toEqual(
-      hasAddon ? ['admin.sock', 'admin.sock.lock', 'agent.sock', 'agent.sock.lock'] : ['admin.sock', 'agent.sock'],
+      hasAddon
+        ? ['admin', 'agent', 'lane'].flatMap((name) => [`${name}.sock`, `${name}.sock.lock`])
+        : ['admin.sock', 'agent.sock'],
     );
     await agent.stop();
     expect(readdirSync(dirname(agent.socket))).toEqual([]);

@@ -1,3 +1,5 @@
+import { pipeline } from 'node:stream/promises';
+import { writableTo } from '../../client/message-file.ts';
 import type { DecryptOptions } from '../../client/types.ts';
 import { openClient } from '../agent-client.ts';
 import { ByteProgress } from '../byte-progress.ts';
@@ -5,7 +7,6 @@ import { usageError } from '../exit.ts';
 import { openTarget } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
 import type { ByteSpan } from './byte-span.ts';
-import { passInto } from './messages.ts';
 import { operandOf, type ValueOptions } from './value-options.ts';
 
 /** Writes a part of what a message holds, of which only that is read. @throws what `decryptRange` of the client throws */
@@ -33,7 +34,11 @@ export async function decryptRange(
   const target = await openTarget(output, mode);
   const progress = new ByteProgress(last === undefined ? undefined : last + 1 - first);
   try {
-    await passInto(target, agent.client.decryptRangeStream(path, range, binding), undefined, progress);
+    await pipeline(agent.client.decryptRangeStream(path, range, binding), progress.counting(), writableTo(target));
+    await target.commit();
+  } catch (error) {
+    await target.discard();
+    throw error;
   } finally {
     progress.clear();
   }

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
 import { Readable } from 'node:stream';
+import { fileWays } from '../../client/client.ts';
 import type { DecryptOptions } from '../../client/types.ts';
 import { TOKEN_FORMAT } from '../../envelope/token.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
@@ -59,9 +60,8 @@ export async function decrypt(
     }
     await passMessage(line, {
       direction: 'decrypt',
-      source: given.whole(),
-      size: given.source.size,
-      through: client.decryptStream(binding),
+      source: { ...given.source, open: () => given.whole() },
+      ways: fileWays(client).decrypt(binding),
       output: options.output,
       mode: PLAINTEXT_MODE,
     });
@@ -110,7 +110,7 @@ async function decryptFolders(
     output,
     overwrite: raw.overwrite === true,
     mode: PLAINTEXT_MODE,
-    through: () => agent.client.decryptStream(binding),
+    ways: fileWays(agent.client).decrypt(binding),
   });
 }
 

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
-import { FILE_FRAME_LENGTH } from '../../client/message-file.ts';
+import { fileWays } from '../../client/client.ts';
+import { FILE_FRAME_LENGTH, STREAM_FRAME_LENGTH } from '../../client/message-file.ts';
 import type { EncryptStreamOptions } from '../../client/types.ts';
 import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
@@ -94,7 +95,7 @@ async function encryptFolders(
     output,
     overwrite: raw.overwrite === true,
     mode: TOKEN_MODE,
-    through: () => agent.client.encryptStream({ ...binding, frameLength }),
+    ways: fileWays(agent.client).encrypt({ ...binding, frameLength }),
   });
 }
 
@@ -114,12 +115,12 @@ async function encryptMessage(
   await using agent = await openClient(line);
   await passMessage(line, {
     direction: 'encrypt',
-    source: source.open(),
-    size: source.size,
-    through: agent.client.encryptStream({
+    source,
+    ways: fileWays(agent.client).encrypt({
       ...binding,
       frameLength:
-        (raw.frameLength as number | undefined) ?? (source.size === undefined ? undefined : FILE_FRAME_LENGTH),
+        (raw.frameLength as number | undefined) ??
+        (source.size === undefined ? STREAM_FRAME_LENGTH : FILE_FRAME_LENGTH),
     }),
     output: options.output,
     mode: TOKEN_MODE,

@@ -2,8 +2,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileStream } from '../../client/message-file.ts';
-import type { MessageDuplex } from '../../client/types.ts';
+import { type FileWays, fileStream } from '../../client/message-file.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { CommandError, EXIT, usageError } from '../exit.ts';
 import { endOfRun, endsTheRun, FileFailures } from '../file-failures.ts';
@@ -29,8 +28,7 @@ export interface FolderRunOptions {
   readonly overwrite: boolean;
   /** Of files that do not exist yet, before the umask. */
   readonly mode: number;
-  /** Makes what a file is put through. */
-  readonly through: () => MessageDuplex;
+  readonly ways: FileWays;
 }
 
 /**
@@ -194,8 +192,8 @@ class FolderRun {
 
   async #pass(file: TreeFile, path: string): Promise<void> {
     const target = await openTarget(path, this.#options.mode);
-    const source = fileStream(file.path);
-    await passInto(target, source, this.#options.through, this.#progress, wholeMilliseconds(file.stats));
+    const source = { open: () => fileStream(file.path), size: file.stats.size, path: file.path };
+    await passInto(target, source, this.#options.ways, this.#progress, wholeMilliseconds(file.stats));
   }
 
   #folderMode(): number {

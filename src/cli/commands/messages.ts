@@ -1,8 +1,7 @@
 /** Messages on the command line: files of any size, through the agent at constant memory. */
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { writableTo } from '../../client/message-file.ts';
-import type { MessageDuplex } from '../../client/types.ts';
+import { type FileWays, passDescriptors, writableTo } from '../../client/message-file.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { openTarget, type Target } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
@@ -12,13 +11,19 @@ export const MESSAGE_START = 0x02;
 
 const DONE = { encrypt: 'encrypted', decrypt: 'decrypted', reencrypt: 're-encrypted' } as const;
 
+/** What is read. */
+export interface MessageSource {
+  /** All of it, from the first byte. */
+  readonly open: () => Readable;
+  /** Bytes of a regular file, and its path; undefined for anything else. */
+  readonly size: number | undefined;
+  readonly path: string | undefined;
+}
+
 export interface Passage {
   readonly direction: 'encrypt' | 'decrypt' | 'reencrypt';
-  readonly source: Readable;
-  /** Bytes of the source, where that is known. */
-  readonly size: number | undefined;
-  /** What the source is put through. */
-  readonly through: MessageDuplex;
+  readonly source: MessageSource;
+  readonly ways: FileWays;
   /** A file, or standard output when undefined. */
   readonly output: string | undefined;
   /** Of a file that does not exist yet. */
@@ -27,11 +32,11 @@ export interface Passage {
 
 /** Puts the source through and the result in its place, which is whole or as it was before. @throws what the stream throws */
 export async function passMessage(line: CommandLine, passage: Passage): Promise<void> {
-  const { direction, source, size, through, output, mode } = passage;
+  const { direction, source, ways, output, mode } = passage;
   const target = await openTarget(output, mode);
-  const progress = new ByteProgress(size);
+  const progress = new ByteProgress(source.size);
   try {
-    await passInto(target, source, () => through, progress);
+    await passInto(target, source, ways, progress);
   } finally {
     progress.clear();
   }
@@ -48,27 +53,52 @@ export async function passMessage(line: CommandLine, passage: Passage): Promise<
 }
 
 /**
- * All of `source` into `target`, which is committed then, and discarded when something fails.
- * @param through makes what the source is put through, if anything
+ * All of `source` through the agent into `target`, which is committed then, and discarded when something fails.
  * @param modified time of last change that a file gets, instead of now
  * @throws what source, stream or target throws
  */
 export async function passInto(
   target: Target,
-  source: AsyncIterable<Uint8Array>,
-  through: (() => MessageDuplex) | undefined,
+  source: MessageSource,
+  ways: FileWays,
   progress: ByteProgress,
   modified?: Date,
 ): Promise<void> {
   try {
-    if (through === undefined) {
-      await pipeline(source, progress.counting(), writableTo(target));
-    } else {
-      await pipeline(source, progress.counting(), through(), writableTo(target));
+    if (!(await passed(target, source, ways, progress))) {
+      await pipeline(source.open(), progress.counting(), ways.through(), writableTo(target));
     }
     await target.commit(modified);
   } catch (error) {
     await target.discard();
     throw error;
   }
+}
+
+/** Whether the agent did it by descriptors. How far it is, the length of the target shows. */
+async function passed(
+  target: Target,
+  { path, size }: MessageSource,
+  ways: FileWays,
+  progress: ByteProgress,
+): Promise<boolean> {
+  const { file } = target;
+  if (file === undefined || path === undefined || size === undefined) {
+    return false;
+  }
+  const before = progress.bytes;
+  const upTo = (length: number) => progress.add(Math.max(0, Math.min(length, size) - (progress.bytes - before)));
+  const isDone = await passDescriptors(path, ways, {
+    descriptor: file.descriptor,
+    clear: () => file.clear(),
+    async length() {
+      const length = await file.length();
+      upTo(length);
+      return length;
+    },
+  });
+  if (isDone) {
+    upTo(size);
+  }
+  return isDone;
 }

@@ -84,9 +84,8 @@ async function reencryptOne(
   const source = await openSource(paths[0]);
   await passMessage(line, {
     direction: 'reencrypt',
-    source: source.open(),
-    size: source.size,
-    through: agent.client.reencryptStream(binding),
+    source,
+    ways: { through: () => agent.client.reencryptStream(binding) },
     output,
     mode: MESSAGE_MODE,
   });

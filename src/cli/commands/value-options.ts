@@ -78,6 +78,8 @@ export interface Source {
   readonly name: string;
   /** Size in bytes where it is known beforehand. */
   readonly size: number | undefined;
+  /** Of a regular file; undefined for anything else. */
+  readonly path: string | undefined;
   open(): Readable;
 }
 
@@ -86,7 +88,7 @@ export async function openSource(path: string | undefined): Promise<Source> {
     if (process.stdin.isTTY) {
       warn('reading from the terminal; end with Ctrl-D on a line of its own');
     }
-    return { name: 'standard input', size: undefined, open: () => process.stdin };
+    return { name: 'standard input', size: undefined, path: undefined, open: () => process.stdin };
   }
   const stats = await stat(path);
   if (stats.isDirectory()) {
@@ -95,6 +97,7 @@ export async function openSource(path: string | undefined): Promise<Source> {
   return {
     name: path,
     size: stats.isFile() ? stats.size : undefined,
+    path: stats.isFile() ? path : undefined,
     open: () => fileStream(path),
   };
 }

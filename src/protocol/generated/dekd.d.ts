@@ -80,11 +80,17 @@ export namespace dekd {
             /** Request laneDecrypt. */
             laneDecrypt?: (dekd.v1.LaneCall.$Properties|null);
 
+            /** Request fileEncrypt. */
+            fileEncrypt?: (dekd.v1.FileCall.$Properties|null);
+
+            /** Request fileDecrypt. */
+            fileDecrypt?: (dekd.v1.FileCall.$Properties|null);
+
             /** Request reencryptStream. */
             reencryptStream?: (dekd.v1.OpenStream.$Properties|null);
 
             /** Request operation. */
-            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"reencryptStream");
+            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"reencryptStream");
 
             /**
              * Encodes the specified Request message. Does not implicitly {@link dekd.v1.Request.verify|verify} messages.
@@ -164,11 +170,17 @@ export namespace dekd {
                 /** Request laneDecrypt */
                 laneDecrypt?: (dekd.v1.LaneCall.$Properties|null);
 
+                /** Request fileEncrypt */
+                fileEncrypt?: (dekd.v1.FileCall.$Properties|null);
+
+                /** Request fileDecrypt */
+                fileDecrypt?: (dekd.v1.FileCall.$Properties|null);
+
                 /** Request reencryptStream */
                 reencryptStream?: (dekd.v1.OpenStream.$Properties|null);
 
                 /** Request operation */
-                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"reencryptStream");
+                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"reencryptStream");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -194,10 +206,12 @@ export namespace dekd {
               streamPart?: dekd.v1.StreamPart.$Shape|null;
               laneEncrypt?: dekd.v1.LaneCall.$Shape|null;
               laneDecrypt?: dekd.v1.LaneCall.$Shape|null;
+              fileEncrypt?: dekd.v1.FileCall.$Shape|null;
+              fileDecrypt?: dekd.v1.FileCall.$Shape|null;
               reencryptStream?: dekd.v1.OpenStream.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; reencryptStream?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; reencryptStream?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; reencryptStream: dekd.v1.OpenStream.$Shape })
+              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "fileEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt: dekd.v1.FileCall.$Shape; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "fileDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt: dekd.v1.FileCall.$Shape; reencryptStream?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream: dekd.v1.OpenStream.$Shape })
             );
         }
 
@@ -1478,6 +1492,93 @@ export namespace dekd {
 
             /** Shape of a LaneRange. */
             type $Shape = dekd.v1.LaneRange.$Properties;
+        }
+
+        /**
+         * Properties of a FileCall.
+         * @deprecated Use dekd.v1.FileCall.$Properties instead.
+         */
+        interface IFileCall extends dekd.v1.FileCall.$Properties {
+        }
+
+        /** Represents a FileCall. */
+        class FileCall {
+
+            /**
+             * Constructs a new FileCall.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.FileCall.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** FileCall key. */
+            key: string;
+
+            /** FileCall partition. */
+            partition: string;
+
+            /** FileCall context. */
+            context: Uint8Array;
+
+            /** FileCall anyKey. */
+            anyKey: boolean;
+
+            /** FileCall frameLength. */
+            frameLength: number;
+
+            /** FileCall handle. */
+            handle: number;
+
+            /**
+             * Encodes the specified FileCall message. Does not implicitly {@link dekd.v1.FileCall.verify|verify} messages.
+             * @param message FileCall message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.FileCall.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a FileCall message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.FileCall & dekd.v1.FileCall.$Shape} FileCall
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.FileCall & dekd.v1.FileCall.$Shape;
+        }
+
+        namespace FileCall {
+
+            /** Properties of a FileCall. */
+            interface $Properties {
+
+                /** FileCall key */
+                key?: (string|null);
+
+                /** FileCall partition */
+                partition?: (string|null);
+
+                /** FileCall context */
+                context?: (Uint8Array|null);
+
+                /** FileCall anyKey */
+                anyKey?: (boolean|null);
+
+                /** FileCall frameLength */
+                frameLength?: (number|null);
+
+                /** FileCall handle */
+                handle?: (number|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a FileCall. */
+            type $Shape = dekd.v1.FileCall.$Properties;
         }
 
         /**

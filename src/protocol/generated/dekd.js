@@ -41,12 +41,14 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.streamPart = null;
             Request.prototype.laneEncrypt = null;
             Request.prototype.laneDecrypt = null;
+            Request.prototype.fileEncrypt = null;
+            Request.prototype.fileDecrypt = null;
             Request.prototype.reencryptStream = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "reencryptStream"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "reencryptStream"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -93,6 +95,10 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.LaneCall.encode(message.laneEncrypt, writer.uint32(138).fork(), _depth + 1).ldelim();
                 if (message.laneDecrypt != null && $Object.hasOwnProperty.call(message, "laneDecrypt"))
                     $root.dekd.v1.LaneCall.encode(message.laneDecrypt, writer.uint32(146).fork(), _depth + 1).ldelim();
+                if (message.fileEncrypt != null && $Object.hasOwnProperty.call(message, "fileEncrypt"))
+                    $root.dekd.v1.FileCall.encode(message.fileEncrypt, writer.uint32(154).fork(), _depth + 1).ldelim();
+                if (message.fileDecrypt != null && $Object.hasOwnProperty.call(message, "fileDecrypt"))
+                    $root.dekd.v1.FileCall.encode(message.fileDecrypt, writer.uint32(162).fork(), _depth + 1).ldelim();
                 if (message.reencryptStream != null && $Object.hasOwnProperty.call(message, "reencryptStream"))
                     $root.dekd.v1.OpenStream.encode(message.reencryptStream, writer.uint32(186).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -256,6 +262,20 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.laneDecrypt = $root.dekd.v1.LaneCall.decode(reader, reader.size(), $undefined, _depth + 1, message.laneDecrypt);
                             message.operation = "laneDecrypt";
+                            continue;
+                        }
+                    case 19: {
+                            if (wireType !== 2)
+                                break;
+                            message.fileEncrypt = $root.dekd.v1.FileCall.decode(reader, reader.size(), $undefined, _depth + 1, message.fileEncrypt);
+                            message.operation = "fileEncrypt";
+                            continue;
+                        }
+                    case 20: {
+                            if (wireType !== 2)
+                                break;
+                            message.fileDecrypt = $root.dekd.v1.FileCall.decode(reader, reader.size(), $undefined, _depth + 1, message.fileDecrypt);
+                            message.operation = "fileDecrypt";
                             continue;
                         }
                     case 23: {
@@ -2284,6 +2304,148 @@ export const dekd = $root.dekd = (() => {
             };
 
             return LaneRange;
+        })();
+
+        v1.FileCall = (function() {
+
+            const FileCall = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            FileCall.prototype.key = "";
+            FileCall.prototype.partition = "";
+            FileCall.prototype.context = $util.newBuffer([]);
+            FileCall.prototype.anyKey = false;
+            FileCall.prototype.frameLength = 0;
+            FileCall.prototype.handle = 0;
+
+            FileCall.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
+                    writer.uint32(26).bytes(message.context);
+                if (message.anyKey != null && $Object.hasOwnProperty.call(message, "anyKey") && message.anyKey !== false)
+                    writer.uint32(32).bool(message.anyKey);
+                if (message.frameLength != null && $Object.hasOwnProperty.call(message, "frameLength") && message.frameLength !== 0)
+                    writer.uint32(40).uint32(message.frameLength);
+                if (message.handle != null && $Object.hasOwnProperty.call(message, "handle") && message.handle !== 0)
+                    writer.uint32(48).uint32(message.handle);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            FileCall.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.FileCall();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.context = value;
+                            else
+                                delete message.context;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.anyKey = value;
+                            else
+                                delete message.anyKey;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.frameLength = value;
+                            else
+                                delete message.frameLength;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.uint32())
+                                message.handle = value;
+                            else
+                                delete message.handle;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return FileCall;
         })();
 
         v1.LaneResult = (function() {
