@@ -4,9 +4,10 @@
  * a message holds; how much one may become in all is the agent's limit.
  */
 import { DekdError } from '../errors.ts';
+import type { Codec } from '../pool/blocks.ts';
 import type { WorkPool } from '../pool/pool.ts';
 
-export type Codec = 'gzip' | 'zstd';
+export type { Codec } from '../pool/blocks.ts';
 
 /** The names under which a message stores what its value is; callers' own names may not begin like them. */
 export const RESERVED_PREFIX = 'dekd-';
