@@ -69,6 +69,20 @@ policy:
     });
   });
 
+  it('has its place in a batch that is large, beside items of other keys', async () => {
+    const plain = Array.from({ length: 9_000 }, (_, i) => Buffer.from(`item ${i}`));
+    const direct = new Set([0, 5_000, 8_999]);
+    const items = (values: readonly Uint8Array[]) =>
+      values.map((data, i) => (direct.has(i) ? { data, ...binding } : { data, key: 'sealed' }));
+    const sealed = await dekd.encryptMany(items(plain), { timeoutMs: 60_000 });
+    const tokens = sealed.map((result) => (result.ok ? result.value : expect.fail(result.error.message)));
+    expect(tokens.flatMap((token, i) => (token[1] === 0x10 ? [i] : []))).toEqual([...direct]);
+    const opened = await dekd.decryptMany(items(tokens), { timeoutMs: 60_000 });
+    expect(opened.flatMap((result, i) => (result.ok && plain[i]!.equals(result.value) ? [] : [i]))).toEqual([]);
+    // Three items each way, none of them twice, and the record of the other key: wrapped once, and opened to prove that.
+    expect([server.count('Encrypt'), server.count('Decrypt')]).toEqual([4, 4]);
+  });
+
   it('opens under the same key, partition and context only', async () => {
     const token = await dekd.encrypt(bytes(9), binding);
     for (const other of [
