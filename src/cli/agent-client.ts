@@ -19,8 +19,8 @@ export interface OpenedClient extends AsyncDisposable {
  *
  * @throws AGENT_UNAVAILABLE
  */
-export function openClient(line: CommandLine): Promise<OpenedClient> {
-  return openAt(findSocket(line.socket));
+export async function openClient(line: CommandLine): Promise<OpenedClient> {
+  return await openAt(findSocket(line.socket));
 }
 
 /**

@@ -69,7 +69,7 @@ function afterwards(line: CommandLine, options: Options, name: string): string {
   return name.startsWith('.')
     ? `\n\nkeys below it still hang under the version that is compromised: ${line.self} rewrap moves them, and whoever has ` +
         'that version and the old rows has those keys: rotate them as well'
-    : `\n\ntokens of the version that is compromised still decrypt: re-encrypt them, then ${line.self} keys destroy ${name} --version N`;
+    : `\n\ntokens of the version that is compromised still decrypt: move them with ${line.self} reencrypt, then ${line.self} keys destroy ${name} --version N`;
 }
 
 export async function importKek(line: CommandLine, options: Options): Promise<void> {

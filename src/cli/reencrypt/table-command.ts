@@ -58,7 +58,6 @@ export async function reencryptTable(
     database,
   );
   const subject = { table: `${table.schema}.${table.name}`, column: table.column, key: binding.key };
-  const begun = performance.now();
   if (dryRun || verify) {
     const survey = await run.survey();
     progress.clear();
@@ -67,18 +66,14 @@ export async function reencryptTable(
   const job = new Job({
     table,
     schema: (raw.jobSchema as string | undefined) ?? table.schema,
-    identity: { key: binding.key, partition, context, columns: { ...options, table: '' }, target: target ?? 'newest' },
+    identity: identityOf(binding, options, target),
     key: binding.key,
     target: target ?? 'newest of each partition',
     leaseSeconds: (raw.lease as number | undefined) ?? DEFAULT_LEASE_SECONDS,
     batch: batchRows,
   });
-  await inDatabase(() => job.open(database), place.shown);
-  const before = await inDatabase(() => job.counts(database), place.shown);
-  const isDone = before.finished !== undefined && before.failed === 0 && before.postponed === 0 && raw.again !== true;
-  if (before.finished !== undefined && !isDone) {
-    await inDatabase(() => job.restart(database), place.shown);
-  }
+  const begun = performance.now();
+  const isDone = !(await inDatabase(() => begin(job, database, raw.again === true), place.shown));
   if (!isDone) {
     await run.toEnd(job);
   }
@@ -88,6 +83,37 @@ export async function reencryptTable(
   const document = { ...subject, job: job.name, ...counts, here: run.moved, seconds, failures };
   reportJob(line, document, counts, failures, isDone);
   return counts.failed + counts.postponed > 0 ? EXIT.failed : EXIT.ok;
+}
+
+/** What other tokens would be made by, in one order however it was given. */
+function identityOf(
+  { key, partition, context }: EncryptOptions,
+  { contextColumns, partitionColumn }: TableOptions,
+  target: string | undefined,
+): Readonly<Record<string, unknown>> {
+  const inOrder = (pairs: object) => Object.entries(pairs).sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    key,
+    partition: partition ?? '',
+    partitionColumn,
+    context: inOrder(context ?? {}),
+    contextColumns: inOrder(contextColumns),
+    target,
+  };
+}
+
+/** Finds or makes the job. One that left rows is begun anew once it is finished. @returns false when there is nothing to do */
+async function begin(job: Job, database: Database, again: boolean): Promise<boolean> {
+  await job.open(database);
+  const { finished, failed, postponed } = await job.counts(database);
+  if (finished === undefined) {
+    return true;
+  }
+  if (failed === 0 && postponed === 0 && !again) {
+    return false;
+  }
+  await job.restart(database);
+  return true;
 }
 
 function tableOptionsOf(raw: Record<string, unknown>, { partition, context }: EncryptOptions): TableOptions {
