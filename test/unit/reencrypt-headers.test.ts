@@ -1,7 +1,14 @@
+import { Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { describe, expect, it } from 'vitest';
-import { isAsMade } from '../../src/cli/reencrypt/header-gate.ts';
+import { HeaderGate, isAsMade, Unchanged } from '../../src/cli/reencrypt/header-gate.ts';
 import { encodeContext } from '../../src/envelope/context.ts';
-import { type EncryptedDataKey, encodeMessageHeader, readMessageHeader } from '../../src/envelope/message-header.ts';
+import {
+  type EncryptedDataKey,
+  encodeMessageHeader,
+  type MessageHeader,
+  readMessageHeader,
+} from '../../src/envelope/message-header.ts';
 
 const KID = 'ab'.repeat(16);
 
@@ -68,5 +75,35 @@ describe('isAsMade', () => {
     const keys = [dekd(KID, 1)];
     expect(isAsMade(header(keys), header(keys, { use: 'files' }))).toBe(false);
     expect(isAsMade(header(keys), header(keys, {}, 1_000))).toBe(false);
+  });
+});
+
+describe('HeaderGate', () => {
+  const before = header([dekd(KID, 1)]);
+
+  /** What comes through for a message that is given byte by byte. */
+  async function through(bytes: Uint8Array): Promise<Buffer> {
+    const pieces: Buffer[] = [];
+    const sink = new Writable({
+      write(piece: Buffer, _encoding, done) {
+        pieces.push(piece);
+        done();
+      },
+    });
+    await pipeline(Readable.from([...bytes].map((byte) => Buffer.from([byte]))), new HeaderGate(before), sink);
+    return Buffer.concat(pieces);
+  }
+
+  const messageOf = ({ body, tag }: MessageHeader) => Buffer.concat([body, tag, Buffer.from('frames')]);
+
+  it('lets a message of another key pass whole, and nothing of one that is as it was', async () => {
+    const other = messageOf(header([dekd('cd'.repeat(16), 1)]));
+    expect((await through(other)).equals(other)).toBe(true);
+    await expect(through(messageOf(header([dekd(KID, 2)], {}, 65_536, 2)))).rejects.toBeInstanceOf(Unchanged);
+  });
+
+  it('takes what is no message, or ends within its header, for an error', async () => {
+    await expect(through(Buffer.from('no message'))).rejects.toMatchObject({ code: 'MALFORMED' });
+    await expect(through(messageOf(before).subarray(0, 40))).rejects.toMatchObject({ code: 'INTERNAL' });
   });
 });

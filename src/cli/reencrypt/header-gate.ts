@@ -2,6 +2,7 @@
 import { Transform, type TransformCallback } from 'node:stream';
 import { type EncryptedDataKey, type MessageHeader, MessageHeaderReader } from '../../envelope/message-header.ts';
 import { KID_LENGTH } from '../../envelope/token.ts';
+import { DekdError } from '../../errors.ts';
 
 /** Ends a pipeline whose result would be no news. */
 export class Unchanged extends Error {
@@ -32,13 +33,26 @@ export class HeaderGate extends Transform {
       return;
     }
     this.#waiting = Buffer.concat([this.#waiting, chunk]);
-    const made = this.#reader.read(this.#waiting);
+    try {
+      this.#judge(done);
+    } catch (error) {
+      done(error as Error);
+    }
+  }
+
+  override _flush(done: TransformCallback): void {
+    // What is held back now would be missing from a file that counts as whole.
+    done(this.#waiting === undefined ? null : new DekdError('INTERNAL', 'the message made has no whole header'));
+  }
+
+  #judge(done: TransformCallback): void {
+    const whole = this.#waiting!;
+    const made = this.#reader.read(whole);
     if (made === undefined) {
       done();
     } else if (isAsMade(this.#before, made)) {
       done(new Unchanged());
     } else {
-      const whole = this.#waiting;
       this.#waiting = undefined;
       done(null, whole);
     }
