@@ -72,6 +72,7 @@ describeOwnServer('a re-encryption job', () => {
     const checkpoint = {
       outcome: (outcome ?? moving)(rows),
       examined: rows.length,
+      after: claim.after,
       last: rows.at(-1)?.id,
       isLast: true,
     };
@@ -133,7 +134,13 @@ describeOwnServer('a re-encryption job', () => {
     const taken = await claimed(other);
     expect(taken).toEqual(claim);
     const rows = await read(undefined, BATCH);
-    const checkpoint = { outcome: moving(rows), examined: BATCH, last: rows.at(-1)!.id, isLast: false };
+    const checkpoint = {
+      outcome: moving(rows),
+      examined: BATCH,
+      after: undefined,
+      last: rows.at(-1)!.id,
+      isLast: false,
+    };
     expect(await silent.checkpoint(database, claim, checkpoint)).toBe(undefined);
     expect(await tokens('WHERE id <= 2')).toEqual(['old 1', 'old 2']);
     expect(await other.counts(database)).toMatchObject({ examined: 0, moved: 0 });
@@ -147,7 +154,13 @@ describeOwnServer('a re-encryption job', () => {
     const [first, second] = [await process(), await process()];
     const claim = await claimed(first);
     const rows = await read(undefined, BATCH);
-    const checkpoint = { outcome: moving(rows), examined: BATCH, last: rows.at(-1)!.id, isLast: false };
+    const checkpoint = {
+      outcome: moving(rows),
+      examined: BATCH,
+      after: undefined,
+      last: rows.at(-1)!.id,
+      isLast: false,
+    };
     await first.checkpoint(database, claim, checkpoint);
     // The same process, after its connection broke.
     expect(await claimed(first)).toMatchObject({ number: claim.number, after: [`${BATCH}`], upTo: [`${RANGE}`] });
@@ -156,12 +169,35 @@ describeOwnServer('a re-encryption job', () => {
     expect(await second.counts(database)).toMatchObject({ examined: BATCH, moved: BATCH });
   });
 
+  it('writes a batch once, also when it does not hear that it was written', async () => {
+    const job = await process();
+    const claim = await claimed(job);
+    const rows = await read(undefined, BATCH);
+    const checkpoint = {
+      outcome: moving(rows),
+      examined: BATCH,
+      after: undefined,
+      last: rows.at(-1)!.id,
+      isLast: false,
+    };
+    expect(await job.checkpoint(database, claim, checkpoint)).toBe(BATCH);
+    expect(await job.checkpoint(database, claim, checkpoint)).toBe(undefined);
+    expect(await job.counts(database)).toMatchObject({ examined: BATCH, moved: BATCH, postponed: 0 });
+    expect(await claimed(job)).toMatchObject({ number: claim.number, after: [`${BATCH}`] });
+  });
+
   it('undoes the rows of a batch with its checkpoint', async () => {
     const job = await process();
     const claim = await claimed(job);
     const rows = await read(undefined, BATCH);
     await server.sql('ALTER TABLE dekd_reencrypt_range ADD CHECK (moved = 0)');
-    const checkpoint = { outcome: moving(rows), examined: BATCH, last: rows.at(-1)!.id, isLast: false };
+    const checkpoint = {
+      outcome: moving(rows),
+      examined: BATCH,
+      after: undefined,
+      last: rows.at(-1)!.id,
+      isLast: false,
+    };
     await expect(job.checkpoint(database, claim, checkpoint)).rejects.toMatchObject({ code: '23514' });
     expect(await tokens('WHERE id <= 2')).toEqual(['old 1', 'old 2']);
   });

@@ -62,6 +62,8 @@ export interface JobCounts {
 export interface Checkpoint {
   readonly outcome: BatchOutcome;
   readonly examined: number;
+  /** Where the range was before the batch. */
+  readonly after: RowId | undefined;
   /** Last row of the batch; undefined when the range was empty. */
   readonly last: RowId | undefined;
   readonly isLast: boolean;
@@ -146,9 +148,10 @@ export class Job {
 
   /**
    * Writes a batch and how far the range is with it, in one transaction.
-   * @returns how many rows were changed; undefined when the range is another process's by now, and nothing was written
+   * @returns how many rows were changed; undefined when nothing was written: the range is another process's by now, or this very
+   *   batch was written before, by a commit whose answer was lost
    */
-  async checkpoint(database: Database, claim: Claim, { outcome, examined, last, isLast }: Checkpoint) {
+  async checkpoint(database: Database, claim: Claim, { outcome, examined, after, last, isLast }: Checkpoint) {
     const { replacements, current, nulls, failures } = outcome;
     try {
       return await database.transaction(async () => {
@@ -160,8 +163,8 @@ export class Job {
             `UPDATE ${this.#range} SET cursor = COALESCE($4, cursor), lease_until = ${this.#leaseEnd()},
                examined = examined + $5, moved = moved + $6, current = current + $7, nulls = nulls + $8,
                postponed = postponed + $9
-             WHERE job = $1 AND number = $2 AND holder = $3`,
-            [this.name, claim.number, this.#holder, last ?? null, ...counts],
+             WHERE job = $1 AND number = $2 AND holder = $3 AND cursor IS NOT DISTINCT FROM $10::text[]`,
+            [this.name, claim.number, this.#holder, last ?? null, ...counts, after ?? null],
           )) === 1;
         if (!isOurs) {
           throw new TakenOver();

@@ -147,7 +147,7 @@ export class TableRun implements AsyncDisposable {
       let isOver = false;
       try {
         const outcome = await this.#reencrypt(rows);
-        const checkpoint = { outcome, examined: rows.length, last, isLast };
+        const checkpoint = { outcome, examined: rows.length, after, last, isLast };
         const moved = await this.#asking((database) => job.checkpoint(database, claim, checkpoint));
         this.moved += moved ?? 0;
         isOver = moved === undefined || isLast;
