@@ -61,7 +61,10 @@ export interface DispatcherOptions {
 const CODECS = [undefined, 'zstd', 'gzip', 'zstd'] as const;
 const CONTENTS = [undefined, 'bytes', 'json'] as const;
 
-/** A stream has a slot of the key table for itself: all of them together have an eighth of it, and this many at most. */
+/**
+ * A stream has a slot of the key table for itself, and one that re-encrypts has two and counts twice: all of them together have an
+ * eighth of the table, and this many slots at most.
+ */
 const MAX_STREAMS = 128;
 const MAX_STREAMS_OF_ONE = 32;
 
@@ -241,7 +244,8 @@ export class Dispatcher {
       throw new DekdError('SHUTTING_DOWN', 'the agent is stopping and begins no stream');
     }
     const most = Math.min(MAX_STREAMS, Math.ceil(env.engine.stats().capacity / 8));
-    if (connection.streams >= MAX_STREAMS_OF_ONE || this.#streams >= most) {
+    const slots = operation === 'reencrypt' ? 2 : 1;
+    if (connection.streams >= MAX_STREAMS_OF_ONE || this.#streams + slots > most) {
       const limit = connection.streams >= MAX_STREAMS_OF_ONE ? `${MAX_STREAMS_OF_ONE} of a connection` : most;
       throw new DekdError('RESOURCE_EXHAUSTED', `over the limit of ${limit} streams at once`, { retryAfterMs: 1_000 });
     }
@@ -272,11 +276,11 @@ export class Dispatcher {
       throw new DekdError('INVALID_ARGUMENT', `only decrypting takes a part of a message, and this is to ${operation}`);
     }
     const opening = STREAM_WORK[operation](env, caller, { ...wanted, part });
-    this.#streams++;
+    this.#streams += slots;
     try {
       await connection.stream(request.outline(), opening);
     } finally {
-      this.#streams--;
+      this.#streams -= slots;
     }
     counters.count(operation, 'ok');
   }
