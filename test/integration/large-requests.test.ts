@@ -44,7 +44,7 @@ async function workers(agent: TestAgent): Promise<WorkPoolStats> {
 
 /** Sends batches until workers have done some of them; with an engine that is slow, which is always worth a hop. */
 async function warm(agent: TestAgent, dekd: DekdClient): Promise<void> {
-  const items = texts(2_000);
+  const items = texts(MANY / 2);
   for (let i = 0; (await workers(agent)).inWorkers === 0; i++) {
     expect(i).toBeLessThan(500);
     await dekd.encryptMany(items, KEY);
