@@ -86,8 +86,15 @@ async function passed(
   if (file === undefined || path === undefined || size === undefined) {
     return false;
   }
-  const before = progress.bytes;
-  const upTo = (length: number) => progress.add(Math.max(0, Math.min(length, size) - (progress.bytes - before)));
+  // Other files may be under way, so what is added is counted here.
+  let counted = 0;
+  const upTo = (length: number): void => {
+    const more = Math.min(length, size) - counted;
+    if (more > 0) {
+      counted += more;
+      progress.add(more);
+    }
+  };
   const isDone = await passDescriptors(path, ways, {
     descriptor: file.descriptor,
     clear: () => file.clear(),
