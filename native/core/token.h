@@ -46,9 +46,12 @@ Status seal_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> conte
 Status open_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context, std::span<const uint8_t> token,
                   std::span<uint8_t> out);
 
-// seal_shared_token is seal_token for memory that a peer can change meanwhile. Each byte of `plaintext` is read once, and
-// nothing that was written to `out` is read: what is authenticated is what was encrypted, whatever the peer does. `context`
-// is private memory.
+// seal_shared_token is seal_token for memory that a peer can change meanwhile; `context` is private memory.
+//
+// Head, nonce, AAD and tag are made in private memory, in one pass. By changing `plaintext` or `out` during the call the
+// peer gets a token of bytes that it chose, which it may have sealed anyway, or one that does not open. Not more, even
+// where OpenSSL reads ciphertext back from `out` to authenticate it: the key is derived for this token alone, its key
+// stream is used once, and one tag leaves.
 Status seal_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t> context,
                          std::span<const uint8_t> plaintext, std::span<uint8_t> out);
 

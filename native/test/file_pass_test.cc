@@ -202,11 +202,16 @@ const Test kFiles("anything but two different regular files, open as they have t
   expect(fault_of(in.get(), folder.open("again", O_WRONLY).get()) == LaneFault::kSameFile);
 });
 
-const Test kMemory("a file to write that is memory is refused: it would be ours", [] {
+const Test kMemory("a file to write that is memory is refused, and files that the kernel makes up", [] {
   const Folder folder;
   folder.put("in", counting(10));
   const OwnedFd memory(memfd_create("target", MFD_CLOEXEC));
   expect(fault_of(folder.open("in", O_RDONLY).get(), memory.get()) == LaneFault::kFileSystem);
+  const OwnedFd status(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+  const OwnedFd setting(open("/proc/self/comm", O_WRONLY | O_CLOEXEC));
+  folder.put("out", {});
+  expect(fault_of(status.get(), folder.open("out", O_WRONLY).get()) == LaneFault::kFileSystem);
+  expect(fault_of(folder.open("in", O_RDONLY).get(), setting.get()) == LaneFault::kFileSystem);
 });
 
 const Test kOwn("a pass works on the files it was given, whatever becomes of their names and descriptors", [] {

@@ -17,6 +17,7 @@ import type { CountedOperation, Counters } from '../telemetry/counters.ts';
 import type { Admin } from './admin.ts';
 import type { Connection } from './connection.ts';
 import type { Lane } from './lane.ts';
+import { MAX_FILES_IN_WORK } from './lane-limits.ts';
 
 const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.hello]: 'hello',
@@ -67,9 +68,6 @@ const CONTENTS = [undefined, 'bytes', 'json'] as const;
  */
 const MAX_STREAMS = 128;
 const MAX_STREAMS_OF_ONE = 32;
-
-/** Files in work: each keeps one of the four threads busy that the process has for its files. */
-const MAX_FILES = 2;
 
 export class Dispatcher {
   readonly #options: DispatcherOptions;
@@ -203,10 +201,10 @@ export class Dispatcher {
       throw new DekdError('INVALID_ARGUMENT', `there are no files ${handle}, or none any more: pass them again`);
     }
     try {
-      if (this.#filesInWork >= MAX_FILES) {
+      if (this.#filesInWork >= MAX_FILES_IN_WORK) {
         throw new DekdError(
           'RESOURCE_EXHAUSTED',
-          `the agent has ${MAX_FILES} files in work: send this one as a stream`,
+          `the agent has ${MAX_FILES_IN_WORK} files in work: send this one as a stream`,
         );
       }
       this.#filesInWork += 1;

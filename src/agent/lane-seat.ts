@@ -67,6 +67,12 @@ export class LaneSeat {
         `the connection has passed ${MAX_FILES} files that no call has named yet`,
       );
     }
+    try {
+      this.#lane.countFiles(1);
+    } catch (error) {
+      files.close();
+      throw error;
+    }
     this.#lastHandle += 1;
     const handle = this.#lastHandle;
     const timer = setTimeout(() => this.takeFiles(handle)?.close(), timeoutMs);
@@ -78,9 +84,13 @@ export class LaneSeat {
   /** The files are the caller's from here on; undefined when there are none of this handle, or no more. */
   takeFiles(handle: number): FilePass | undefined {
     const held = this.#files.get(handle);
-    clearTimeout(held?.timer);
+    if (held === undefined) {
+      return undefined;
+    }
+    clearTimeout(held.timer);
     this.#files.delete(handle);
-    return held?.files;
+    this.#lane.countFiles(-1);
+    return held.files;
   }
 
   /** Where a request's bytes lie. @throws INVALID_ARGUMENT unless both ranges are inside of regions of this seat, and apart */

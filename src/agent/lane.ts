@@ -17,6 +17,7 @@ import type { LaneEnvironment } from '../operations/lane.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
 import type { Log } from '../telemetry/log.ts';
 import { LaneJoin } from './lane-join.ts';
+import { MAX_FILES, MAX_WAITING } from './lane-limits.ts';
 import { LaneSeat } from './lane-seat.ts';
 import type { Listener } from './listener.ts';
 import type { PeerCredentials } from './peer.ts';
@@ -26,8 +27,6 @@ const BUDGET_SHARE = 0.25;
 const CALLER_SHARE = 0.5;
 /** Regions larger than this nobody needs; their sizes and offsets stay below 2^32. */
 const MAX_REGION = 1024 * 1024 * 1024;
-/** Lane connections that have said nothing yet. */
-const MAX_WAITING = 64;
 /** How long private memory is kept that opening has used. */
 const MEMORY_IDLE_MS = 1_000;
 
@@ -57,6 +56,7 @@ export class Lane {
   readonly #joins = new Set<LaneJoin>();
   /** Bytes of regions by caller. */
   readonly #held = new Map<string, number>();
+  #files = 0;
   #idle: NodeJS.Timeout | undefined;
   #listener: Listener | undefined;
 
@@ -122,6 +122,14 @@ export class Lane {
         this.#held.delete(seat.share);
       }
     }
+  }
+
+  /** Counts files that wait, one more or one less. @throws RESOURCE_EXHAUSTED when there are as many as there may be */
+  countFiles(change: 1 | -1): void {
+    if (change > 0 && this.#files >= MAX_FILES) {
+      throw new DekdError('RESOURCE_EXHAUSTED', `${MAX_FILES} files were passed that no call has named yet`);
+    }
+    this.#files += change;
   }
 
   /** Private memory was used; it is given back when it has not been for a while. */

@@ -15,6 +15,7 @@ import type { Log } from '../telemetry/log.ts';
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
 import { countedOperation, type Dispatcher } from './dispatcher.ts';
 import type { Lane } from './lane.ts';
+import { LANE_DESCRIPTORS } from './lane-limits.ts';
 import { type Listener, listen } from './listener.ts';
 import { type PeerCredentials, peerOf } from './peer.ts';
 import type { Reporter } from './reporter.ts';
@@ -69,7 +70,8 @@ export class Server {
       headerTimeoutMs: limits.headerTimeout,
     };
     const descriptors = descriptorLimit();
-    const reserved = Math.min(RESERVED_DESCRIPTORS + ADMIN_CONNECTIONS, Math.floor(descriptors / 2));
+    const lane = options.lane === undefined ? 0 : LANE_DESCRIPTORS;
+    const reserved = Math.min(RESERVED_DESCRIPTORS + ADMIN_CONNECTIONS + lane, Math.floor(descriptors / 2));
     this.#maxConnections = Math.max(1, Math.min(limits.connections, descriptors - reserved));
     this.#dataHost = this.#host((connection, request) => options.dispatcher.handleData(connection, request));
     this.#adminHost = this.#host((connection, request) => options.dispatcher.handleAdmin(connection, request));

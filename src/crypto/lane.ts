@@ -2,7 +2,7 @@
  * The agent's side of the bulk lane: memory that clients share, and tokens made and opened in it.
  *
  * A client can change such memory at any moment. So nothing here is a view of it: what JavaScript is to judge is copied
- * out first, and native code reads each byte once.
+ * out first, and native code acts upon nothing that it read there twice.
  */
 import { getSystemErrorName } from 'node:util';
 import { type Binding, LANE_FAULT, LANE_KIND, LANE_TOKEN_LENGTH, loadBinding } from '../addon/binding.ts';
@@ -115,7 +115,7 @@ export class LaneMemory {
 
   /**
    * Seals what lies at `input`, in place, and writes the token to `result`, of which it takes `input.length` +
-   * TOKEN_OVERHEAD bytes. What is authenticated is what was encrypted, whatever the client does meanwhile.
+   * TOKEN_OVERHEAD bytes. A client that changes either meanwhile gets a token of bytes it chose, or one that does not open.
    * @param context canonical bytes, private. @throws as `Engine.seal`
    */
   seal(key: KeyHandle, context: Uint8Array, input: SharedRange, result: SharedRange): void {
