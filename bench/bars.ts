@@ -7,6 +7,7 @@ import { type BarResult, figure, holds } from './bars/bar.ts';
 import { engineBars } from './bars/engine-bars.ts';
 import { fairnessBars } from './bars/fairness-bars.ts';
 import { fileBars } from './bars/file-bars.ts';
+import { laneBars } from './bars/lane-bars.ts';
 import { memoryBars } from './bars/memory-bars.ts';
 import { poolBars } from './bars/pool-bars.ts';
 import { processBars } from './bars/process-bars.ts';
@@ -21,7 +22,16 @@ const strict = args.includes('--strict');
 const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 
 ensureDist();
-const all = [...engineBars, ...poolBars, ...socketBars, ...processBars, ...fairnessBars, ...memoryBars, ...fileBars];
+const all = [
+  ...engineBars,
+  ...poolBars,
+  ...socketBars,
+  ...laneBars,
+  ...processBars,
+  ...fairnessBars,
+  ...memoryBars,
+  ...fileBars,
+];
 const bars = all.filter(({ name }) => name.includes(filter));
 const results: BarResult[] = [];
 const rows: string[][] = [];

@@ -20,7 +20,7 @@ const TURNS = 10;
 /** An agent and a client of it, for as long as `body` runs. */
 async function withAgent<T>(body: (client: DekdClient, pid: number) => Promise<T>): Promise<T> {
   const agent = await AgentProcess.start();
-  const client = connect({ socket: agent.socket });
+  const client = connect({ socket: agent.socket, lane: false });
   try {
     return await body(client, agent.child.pid);
   } finally {
@@ -79,7 +79,7 @@ async function compareRoundTrips(client: DekdClient, echo: Echo): Promise<Measur
   };
 }
 
-function inProcess(size: number): Work {
+export function inProcess(size: number): Work {
   const data = randomBytes(size);
   const application = new InProcess();
   application.check(data);
@@ -94,13 +94,17 @@ function inProcess(size: number): Work {
  * The client works in a process of its own, as the baseline does in this one: an application uses the one or the other,
  * and neither shall pay for the garbage of the other.
  */
-async function againstInProcess(name: ScenarioName): Promise<Measured> {
+export async function againstInProcess(
+  name: ScenarioName,
+  baseline: (size: number) => Work = inProcess,
+): Promise<Measured> {
   const { items, size } = SCENARIOS[name];
   const agent = await AgentProcess.start();
   const clients = await Clients.start(agent.socket, name, 1);
   try {
-    const { ratio, subject, baseline } = await compare((count) => clients.calls(count), inProcess(size), OVER_SOCKET);
-    return { ratio: ratio * items, detail: `${figure(subject * items)}/s against ${figure(baseline)}/s` };
+    const compared = await compare((count) => clients.calls(count), baseline(size), OVER_SOCKET);
+    const detail = `${figure(compared.subject * items)}/s against ${figure(compared.baseline)}/s`;
+    return { ratio: compared.ratio * items, detail };
   } finally {
     await clients.stop();
     await agent.stop();

@@ -7,7 +7,8 @@ import { connect } from '../../src/client/index.ts';
 import { calls, SCENARIOS, type ScenarioName } from './scenarios.ts';
 
 const [socket, scenario, connections] = process.argv.slice(2) as [string, ScenarioName, string];
-const clients = Array.from({ length: Number(connections) }, () => connect({ socket, timeoutMs: 60_000 }));
+const lane = 'lane' in SCENARIOS[scenario];
+const clients = Array.from({ length: Number(connections) }, () => connect({ socket, timeoutMs: 60_000, lane }));
 const work = await Promise.all(clients.map((client) => calls(client, SCENARIOS[scenario])));
 process.stdout.write('ready\n');
 for await (const line of createInterface({ input: process.stdin })) {
