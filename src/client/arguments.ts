@@ -1,0 +1,78 @@
+/** What callers pass, checked, as it goes onto the wire. Everything here throws INVALID_ARGUMENT and nothing else. */
+import { DekdError } from '../errors.ts';
+import { ContextMemo } from './context-memo.ts';
+import type { StreamValue, WireBinding } from './requests.ts';
+import type { DecryptOptions, EncryptOptions } from './types.ts';
+
+export const MAX_TIMEOUT_MS = 0x7fffffff;
+/** Bytes of plaintext in one frame of a stream. */
+const MAX_STREAM_FRAME = 1024 * 1024;
+
+/** Of all clients of the process. */
+export const contexts = new ContextMemo();
+
+export function bindingOf(options: EncryptOptions): WireBinding {
+  return {
+    key: checkKey(options?.key),
+    partition: checkPartition(options.partition),
+    context: contexts.bytesOf(options.context),
+    anyKey: false,
+  };
+}
+
+export function decryptBinding(options: DecryptOptions): WireBinding {
+  if ((options as { anyKey?: boolean } | undefined)?.anyKey === true) {
+    return { key: '', partition: '', context: contexts.bytesOf(options.context), anyKey: true };
+  }
+  return bindingOf(options as EncryptOptions);
+}
+
+export function checkBytes(data: unknown, item?: number): void {
+  if (!(data instanceof Uint8Array)) {
+    const what = item === undefined ? 'data' : `data of item ${item}`;
+    throw new DekdError('INVALID_ARGUMENT', `${what} is ${data === null ? 'null' : typeof data}, not a Uint8Array`);
+  }
+}
+
+export function checkKey(key: unknown): string {
+  if (typeof key !== 'string' || key === '') {
+    throw new DekdError('INVALID_ARGUMENT', 'key is a name, not empty');
+  }
+  return key;
+}
+
+export function checkPartition(partition: unknown): string {
+  if (partition !== undefined && typeof partition !== 'string') {
+    throw new DekdError('INVALID_ARGUMENT', `partition is ${typeof partition}, not a string`);
+  }
+  if (partition?.isWellFormed() === false) {
+    throw new DekdError('INVALID_ARGUMENT', 'partition has a lone surrogate, which UTF-8 cannot carry');
+  }
+  return partition ?? '';
+}
+
+/** What a stream says whose value is nobody's business. */
+export function valueSaying(frameLength?: number): StreamValue {
+  return {
+    frameLength: frameLength === undefined ? 0 : checkFrameLength(frameLength),
+    compression: 0,
+    content: 0,
+  };
+}
+
+export function checkFrameLength(frameLength: number): number {
+  if (!Number.isInteger(frameLength) || frameLength < 1 || frameLength > MAX_STREAM_FRAME) {
+    throw new DekdError('INVALID_ARGUMENT', `frameLength is ${frameLength}; it is 1 to ${MAX_STREAM_FRAME} bytes`);
+  }
+  return frameLength;
+}
+
+export function checkTimeout(timeoutMs: number): number {
+  if (!(timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS)) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `timeoutMs is ${timeoutMs}; it is between 1 and ${MAX_TIMEOUT_MS} milliseconds`,
+    );
+  }
+  return timeoutMs;
+}

@@ -1,0 +1,130 @@
+/** Values that go through the lane: those in buffers of `allocate`, and large ones, which are copied there and back. */
+import { MIN_TOKEN_LENGTH } from '../envelope/token.ts';
+import { DekdError } from '../errors.ts';
+import type { Caller } from './caller.ts';
+import { ValueCall } from './calls.ts';
+import type { ClientLane, LaneSlot } from './lane.ts';
+import { LaneCall, type LaneWork } from './lane-call.ts';
+import type { WireBinding } from './requests.ts';
+import type { CallOptions } from './types.ts';
+
+/** Bytes from which copying a value into the lane is cheaper than sending it. */
+const WORTH_COPYING = 256 * 1024;
+
+/** A value, what is to be done with it, and who waits for what comes of it. */
+export interface LaneValue {
+  /** `OPERATION.encrypt` or `OPERATION.decrypt`. */
+  readonly operation: number;
+  readonly binding: WireBinding;
+  readonly data: Uint8Array;
+  /** By the monotonic clock. */
+  readonly deadline: number;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (value: Uint8Array) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class LaneValues {
+  readonly #caller: Caller;
+  readonly #lane: ClientLane;
+
+  constructor(caller: Caller, lane: ClientLane) {
+    this.#caller = caller;
+    this.#lane = lane;
+  }
+
+  /** A buffer of zeros in the lane; an ordinary one where there is no lane, or no room. @throws INVALID_ARGUMENT; as every call */
+  async allocate(length: number, options: CallOptions): Promise<Uint8Array> {
+    const offer = (await this.#caller.channel(options))?.lane?.offer;
+    if (offer !== undefined && length > offer.maxPayload + MIN_TOKEN_LENGTH) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `buffer of ${length} bytes is over the agent's lane.maxPayload of ${offer.maxPayload} (limits.maxPayload, which is ` +
+          `for what is sent, is ${this.#caller.transport.maxPayload}): make a message of it, or split it`,
+      );
+    }
+    const buffer = offer && (await this.#lane.allocate(length));
+    return buffer ?? new Uint8Array(length);
+  }
+
+  /** Whether the lane is the way of these bytes, as far as can be said at once. */
+  wants(data: Uint8Array): boolean {
+    return data.length >= WORTH_COPYING || this.#lane.slotOf(data) !== undefined;
+  }
+
+  /** Starts the call: over the socket after all where there is no room. @throws INVALID_ARGUMENT when the buffer is in use */
+  submit(value: LaneValue): void {
+    const lane = this.#lane;
+    const own = lane.slotOf(value.data);
+    if (own !== undefined) {
+      this.#fromBuffer(value, own);
+      return;
+    }
+    const slot = lane.tryReserve(value.data.length);
+    if (slot !== undefined) {
+      this.#byCopy(value, slot);
+    } else if (lane.mayGrow) {
+      this.#withRoom(value).catch(value.reject);
+    } else {
+      this.#overSocket(value);
+    }
+  }
+
+  async #withRoom(value: LaneValue): Promise<void> {
+    const slot = await this.#lane.reserve(value.data.length);
+    value.signal?.throwIfAborted();
+    if (slot === undefined) {
+      this.#overSocket(value);
+    } else {
+      this.#byCopy(value, slot);
+    }
+  }
+
+  #fromBuffer(value: LaneValue, slot: LaneSlot): void {
+    const { operation, binding, data } = value;
+    if (slot.isBusy) {
+      throw new DekdError('INVALID_ARGUMENT', 'the buffer is in use by a call that has not ended: one call at a time');
+    }
+    slot.isBusy = true;
+    this.#submit(value, {
+      operation,
+      binding,
+      data,
+      slot,
+      offset: slot.offset + data.byteOffset,
+      result: (length) => new Uint8Array(data.buffer, slot.resultOffset - slot.offset, length),
+      over: () => {
+        slot.isBusy = false;
+      },
+    });
+  }
+
+  #byCopy(value: LaneValue, slot: LaneSlot): void {
+    const lane = this.#lane;
+    const { operation, binding, data } = value;
+    lane.native.copyIn(slot.region, slot.offset, data);
+    this.#submit(value, {
+      operation,
+      binding,
+      data,
+      slot,
+      offset: slot.offset,
+      result: (length) => {
+        const result = Buffer.allocUnsafeSlow(length);
+        lane.native.copyOut(slot.region, slot.resultOffset, result);
+        return new Uint8Array(result.buffer, result.byteOffset, length);
+      },
+      over: () => lane.giveBack(slot),
+    });
+  }
+
+  #submit({ deadline, signal, resolve, reject }: LaneValue, work: LaneWork): void {
+    const { transport } = this.#caller;
+    transport.submit(new LaneCall(transport, work, deadline, signal, resolve, reject));
+  }
+
+  #overSocket({ operation, binding, data, deadline, signal, resolve, reject }: LaneValue): void {
+    const { transport } = this.#caller;
+    transport.submit(new ValueCall(transport, operation, binding, data, deadline, signal, resolve, reject));
+  }
+}
