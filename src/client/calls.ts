@@ -18,6 +18,8 @@ const COPY_LIMIT = 16 * 1024;
 /** Calls of one tick share a frame up to this many and this much, so that the first does not wait for the last. */
 const SHARED_CALLS = 512;
 const SHARED_BYTES = 128 * 1024;
+/** What `limits.maxPayload` of any agent may be at most. */
+const MOST_PAYLOAD = 16 * 1024 * 1024;
 /** Longer names than this no agent takes. */
 const SHARED_NAME_LENGTH = 128;
 /** Batches leave in frames of about this weight: large enough to cost one frame, small enough to overlap. */
@@ -405,9 +407,11 @@ export function payloadError(channel: Channel, encrypts: boolean, data: Uint8Arr
       : length > lane
         ? ` and over the lane.maxPayload of ${lane}`
         : `, and the lane, which takes lane.maxPayload of ${lane}, could not be used`;
+  const raise = length <= MOST_PAYLOAD ? 'raise limits.maxPayload (to 16 MiB), ' : '';
   return new DekdError(
     'INVALID_ARGUMENT',
-    `value of ${length} bytes is over the agent's maxPayload of ${maxPayload}${beside}: raise limits.maxPayload (to 16 MiB) or split it`,
+    `value of ${length} bytes is over the agent's maxPayload of ${maxPayload}${beside}: ${raise}make a message of it ` +
+      '(encryptLarge, encryptStream, encryptFile) or split it',
   );
 }
 

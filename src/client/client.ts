@@ -194,10 +194,13 @@ class Client implements DekdClient {
 
   async decryptLarge<T = unknown>(message: Uint8Array, options: DecryptLargeOptions): Promise<T> {
     checkBytes(message);
+    const streaming = this.#opening(options);
     const maxOutput = maxOutputOf(options.maxOutput);
     const content = contentOf(message);
-    const stream = this.decryptStream(options);
-    return openedValue(await passWhole(stream, message, maxOutput), content) as T;
+    return openedValue(
+      await passWhole(new MessageStream(this.#transport, streaming), message, maxOutput),
+      content,
+    ) as T;
   }
 
   async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
@@ -209,21 +212,23 @@ class Client implements DekdClient {
   }
 
   encryptWays(options: EncryptStreamOptions): FileWays {
+    const binding = bindingOf(options);
     const frameLength = options.frameLength === undefined ? FILE_FRAME_LENGTH : checkFrameLength(options.frameLength);
     return {
       through: () => this.encryptStream({ ...options, frameLength }),
       pass: (source, into) =>
         this.#passFiles(source, into, options, (handle) => ({
-          fileEncrypt: { ...bindingOf(options), frameLength, handle },
+          fileEncrypt: { ...binding, frameLength, handle },
         })),
     };
   }
 
   decryptWays(options: DecryptOptions): FileWays {
+    const binding = decryptBinding(options);
     return {
       through: () => this.decryptStream(options),
       pass: (source, into) =>
-        this.#passFiles(source, into, options, (handle) => ({ fileDecrypt: { ...decryptBinding(options), handle } })),
+        this.#passFiles(source, into, options, (handle) => ({ fileDecrypt: { ...binding, handle } })),
     };
   }
 
@@ -322,8 +327,8 @@ class Client implements DekdClient {
   }
 
   #sealing(options: EncryptStreamOptions): MessageStreamOptions {
-    const value = valueSaying(options.frameLength);
-    return this.#streaming(OPERATION.encryptStream, bindingOf(options), options, value);
+    const binding = bindingOf(options);
+    return this.#streaming(OPERATION.encryptStream, binding, options, valueSaying(options.frameLength));
   }
 
   #opening(options: DecryptOptions): MessageStreamOptions {

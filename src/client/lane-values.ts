@@ -40,7 +40,8 @@ export class LaneValues {
       throw new DekdError(
         'INVALID_ARGUMENT',
         `buffer of ${length} bytes is over the agent's lane.maxPayload of ${offer.maxPayload} (limits.maxPayload, which is ` +
-          `for what is sent, is ${this.#caller.transport.maxPayload}): make a message of it, or split it`,
+          `for what is sent, is ${this.#caller.transport.maxPayload}): ` +
+          'make a message of it (encryptLarge, encryptStream, encryptFile) or split it',
       );
     }
     const buffer = offer && (await this.#lane.allocate(length));

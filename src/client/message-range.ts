@@ -161,9 +161,13 @@ async function sourceOfFile(file: OpenFile): Promise<MessageSource> {
   };
 }
 
-function checkedRange({ start, end = Number.MAX_SAFE_INTEGER }: ByteRange): { start: number; end: number } {
-  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || end < start) {
-    throw new DekdError('INVALID_ARGUMENT', `a range is { start, end } with 0 <= start <= end, not ${start} to ${end}`);
+function checkedRange(range: ByteRange): { start: number; end: number } {
+  const { start, end = Number.MAX_SAFE_INTEGER } = (range ?? {}) as Partial<ByteRange>;
+  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start! < 0 || end < start!) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `a range is { start, end? } with 0 <= start <= end, not ${start} to ${range?.end ?? 'the end'}`,
+    );
   }
-  return { start, end };
+  return { start: start!, end };
 }

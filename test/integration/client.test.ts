@@ -129,6 +129,10 @@ describe('a client of a real agent', () => {
     const error = await refusal(sent.encrypt(new Uint8Array((1 << 20) + 1), KEY));
     expect(error.code).toBe('INVALID_ARGUMENT');
     expect(error.message).toMatch(/1048577 bytes .* 1048576/);
+    expect(error.message).toMatch(/raise limits\.maxPayload \(to 16 MiB\), make a message of it/);
+    expect((await refusal(sent.encrypt(new Uint8Array((16 << 20) + 1), KEY))).message).toMatch(
+      /: make a message of it/,
+    );
     expect((await refusal(sent.decrypt(new Uint8Array((1 << 20) + 59), KEY))).message).toMatch(
       /1048577 bytes .* 1048576/,
     );
@@ -211,6 +215,12 @@ describe('a client of a real agent', () => {
       ['encryptText', [DATA, KEY]],
       ['encryptText', ['half of \ud83d', KEY]],
       ['decrypt', [DATA, undefined]],
+      ['encryptLarge', [DATA]],
+      ['decryptLarge', [DATA]],
+      ['encryptFile', ['in', 'out']],
+      ['decryptFile', ['in', 'out']],
+      ['decryptRange', ['in', { start: 0 }]],
+      ['decryptRange', ['in', undefined, KEY]],
       ['decryptText', ['no token', KEY]],
       ['decryptText', [7, KEY]],
       ['encryptMany', ['no array', KEY]],
@@ -224,6 +234,19 @@ describe('a client of a real agent', () => {
     for (const [method, values] of calls) {
       const error = await refusal(bad[method]!.apply(dekd, values));
       expect(['INVALID_ARGUMENT', 'MALFORMED'], `${method} ${String(values)}`).toContain(error.code);
+    }
+  });
+
+  it('throws INVALID_ARGUMENT where a stream is made without options', () => {
+    const bad = dekd as unknown as Record<string, () => unknown>;
+    for (const method of [
+      'encryptStream',
+      'decryptStream',
+      'reencryptStream',
+      'encryptWebStream',
+      'decryptWebStream',
+    ]) {
+      expect(() => bad[method]!(), method).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
     }
   });
 
