@@ -13,6 +13,9 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
+/** What the file system says when it is full, or its user's share of it is. */
+const NO_SPACE: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
+
 /** An error as it is printed. */
 export interface ErrorReport {
   /** A code of DekdError, or USAGE. */
@@ -92,14 +95,19 @@ export function reportOf(error: unknown, self: string): ErrorReport {
  * terminal. An error from the agent has no `reason`; that one is behind its incident.
  */
 function toldOf(failure: DekdError): string {
-  const { errno, path } = (failure.cause ?? {}) as NodeJS.ErrnoException;
+  const { errno, path } = systemErrorOf(failure);
   if (failure.code === 'INTERNAL' && errno !== undefined && path !== undefined) {
     return `${path}: ${getSystemErrorMessage(errno)}`;
   }
   return failure.code === 'INTERNAL' ? (failure.reason ?? failure.message) : failure.message;
 }
 
-function remedyOf({ code, incident }: DekdError, self: string): string | undefined {
+function systemErrorOf(failure: DekdError): NodeJS.ErrnoException {
+  return (failure.cause ?? {}) as NodeJS.ErrnoException;
+}
+
+function remedyOf(failure: DekdError, self: string): string | undefined {
+  const { code, incident } = failure;
   const why = incident === undefined ? undefined : `${self} why ${incident}`;
   switch (code) {
     case 'AGENT_UNAVAILABLE':
@@ -110,7 +118,13 @@ function remedyOf({ code, incident }: DekdError, self: string): string | undefin
       return `give the key, partition and context it was encrypted with${why === undefined ? '' : `; as the agent's user, ${why} says more`}`;
     case 'KEY_DISABLED':
       return `${self} keys show NAME tells its state; ${self} keys enable NAME undoes disable, nothing undoes destroy`;
+    case 'INTERNAL':
+      if (NO_SPACE.has(systemErrorOf(failure).code ?? '')) {
+        return 'free space there, or name another place with -o';
+      }
+      break;
     default:
-      return why === undefined ? undefined : `as the agent's user, ${why} says more`;
+      break;
   }
+  return why === undefined ? undefined : `as the agent's user, ${why} says more`;
 }

@@ -27,7 +27,7 @@ export class ReplacedFile {
    * @param existing what is at `path`, through links; undefined when nothing is
    * @param newMode of a file that does not exist, before the umask
    * @param name of the temporary file; no other file may have it
-   * @throws errors of the file system as they are; nothing is left then
+   * @throws errors of the file system, whose `path` is the target; nothing is left then
    */
   static async open(
     path: string,
@@ -37,7 +37,9 @@ export class ReplacedFile {
   ): Promise<ReplacedFile> {
     const target = existing === undefined ? path : await realpath(path);
     const temporary = join(dirname(target), name);
-    const handle = await open(temporary, 'wx', existing === undefined ? newMode : 0o600);
+    const handle = await open(temporary, 'wx', existing === undefined ? newMode : 0o600).catch((error) => {
+      throw ofTarget(error, temporary, path);
+    });
     const file = new ReplacedFile(handle, temporary, target);
     if (existing !== undefined) {
       try {
@@ -66,9 +68,13 @@ export class ReplacedFile {
     await this.#handle.truncate(0);
   }
 
-  /** Takes ownership of `bytes`. */
+  /** Takes ownership of `bytes`. @throws errors of the file system, whose `path` is the target */
   async write(bytes: Uint8Array): Promise<void> {
-    await writeAll(this.#handle, bytes);
+    try {
+      await writeAll(this.#handle, bytes);
+    } catch (error) {
+      throw ofTarget(error, this.temporary, this.#target);
+    }
   }
 
   /** Makes the result visible. @param modified time of last change that it gets, instead of now */
@@ -110,6 +116,15 @@ export async function statsAt(path: string): Promise<Stats | undefined> {
     }
     throw error;
   }
+}
+
+/** An error told of the file that the temporary one was to become, which is the name that people know. */
+function ofTarget(error: unknown, temporary: string, target: string): unknown {
+  if (error instanceof Error) {
+    error.message = error.message.replace(temporary, target);
+    (error as NodeJS.ErrnoException).path = target;
+  }
+  return error;
 }
 
 export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {

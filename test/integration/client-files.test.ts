@@ -70,7 +70,11 @@ describe('encryptFile and decryptFile', () => {
 
   it('say what the file system says, and leave nothing', async () => {
     await expect(dekd.encryptFile(at('nowhere'), at('out'), KEY)).rejects.toMatchObject({ code: 'ENOENT' });
-    await expect(dekd.encryptFile(at('in'), at('no/folder'), KEY)).rejects.toMatchObject({ code: 'ENOENT' });
+    await expect(dekd.encryptFile(at('in'), at('no/folder'), KEY)).rejects.toMatchObject({
+      code: 'ENOENT',
+      path: at('no/folder'),
+      message: expect.stringContaining(`open '${at('no/folder')}'`),
+    });
     await expect(dekd.encryptFile(at('in'), folder, KEY)).rejects.toMatchObject({ code: expect.stringMatching(/^E/) });
     expect(readdirSync(folder)).toEqual(['in']);
     await expect(dekd.encryptFile(at('in'), at('out'), { key: '' })).rejects.toMatchObject({

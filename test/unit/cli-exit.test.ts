@@ -34,6 +34,20 @@ describe('error reports', () => {
     expect(reportOf(error, 'dekd')).toEqual({ code: 'INTERNAL', message: '/x/y: no such file or directory' });
   });
 
+  it('say what to do about a full disk', () => {
+    const full = Object.assign(new Error('ENOSPC: ...'), {
+      code: 'ENOSPC',
+      errno: -28,
+      path: '/x/y',
+      syscall: 'write',
+    });
+    expect(reportOf(full, 'dekd')).toEqual({
+      code: 'INTERNAL',
+      message: '/x/y: no space left on device',
+      remedy: 'free space there, or name another place with -o',
+    });
+  });
+
   it('tell what failed in this process and never the hidden reason of the agent', () => {
     expect(reportOf(new TypeError('a defect'), 'dekd').message).toBe('TypeError: a defect');
     expect(reportOf(new DekdError('DECRYPTION_FAILED', 'decryption failed', { reason: 'tag' }), 'dekd').message).toBe(
