@@ -56,6 +56,16 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
     expect(readdirSync(folder).sort()).toEqual(['1', '2', 'in', 'passed', 'sent']);
   });
 
+  it('that hold a compressed value are opened as a stream, whole', async () => {
+    const value = Buffer.concat([randomBytes(2 * MIB), Buffer.alloc(2 * MIB, 'value ')]);
+    const message = await dekd.encryptLarge(value, { ...KEY, compression: true });
+    expect(message.length).toBeGreaterThan(MIB);
+    writeFileSync(at('m'), message);
+    await dekd.decryptFile(at('m'), at('back'), KEY);
+    expect(readFileSync(at('back')).equals(value)).toBe(true);
+    expect(readdirSync(folder).sort()).toEqual(['back', 'in', 'm']);
+  });
+
   it('have the frames that were asked for', async () => {
     await dekd.encryptFile(at('in'), at('passed'), { ...KEY, frameLength: 4096 });
     await dekd.decryptFile(at('passed'), at('out'), KEY);

@@ -5,6 +5,7 @@ import { connect } from '../../src/client/index.ts';
 import type { CompressionChoice, DekdClient } from '../../src/client/types.ts';
 import { messageContext, readMessageHeader } from '../../src/envelope/message-header.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
+import { RawClient } from '../support/raw-client.ts';
 
 const MIB = 1024 * 1024;
 const KEY = { key: 'large', context: { row: '7' } };
@@ -24,6 +25,18 @@ afterAll(async () => {
 /** What the header of a message stores. */
 function stored(message: Uint8Array): Record<string, string> {
   return { ...messageContext(readMessageHeader(message)!) };
+}
+
+/** What names the key that its data key is encrypted under. */
+function keyOf(message: Uint8Array): string {
+  return Buffer.from(readMessageHeader(message)!.dataKeys[0]!.providerInfo.subarray(0, 32)).toString('latin1');
+}
+
+async function rotate(): Promise<void> {
+  const operator = await RawClient.greeted(agent.admin);
+  const { error } = await operator.ask({ admin: { rotate: { name: KEY.key, purpose: 'message' } } });
+  operator.destroy();
+  expect(error).toBeFalsy();
 }
 
 async function passed(stream: ReturnType<DekdClient['decryptStream']>, input: Uint8Array): Promise<Buffer> {
@@ -93,10 +106,37 @@ describe.each(CHOICES)('a large object with compression %s', (compression) => {
     });
   });
 
+  it('is the same under a newer version of its key, and still says what it is', async () => {
+    const value = Buffer.concat([randomBytes(MIB), Buffer.alloc(2 * MIB, 'value ')]);
+    const message = await dekd.encryptLarge(value, { ...KEY, compression });
+    await rotate();
+    const moved = await passed(dekd.reencryptStream(KEY), message);
+    expect(moved.length).toBe(message.length);
+    expect(stored(moved)).toEqual(stored(message));
+    expect(keyOf(moved)).not.toBe(keyOf(message));
+    expect(Buffer.from(await dekd.decryptLarge<Uint8Array>(moved, KEY)).equals(value)).toBe(true);
+    await expect(passed(dekd.reencryptStream(KEY), message.subarray(0, -1))).rejects.toMatchObject({
+      code: 'MALFORMED',
+    });
+  });
+
   it('is expanded by decryptStream, too', async () => {
     const value = Buffer.alloc(MIB, 'stream ');
     const message = await dekd.encryptLarge(value, { ...KEY, compression });
     expect((await passed(dekd.decryptStream(KEY), message)).equals(value)).toBe(true);
+  });
+});
+
+describe('large objects', () => {
+  it('are right when many are made, moved and read at once, though streams seal in one place', async () => {
+    const work = async (index: number): Promise<boolean> => {
+      const value = randomBytes(700_000 + index);
+      const compression = CHOICES[index % CHOICES.length]!;
+      const message = await dekd.encryptLarge(value, { ...KEY, compression });
+      const moved = await passed(dekd.reencryptStream(KEY), await passed(dekd.reencryptStream(KEY), message));
+      return Buffer.from(await dekd.decryptLarge<Uint8Array>(moved, KEY)).equals(value);
+    };
+    expect(await Promise.all(Array.from({ length: 15 }, (_, index) => work(index)))).toEqual(Array(15).fill(true));
   });
 });
 
