@@ -52,6 +52,94 @@ describeOwnServer('dekd reencrypt --table', () => {
     TIMEOUT_MS,
   );
 
+  it(
+    'refuses a table whose policies hide rows: they would stay under the version before without a word',
+    async () => {
+      await tables.fill('t', { rows: 20 });
+      await tables.rotate();
+      await sql('DROP ROLE IF EXISTS half');
+      await sql('CREATE ROLE half');
+      try {
+        await sql('GRANT SELECT, UPDATE ON t TO half');
+        await sql('GRANT CREATE ON SCHEMA public TO half');
+        await sql('ALTER TABLE t ENABLE ROW LEVEL SECURITY');
+        await sql('CREATE POLICY even ON t USING (n % 2 = 0)');
+        const asHalf = `PGOPTIONS='-c role=half'`;
+        const { code, stderr } = await tables.place.shell(`${asHalf} dekd ${tables.command('t')} --json`);
+        expect([code, JSON.parse(stderr.trim().split('\n').at(-1)!)]).toMatchObject([
+          1,
+          { error: { message: expect.stringContaining('42501') } },
+        ]);
+      } finally {
+        await sql('DROP TABLE t');
+        await sql('DROP OWNED BY half');
+        await sql('DROP ROLE half');
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'takes no function or operator of somebody else for one of its own, and triggers find what they are written for',
+    async () => {
+      await tables.fill('t', { type: 'character varying(200)', rows: 20, id: { type: 'varchar(9)', sql: '$1::text' } });
+      await tables.rotate();
+      await sql('DROP SCHEMA IF EXISTS theirs CASCADE');
+      await sql('CREATE SCHEMA theirs');
+      try {
+        await sql('CREATE TABLE theirs.seen (what text)');
+        const note = (what: string, result: string) =>
+          `LANGUAGE plpgsql AS $$ BEGIN INSERT INTO theirs.seen VALUES ('${what}'); RETURN ${result}; END $$`;
+        await sql(`CREATE FUNCTION theirs.left(a varchar, n integer) RETURNS text ${note('left', "''")}`);
+        await sql(`CREATE FUNCTION theirs.to_regclass(a varchar) RETURNS regclass ${note('to_regclass', 'NULL')}`);
+        await sql(`CREATE FUNCTION theirs.array_to_json(a text[]) RETURNS json ${note('json', "'[]'")}`);
+        await sql(`CREATE FUNCTION theirs.same(a varchar, b varchar) RETURNS boolean ${note('same', 'false')}`);
+        await sql(`CREATE FUNCTION theirs.same(a varchar, b text) RETURNS boolean ${note('equal', 'false')}`);
+        for (const symbol of ['=', '>', '<=']) {
+          for (const right of ['varchar', 'text']) {
+            await sql(
+              `CREATE OPERATOR theirs.${symbol} (LEFTARG = varchar, RIGHTARG = ${right}, FUNCTION = theirs.same)`,
+            );
+          }
+        }
+        await sql('CREATE TABLE theirs.audit (n integer)');
+        await sql(`CREATE FUNCTION theirs.audited() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN INSERT INTO audit VALUES (NEW.n); RETURN NEW; END $$`);
+        await sql('CREATE TRIGGER at_once AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION theirs.audited()');
+        await sql(`CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION theirs.audited()`);
+        await sql('ALTER DATABASE postgres SET search_path TO theirs, public');
+        const { code, document } = await tables.run('t');
+        expect([code, document]).toMatchObject([0, { table: 'public.t', moved: 20, current: 20, postponed: 0 }]);
+        expect(await sql('SELECT DISTINCT what FROM theirs.seen')).toEqual([]);
+        expect(await sql('SELECT count(*)::integer AS rows FROM theirs.audit')).toEqual([{ rows: 40 }]);
+      } finally {
+        await sql('ALTER DATABASE postgres RESET search_path');
+        await sql('DROP TABLE t');
+        await sql('DROP SCHEMA theirs CASCADE');
+      }
+      await tables.fill('t', { rows: 1 });
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    'keeps to the order of an id whose type an extension made, wherever its operators are',
+    async () => {
+      await sql('CREATE SCHEMA IF NOT EXISTS extensions');
+      await sql('CREATE EXTENSION IF NOT EXISTS citext SCHEMA extensions');
+      const id = { type: 'extensions.citext', sql: "CASE $1 % 2 WHEN 0 THEN 'a' ELSE 'B' END || $1" };
+      await tables.fill('t', { rows: 300, id });
+      await tables.rotate();
+      const { code, document } = await tables.run('t', '--batch 7');
+      expect([code, document]).toMatchObject([0, { moved: 300, current: 300, later: 0 }]);
+      await expectDone('t', 300);
+      await sql('DROP TABLE t');
+      await sql('DROP SCHEMA extensions CASCADE');
+    },
+    TIMEOUT_MS,
+  );
+
   it('goes by composite keys, unique indexes, partitions and names that need quotes', async () => {
     const name = '"my ""schema"."T.1"';
     await sql('DROP SCHEMA IF EXISTS "my ""schema" CASCADE');

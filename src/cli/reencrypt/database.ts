@@ -8,11 +8,18 @@ import type { DatabasePlace } from './database-place.ts';
 const CONNECT_MS = 10_000;
 const KEEP_ALIVE_AFTER_MS = 10_000;
 
+/** What names without a schema mean to statements of ours: no function or operator of somebody else stands in for one that is meant. */
+const OUR_PATH = 'search_path TO pg_catalog, pg_temp';
+/** The same for whatever else runs in a session: as role, database and server say, which is what triggers are written for. */
+const THEIR_PATH = 'search_path TO DEFAULT';
+
 /**
  * Ids, times and numbers are written as text: one text for one value, whatever role, database and machine say. No transaction of
  * ours waits for anything but the database, so one that is idle is of a machine that is gone, and holds its rows no longer.
+ * Rows that a policy of the table hides would stay as they are without a word, so then it is an error.
  */
 const SETTINGS = `
+SET ${OUR_PATH}; SET row_security TO off;
 SET idle_in_transaction_session_timeout TO '30s'; SET tcp_keepalives_idle TO 60; SET tcp_keepalives_interval TO 10;
 SET DateStyle TO 'ISO, YMD'; SET IntervalStyle TO 'postgres'; SET TimeZone TO 'UTC';
 SET extra_float_digits TO 1; SET bytea_output TO 'hex'`;
@@ -80,12 +87,24 @@ export class Database implements AsyncDisposable {
     await this.#ask({ text });
   }
 
+  /**
+   * In a transaction, `work` with the search path that others have, for what runs triggers or is to find a name of theirs; its own
+   * statements say the schema of whatever they use. @throws as `query`, and what `work` throws
+   */
+  async inTheirPath<T>(work: () => Promise<T>): Promise<T> {
+    await this.run(`SET LOCAL ${THEIR_PATH}`);
+    const result = await work();
+    await this.run(`SET LOCAL ${OUR_PATH}`);
+    return result;
+  }
+
   /** Runs `work` in a transaction; what it resolves with is committed. @throws as `query`, and what `work` throws */
   async transaction<T>(work: () => Promise<T>): Promise<T> {
     await this.run('BEGIN ISOLATION LEVEL READ COMMITTED');
     try {
       const result = await work();
-      await this.run('COMMIT');
+      // Triggers may be deferred until now.
+      await this.run(`SET LOCAL ${THEIR_PATH}; COMMIT`);
       return result;
     } catch (error) {
       if (!this.#isLost) {
@@ -136,7 +155,8 @@ const MEANING: Readonly<Record<string, string>> = {
   '3F000': 'has no such schema: make it, or name another with --job-schema',
   '40': 'undid the transaction again and again because of other writers',
   '42501':
-    'does not let the role do this: it needs SELECT and UPDATE on the table, and the tables of the job or the right to make them',
+    'does not let the role do this: it needs SELECT and UPDATE on the table, BYPASSRLS where policies hide rows of it, ' +
+    'and the tables of the job or the right to make them',
   '53': 'is short of a resource',
   '53300': 'has too many connections',
   '55P03': 'holds a lock that others wait for',

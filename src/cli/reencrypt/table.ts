@@ -37,8 +37,10 @@ export interface Replacement {
 
 interface Column {
   readonly name: string;
-  /** As PostgreSQL writes it, names quoted. */
+  /** As PostgreSQL writes it, names quoted and with their schema. */
   readonly type: string;
+  /** Where the operators are that compare its values. */
+  readonly operators: string;
 }
 
 /** Rows after `after`, up to and with `upTo`; undefined means no end on that side. */
@@ -87,11 +89,16 @@ export class Table {
   /** @throws CommandError (usage) for what is not there or cannot be done; what `Database.query` throws */
   static async find(database: Database, options: TableOptions): Promise<Table> {
     const named = tableName(options.table).map(quoted).join('.');
-    const [found] = await database.query(
-      `SELECT c.oid::text AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind
-       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`,
-      [named],
-    );
+    const [found] = await database.transaction(async () => {
+      const [meant] = await database.inTheirPath(() =>
+        database.query('SELECT pg_catalog.to_regclass($1)::pg_catalog.oid::pg_catalog.text AS oid', [named]),
+      );
+      return await database.query(
+        `SELECT c.oid::text AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::oid`,
+        [meant?.oid ?? null],
+      );
+    });
     if (found === undefined) {
       throw usageError(
         `there is no table ${named} in ${database.place.shown}`,
@@ -117,7 +124,13 @@ export class Table {
     if (ids.includes(options.column)) {
       throw usageError(`column ${quoted(options.column)} is part of the id of its rows`);
     }
-    const typed = ids.map((name) => ({ name, type: columns.get(name)!.type }));
+    const typed = ids.map((name) => columns.get(name)!);
+    if (new Set(typed.map(({ operators }) => operators)).size > 1) {
+      throw usageError(
+        `the ids of ${named} are of types whose operators are in several schemas`,
+        'name another unique index with --id-column',
+      );
+    }
     return new Table({ schema: textOf(found, 'schema'), name: textOf(found, 'name') }, options, form, typed);
   }
 
@@ -144,7 +157,7 @@ export class Table {
     const head =
       this.form === 'binary'
         ? 'substring(TOKEN FROM 1 FOR octet_length($1::bytea)) = $1::bytea'
-        : 'left(TOKEN, length($1::text)) COLLATE "C" = $1::text';
+        : 'left(TOKEN::text, length($1::text)) COLLATE "C" = $1::text';
     const values: Value[] = [current ?? null, limit];
     const more = [...this.#contextColumns.map((name, index) => `t.${quoted(name)}::text AS c${index}`)];
     if (this.#partitionColumn !== undefined) {
@@ -159,29 +172,34 @@ export class Table {
     return rows.map((row) => this.#rowOf(row));
   }
 
-  /** Puts new tokens in the place of those that are still there. Rows that others hold are passed over. @returns how many */
+  /**
+   * Puts new tokens in the place of those that are still there. Rows that others hold are passed over. In a transaction, and
+   * with the search path of those whose triggers it runs.
+   * @returns how many
+   */
   async replace(database: Database, replacements: readonly Replacement[]): Promise<number> {
-    const count = this.ids.length;
     const type = this.form === 'binary' ? 'bytea' : 'text';
-    const token = `t.${quoted(this.column)}${this.form === 'text' ? ' COLLATE "C"' : ''}`;
+    const collation = this.form === 'text' ? ' COLLATE pg_catalog."C"' : '';
+    const isOld = (of: string) =>
+      `t.${quoted(this.column)}::pg_catalog.${type}${collation} OPERATOR(pg_catalog.=) ${of}.old`;
     const keys = this.ids.map((_, index) => `k${index}`);
     const isRow = (of: string) =>
-      this.ids.map(({ name }, index) => `t.${quoted(name)} = ${of}.k${index}`).join(' AND ');
-    return await database.change(
-      `WITH moved AS (
+      this.ids.map(({ name }, index) => `t.${quoted(name)} ${operator('=', this.ids)} ${of}.k${index}`).join(' AND ');
+    const lists = [...keys.map(() => 'pg_catalog.text[]'), `pg_catalog.${type}[]`, `pg_catalog.${type}[]`];
+    const text = `WITH moved AS (
          SELECT ${this.ids.map(({ type: own }, index) => `k${index}::${own} AS k${index}`).join(', ')}, old, new
-         FROM unnest(${[...keys.map((_, index) => `$${index + 1}::text[]`), `$${count + 1}::${type}[]`, `$${count + 2}::${type}[]`].join(', ')})
-           AS given (${keys.join(', ')}, old, new)
+         FROM unnest(${lists.map((list, index) => `$${index + 1}::${list}`).join(', ')}) AS given (${keys.join(', ')}, old, new)
        ), held AS (
          SELECT moved.* FROM moved JOIN ${this.sql} AS t ON ${isRow('moved')}
-         WHERE ${token} = moved.old FOR UPDATE OF t SKIP LOCKED
+         WHERE ${isOld('moved')} FOR UPDATE OF t SKIP LOCKED
        )
-       UPDATE ${this.sql} AS t SET ${quoted(this.column)} = held.new FROM held WHERE ${isRow('held')} AND ${token} = held.old`,
-      [
+       UPDATE ${this.sql} AS t SET ${quoted(this.column)} = held.new FROM held WHERE ${isRow('held')} AND ${isOld('held')}`;
+    return await database.inTheirPath(() =>
+      database.change(text, [
         ...keys.map((_, index) => replacements.map(({ id }) => id[index]!)),
         replacements.map(({ old }) => old),
         replacements.map((each) => each.new),
-      ],
+      ]),
     );
   }
 
@@ -209,11 +227,11 @@ export class Table {
   }
 
   #where({ after, upTo }: RowRange, values: Value[]): string {
-    const bound = (id: RowId, operator: string): string => {
+    const bound = (id: RowId, symbol: string): string => {
       values.push(id);
       const parameter = `$${values.length}::text[]`;
       const cells = this.ids.map(({ type }, index) => `(${parameter})[${index + 1}]::${type}`);
-      return `(${this.#idList()}) ${operator} (${cells.join(', ')})`;
+      return `(${this.#idList()}) ${operator(symbol, this.ids)} (${cells.join(', ')})`;
     };
     const conditions = [...(after ? [bound(after, '>')] : []), ...(upTo ? [bound(upTo, '<=')] : [])];
     return conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`;
@@ -242,21 +260,32 @@ export class Table {
   }
 }
 
+/** An operator of the type of ids, never a namesake of it: pages of rows have to be in the order of their index. */
+function operator(symbol: string, [id]: readonly Column[]): string {
+  return `OPERATOR(${quoted(id!.operators)}.${symbol})`;
+}
+
+/** Types that an extension makes bring operators of their own along; arrays, enums and the like have those of all such types. */
 async function columnsOf(
   database: Database,
   oid: string,
 ): Promise<ReadonlyMap<string, Column & { readonly base: string }>> {
   const rows = await database.query(
     `SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
-       format_type(COALESCE(NULLIF(t.typbasetype, 0), t.oid), NULL) AS base
+       format_type(b.oid, NULL) AS base,
+       CASE WHEN b.typtype = 'b' AND b.typcategory <> 'A' THEN n.nspname ELSE 'pg_catalog' END AS operators
      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+       JOIN pg_type b ON b.oid = COALESCE(NULLIF(t.typbasetype, 0), t.oid) JOIN pg_namespace n ON n.oid = b.typnamespace
      WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`,
     [oid],
   );
   return new Map(
     rows.map((row) => {
-      const [name, type, base] = [textOf(row, 'name'), textOf(row, 'type'), textOf(row, 'base')];
-      return [name, { name, type, base }];
+      const name = textOf(row, 'name');
+      return [
+        name,
+        { name, type: textOf(row, 'type'), operators: textOf(row, 'operators'), base: textOf(row, 'base') },
+      ];
     }),
   );
 }
