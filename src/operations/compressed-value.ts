@@ -133,7 +133,10 @@ export class BlockExpander {
     const running: Promise<Uint8Array>[] = [];
     while (running.length < AT_ONCE && this.hasWhole) {
       const size = this.#pool.blockSize(this.#codec, this.#waiting)!;
-      running.push(this.#pool.expand(this.#owner, this.#codec, this.#waiting.subarray(0, size)));
+      const block = this.#waiting.subarray(0, size);
+      // Copied before it returns.
+      running.push(this.#pool.expand(this.#owner, this.#codec, block));
+      block.fill(0);
       this.#waiting = this.#waiting.subarray(size);
     }
     const blocks = await Promise.all(running);

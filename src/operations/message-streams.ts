@@ -155,6 +155,7 @@ export async function openingWork(
         isReady = true;
         const codec = codecOf(messageContext(opening.header));
         if (codec !== undefined && request.part !== undefined) {
+          plaintext.fill(0);
           throw new DekdError('UNSUPPORTED', 'a compressed value has no parts: decrypt it whole');
         }
         expander = codec === undefined ? undefined : new BlockExpander(pool, request.owner, codec, maxExpanded);

@@ -32,6 +32,8 @@ const ZSTD_SKIPPED = BLOCK_HEAD - 8;
 /** What a block that does not compress grows by, at most: zlib and zstd store it in pieces with some bytes each. */
 const GROWTH = 1024;
 
+/** The window that a block needs at most, as a power of two: for a larger one zstd would make room before it is refused. */
+const ZSTD_WINDOW = { params: { [zlib.ZSTD_d_windowLogMax]: Math.log2(BLOCK_LENGTH) } };
 /** Most results come in one piece, and need not be put together. */
 const ONE_PIECE = { chunkSize: BLOCK_LENGTH };
 
@@ -91,7 +93,7 @@ export function expandBlock(codec: Codec, block: Uint8Array, output: Uint8Array)
   try {
     plain =
       codec === 'zstd'
-        ? zstdDecompressSync(block.subarray(BLOCK_HEAD), options)
+        ? zstdDecompressSync(block.subarray(BLOCK_HEAD), { ...options, ...ZSTD_WINDOW })
         : inflateRawSync(block.subarray(BLOCK_HEAD, block.length - GZIP_TAIL), {
             ...options,
             finishFlush: zlib.Z_FINISH,
