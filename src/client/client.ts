@@ -15,10 +15,11 @@ import {
 import { passBatch } from './batch.ts';
 import { Caller } from './caller.ts';
 import { type AnyCall, sender, ValueCall } from './calls.ts';
+import type { FileWays, PassTarget } from './file-ways.ts';
 import { ClientLane } from './lane.ts';
 import { LaneValues } from './lane-values.ts';
 import { compressionOf, contentOf, maxOutputOf, openedValue, passWhole, valueToSeal } from './large-object.ts';
-import { FILE_FRAME_LENGTH, type FileWays, type PassTarget, passFile } from './message-file.ts';
+import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
 import { readRange, wholeOf } from './message-range.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
 import { passByDescriptors } from './passed-files.ts';

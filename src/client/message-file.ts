@@ -3,8 +3,8 @@ import { createReadStream, type ReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { FileWays, PassTarget } from './file-ways.ts';
 import { ReplacedFile, statsAt } from './replaced-file.ts';
-import type { MessageDuplex } from './types.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 /** Bytes of plaintext in each frame of a file: fewer tags than in a stream, which somebody waits for. */
@@ -13,24 +13,6 @@ export const FILE_FRAME_LENGTH = 1024 * 1024;
 export const STREAM_FRAME_LENGTH = 64 * 1024;
 /** A smaller file is through before its descriptors are passed. */
 const WORTH_PASSING = 1024 * 1024;
-
-/** The ways of a file through the agent. */
-export interface FileWays {
-  /** What the source is put through; made once both files are there. */
-  through(): MessageDuplex;
-  /**
-   * Lets the agent itself read the one descriptor and write the other; absent where that is no way.
-   * @returns false when it is to go as a stream; then nothing that was written counts. @throws what went wrong with the message
-   */
-  pass?(source: number, target: PassTarget): Promise<boolean>;
-}
-
-/** A file that somebody else writes by its descriptor. */
-export interface PassTarget {
-  readonly descriptor: number;
-  /** Bytes that were written so far. */
-  length(): Promise<number>;
-}
 
 /**
  * Puts what is in `source` through the agent and the result in the place of `target`, as a ReplacedFile.

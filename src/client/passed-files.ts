@@ -4,8 +4,8 @@ import type { RequestFields } from '../protocol/messages.ts';
 import { MAX_TIMEOUT_MS } from './arguments.ts';
 import type { Caller } from './caller.ts';
 import { DocumentCall } from './calls.ts';
+import type { PassTarget } from './file-ways.ts';
 import type { ClientLane } from './lane.ts';
-import type { PassTarget } from './message-file.ts';
 import { Silence } from './silence.ts';
 import type { CallOptions } from './types.ts';
 

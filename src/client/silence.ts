@@ -1,6 +1,6 @@
 /** Notices that nothing is written to a file any more. */
 import { DekdError } from '../errors.ts';
-import type { PassTarget } from './message-file.ts';
+import type { PassTarget } from './file-ways.ts';
 
 const LOOK_MS = 200;
 

@@ -2,7 +2,8 @@
 import type { Stats } from 'node:fs';
 import { lstat, mkdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type FileWays, fileStream } from '../../client/message-file.ts';
+import type { FileWays } from '../../client/file-ways.ts';
+import { fileStream } from '../../client/message-file.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { CommandError, EXIT, usageError } from '../exit.ts';
 import { endOfRun, endsTheRun, FileFailures } from '../file-failures.ts';

@@ -1,7 +1,8 @@
 /** Messages on the command line: files of any size, through the agent at constant memory. */
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { type FileWays, passDescriptors, writableTo } from '../../client/message-file.ts';
+import type { FileWays } from '../../client/file-ways.ts';
+import { passDescriptors, writableTo } from '../../client/message-file.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { openTarget, type Target } from '../target-file.ts';
 import { byteSize, type CommandLine, printResult, warn } from '../terminal.ts';
