@@ -125,7 +125,18 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     'inspect [token-or-file]',
     'What a token or a message says of itself, without any key; nothing of it is verified.',
     async (line, options, [operand]) => (await import('./commands/inspect.ts')).inspect(line, options, operand),
-  ).option('--input <file>', 'read from a file instead of standard input');
+  )
+    .option('-i, --input <file>', 'read from a file instead of standard input')
+    .addHelpText(
+      'after',
+      examples(
+        [
+          ["inspect 'dk1.…'", ''],
+          ['inspect backup.tar.dk', 'who can open it, under which stored context, and how long it says that it is'],
+        ],
+        self,
+      ),
+    );
 
   leaf(program, 'status', 'What the agent is and what it did (admin socket).', async (line) =>
     (await import('./commands/status.ts')).status(line),
@@ -150,8 +161,11 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     async (line, _options, [incident]) => (await import('./commands/why.ts')).why(line, incident!),
   );
 
-  leaf(program, 'keygen', 'Make a root key for the local provider.', async (line, options) =>
-    (await import('./commands/keygen.ts')).keygen(line, options),
+  leaf(
+    program,
+    'keygen',
+    'Make a key file: for a root of the local provider, a raw AES recipient, or keys import-kek.',
+    async (line, options) => (await import('./commands/keygen.ts')).keygen(line, options),
   ).option('-o, --output <file>', 'new file, 0600; - for standard output (required)');
 
   const config = addCommon(program.command('config').description('The configuration file.'));

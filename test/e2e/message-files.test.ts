@@ -232,7 +232,7 @@ describe('dekd inspect', { timeout: TIMEOUT_MS }, () => {
     writeFileSync(path('head'), message.subarray(0, 100));
     for (const [name, says] of [
       ['empty', /is empty/],
-      ['text', /not a token|does not begin/],
+      ['text', /text is neither a token nor a message/],
       ['head', /cut short/],
       ['nowhere', /ENOENT|no such file/],
     ] as const) {

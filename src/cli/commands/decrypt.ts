@@ -3,7 +3,6 @@ import { existsSync, statSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { fileWays } from '../../client/client.ts';
 import type { DecryptOptions } from '../../client/types.ts';
-import { TOKEN_FORMAT } from '../../envelope/token.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
@@ -21,6 +20,7 @@ import {
   readValueOptions,
   readWhole,
   type Source,
+  tokenIn,
   type ValueOptions,
 } from './value-options.ts';
 
@@ -142,7 +142,7 @@ async function inputOf(options: ValueOptions, operand: string | undefined): Prom
 async function tokenOf(maxPayload: number, begun: Begun): Promise<Uint8Array> {
   const limit = Math.ceil(maxPayload / 3) * 4 + TEXT_ALLOWANCE;
   const bytes = await readWhole({ ...begun.source, open: () => begun.whole() }, limit);
-  return bytes[0] === TOKEN_FORMAT ? bytes : decodeTokenText(bytes.toString('latin1').trimEnd());
+  return tokenIn(bytes, begun.source).token;
 }
 
 /** A source whose first bytes were read, to see what it is. */

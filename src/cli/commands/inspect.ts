@@ -7,14 +7,14 @@ import {
   messageContext,
   SIGNED_MESSAGE_SUITE,
 } from '../../envelope/message-header.ts';
-import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, TOKEN_FORMAT, tokenKid } from '../../envelope/token.ts';
+import { MIN_TOKEN_LENGTH, readTokenHead, SUITE_DIRECT, tokenKid } from '../../envelope/token.ts';
 import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { DekdError } from '../../errors.ts';
 import { usageError } from '../exit.ts';
 import { recipientOutline } from '../recipient-outline.ts';
 import { type CommandLine, outline, printResult } from '../terminal.ts';
 import { MESSAGE_START } from './messages.ts';
-import { openSource, operandOf, readWhole, type Source } from './value-options.ts';
+import { openSource, operandOf, readWhole, type Source, tokenIn } from './value-options.ts';
 
 /** The longest token that is looked at: 16 MiB of plaintext, in base64. */
 const MAX_TOKEN = 24 * 1024 * 1024;
@@ -59,9 +59,8 @@ async function ofSource(path: string | undefined): Promise<object> {
 async function ofTokenSource(source: Source, begun: Buffer, stream: AsyncIterable<unknown>): Promise<object> {
   const rest = await readWhole({ ...source, size: undefined, open: () => stream as never }, MAX_TOKEN);
   const bytes = Buffer.concat([begun, rest]);
-  return bytes[0] === TOKEN_FORMAT
-    ? ofToken(bytes, 'binary')
-    : ofToken(decodeTokenText(bytes.toString('latin1').trimEnd()), 'text');
+  const { token, form } = tokenIn(bytes, source);
+  return ofToken(token, form);
 }
 
 function ofToken(token: Uint8Array, form: 'text' | 'binary'): object {

@@ -1,6 +1,9 @@
 import { stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { fileStream } from '../../client/message-file.ts';
+import { lookAlike, TOKEN_FORMAT } from '../../envelope/token.ts';
+import { decodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
+import { DekdError } from '../../errors.ts';
 import { CommandError, EXIT, usageError } from '../exit.ts';
 import { byteSize, warn } from '../terminal.ts';
 
@@ -122,6 +125,25 @@ export async function readWhole(source: Source, limit: number): Promise<Buffer> 
     }
   }
   return Buffer.concat(chunks, length);
+}
+
+/** The token that a source holds, in either form. @throws MALFORMED */
+export function tokenIn(
+  bytes: Buffer,
+  source: Source,
+): { readonly token: Uint8Array; readonly form: 'binary' | 'text' } {
+  if (bytes[0] === TOKEN_FORMAT) {
+    return { token: bytes, form: 'binary' };
+  }
+  const text = bytes.toString('latin1').trimEnd();
+  if (text !== '' && !text.startsWith(TOKEN_TEXT_PREFIX)) {
+    const known = lookAlike(text);
+    throw new DekdError(
+      'MALFORMED',
+      `${source.name} is neither a token nor a message${known === undefined ? '' : `: ${known}`}`,
+    );
+  }
+  return { token: decodeTokenText(text), form: 'text' };
 }
 
 function tooLarge(source: Source, limit: number, size: number | undefined): CommandError {

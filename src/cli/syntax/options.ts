@@ -18,20 +18,24 @@ export function addCommon(command: Command): Command {
 export function addValueOptions(command: Command): Command {
   return command
     .option('--partition <name>', 'the tenant the value belongs to')
-    .option('--context <name=value>', 'what the token is bound to; needed again to decrypt; repeatable', collect, [])
-    .option(
-      '--fields <paths>',
-      'treat the input as JSON Lines and only touch these: email,address.street,cards[].pan',
-      collect,
-      [],
+    .addOption(
+      repeatableOption('--context <name=value>', 'what the token is bound to; needed again to decrypt; repeatable'),
+    )
+    .addOption(
+      repeatableOption(
+        '--fields <paths>',
+        'treat the input as JSON Lines and only touch these: email,address.street,cards[].pan',
+      ),
     )
     .option('-i, --input <file>', 'read a file instead of the argument or standard input')
     .option('-o, --output <file>', 'write a file, whole or not at all, instead of standard output');
 }
 
-/** Of an option that may be given several times. */
-export function collect(value: string, earlier: readonly string[]): string[] {
-  return [...earlier, value];
+/** An option that may be given several times. */
+export function repeatableOption(flags: string, description: string): Option {
+  return new Option(flags, description)
+    .argParser((value: string, earlier: readonly string[]) => [...earlier, value])
+    .default([], 'none');
 }
 
 export function frameLengthOption(): Option {

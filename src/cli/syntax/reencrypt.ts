@@ -1,7 +1,7 @@
 /** `reencrypt`. */
 import { type Command, Option } from 'commander';
 import type { Leaf } from './leaf.ts';
-import { addValueOptions, collect, examples, numberOption, wholeNumberOption } from './options.ts';
+import { addValueOptions, examples, numberOption, repeatableOption, wholeNumberOption } from './options.ts';
 
 export function describeReencrypt(leaf: Leaf, program: Command, self: string): void {
   const command = leaf(
@@ -38,10 +38,13 @@ one column.
 /** What is of a database and not of files. */
 function tableOptions(command: Command): Command {
   return command
+    .optionsGroup('A column of PostgreSQL:')
     .option('--table <name>', 'a table of PostgreSQL, [SCHEMA.]TABLE, written as it is named')
     .option('--column <name>', 'with --table: the column with the tokens, bytea (binary) or text (dk1.…)')
     .option('--id-column <names>', 'columns that tell rows apart, with commas between (default: the primary key)')
-    .option('--context-column <field=column>', 'context field taken from a column of the row; repeatable', collect, [])
+    .addOption(
+      repeatableOption('--context-column <field=column>', 'context field taken from a column of the row; repeatable'),
+    )
     .option('--partition-column <name>', 'column with the partition of the row')
     .option('--pg <url>', 'where the database is, without its password (default: DATABASE_URL, then PGHOST and so on)')
     .option('--pg-url-file <file>', 'file with the URL of the database')

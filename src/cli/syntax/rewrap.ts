@@ -1,7 +1,7 @@
 /** `rewrap`, of records and of messages. */
 import type { Command } from 'commander';
 import type { Leaf } from './leaf.ts';
-import { collect, examples, rateOption } from './options.ts';
+import { examples, rateOption, repeatableOption } from './options.ts';
 
 export function describeRewrap(leaf: Leaf, program: Command, self: string): void {
   const rewrap = leaf(
@@ -23,7 +23,7 @@ export function describeRewrap(leaf: Leaf, program: Command, self: string): void
   )
     .requiredOption('--key <name>', 'key the messages are of')
     .option('--partition <name>', 'the tenant the messages belong to')
-    .option('--context <name=value>', 'what the messages are bound to; repeatable', collect, [])
+    .addOption(repeatableOption('--context <name=value>', 'what the messages are bound to; repeatable'))
     .option('-r, --recursive', 'all messages NAME.dk in folders')
     .option('--force', 'also messages that are as they should be')
     .addHelpText('after', examples([['rewrap message --key files -r vault', '']], self));
