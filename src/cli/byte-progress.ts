@@ -22,7 +22,7 @@ export class ByteProgress {
     return performance.now() - this.#started;
   }
 
-  /** So many bytes more. */
+  /** So many bytes more; fewer, where some go again. */
   add(bytes: number): void {
     this.#bytes += bytes;
     const now = performance.now();

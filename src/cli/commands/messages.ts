@@ -107,6 +107,9 @@ async function passed(
   });
   if (isDone) {
     upTo(size);
+  } else {
+    // It goes again, as a stream.
+    progress.add(-counted);
   }
   return isDone;
 }
