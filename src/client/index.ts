@@ -1,4 +1,4 @@
-/** The light client: no native code, no SDK; `connect` is where to begin. */
+/** The light client: no SDK, and native code only where it shares memory with an agent; `connect` is where to begin. */
 export { DekdError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 export type * from './bench-module.ts';
 export { connect } from './client.ts';
