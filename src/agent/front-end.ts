@@ -136,6 +136,7 @@ function serverOver(
     custody,
     keyring,
     pool,
+    lane,
     readiness,
     counters,
     policy,

@@ -7,6 +7,7 @@ import type { Policy } from '../policy/policy.ts';
 import type { WorkPool } from '../pool/pool.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { PROTOCOL } from './connection.ts';
+import type { Lane } from './lane.ts';
 import { isServing, type Readiness } from './readiness.ts';
 import { VERSION } from './version.ts';
 
@@ -18,6 +19,8 @@ export interface HealthOptions {
   readonly custody: Custody;
   readonly keyring: Keyring;
   readonly pool: Pick<WorkPool, 'stats'>;
+  /** Undefined where there can be none. */
+  readonly lane: Pick<Lane, 'standing'> | undefined;
   readonly readiness: Pick<Readiness, 'verdict'>;
   readonly counters: Counters;
   readonly policy: Policy;
@@ -47,7 +50,8 @@ export class Health {
 
   /** The document of `dekd status --json`; every back end is asked. */
   async status(): Promise<unknown> {
-    const { config, engine, fallback, hardening, custody, keyring, pool, counters, policy, warnings } = this.#options;
+    const { config, engine, fallback, hardening, custody, keyring, pool, lane, counters, policy, warnings } =
+      this.#options;
     const keystore = await custody.keystore.health();
     const roots = await Promise.all(
       [...custody.roots.values()].map(async (root) => ({
@@ -81,6 +85,7 @@ export class Health {
         residentBytes: process.memoryUsage.rss(),
       },
       workers: pool.stats(),
+      lane: lane?.standing() ?? null,
       keysInJs: engine.info.keysInJs,
       sameUid: policy.sameUid,
       rollback: keys.rollback,

@@ -45,6 +45,16 @@ export interface LaneAnswer {
   readonly error?: DekdError;
 }
 
+export interface LaneStanding {
+  /** Whether clients can join. */
+  readonly open: boolean;
+  /** Bytes that all regions may have, and have. */
+  readonly budget: number;
+  readonly heldBytes: number;
+  /** Files that were passed and that no call has named yet. */
+  readonly waitingFiles: number;
+}
+
 export class Lane {
   /** What operations work with. */
   readonly environment: LaneEnvironment;
@@ -77,6 +87,12 @@ export class Lane {
   /** Takes connections from `listen` of the lane socket. @throws as it does; then there is no lane */
   async open(listen: (accept: (socket: Socket) => void) => Promise<Listener>): Promise<void> {
     this.#listener = await listen((socket) => this.#accept(socket));
+  }
+
+  /** How much of the lane is in use, for health. */
+  standing(): LaneStanding {
+    const { adopted } = this.#options.memory;
+    return { open: this.isOpen, budget: this.#budget, heldBytes: adopted, waitingFiles: this.#files };
   }
 
   /** Whether clients can join. */

@@ -111,6 +111,15 @@ describe.skipIf(binding === undefined)('the lane socket', () => {
     const limit = lane.offer.laneRegionLimit;
     const { handle } = await lane.share(MIB);
     expect(handle).toBe(1);
+    const admin = await RawClient.greeted(agent.admin);
+    const { document } = await admin.ask({ admin: { status: {} } });
+    expect(JSON.parse(Buffer.from(document!).toString()).lane).toEqual({
+      open: true,
+      budget: 64 * MIB,
+      heldBytes: MIB,
+      waitingFiles: 0,
+    });
+    admin.socket.destroy();
     const fresh = await rawLane(agent.socket);
     expect(fresh.offer.laneRegionLimit).toBe(limit - MIB);
     lane.client.socket.destroy();
