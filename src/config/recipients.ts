@@ -10,8 +10,8 @@ export const KEYSTORE = 'keystore';
 const MAX_RECIPIENTS = 8;
 /** Provider ids that stand for something else than a raw AES key. */
 const TAKEN = /^(aws-kms.*|dekd|vault-transit|raw-ecdh)$/;
-/** What a message says of its key, and a direct value of itself. */
-const RESERVED = ['dekd-key', 'dekd-partition', 'dekd-use'];
+/** What a message says of its key and value, and a direct value of itself, begins like this; no call could use such a key. */
+const RESERVED = 'dekd-';
 
 /** The recipient as the file has it; what is missing reads as empty here, and is found by `recipientFindings`. */
 export function recipientOf(name: string, { root, rawAes }: FileConfig['recipients'][string]): RecipientConfig {
@@ -102,7 +102,7 @@ function listFindings(
 }
 
 function contextFindings({ recipients, message }: Config, at: Finding['path'], definition: KeyDefinition): Finding[] {
-  const reserved = RESERVED.filter((name) => Object.hasOwn(definition.keyContext, name));
+  const reserved = Object.keys(definition.keyContext).filter((name) => name.startsWith(RESERVED));
   const remote = recipients.find(({ name, root }) => root !== undefined && definition.recipients.includes(name));
   return [
     ...reserved.map((name) => ({ path: [...at, 'keyContext'], message: `${name} is a name of dekd's own` })),

@@ -55,14 +55,19 @@ export function contextToSeal(
 /**
  * Of a message that is there.
  * @param stored what its header stores
- * @throws DECRYPTION_FAILED when the call says something else of a name that is stored
+ * @throws DECRYPTION_FAILED when the call says something else of a name that is stored, or has a name of ours that is not:
+ * which key a message is of, its header says
  */
 export function requiredToOpen(stored: Pairs, record: Pairs): Uint8Array {
-  return encodeContext(
-    without(record, stored, (name) => {
-      throw decryptionFailed(`the message stores another value of context field '${name}'`);
-    }),
-  );
+  const rest = without(record, stored, (name) => {
+    throw decryptionFailed(`the message stores another value of context field '${name}'`);
+  });
+  for (const name of Object.keys(rest)) {
+    if (name.startsWith(RESERVED_PREFIX)) {
+      throw decryptionFailed(`the message does not store '${name}', which is no name for callers`);
+    }
+  }
+  return encodeContext(rest);
 }
 
 /** The pairs that name the key of a message, beside its key context. */

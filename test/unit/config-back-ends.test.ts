@@ -438,6 +438,10 @@ keys: [{ name: a, recipients: [partner], formerRecipients: [escrow] }, { name: b
     ['keys: [{ name: a, keyContext: { dekd-key: x } }]', "keys[0].keyContext: dekd-key is a name of dekd's own"],
     ['keys: [{ name: a, keyContext: { dekd-use: x } }]', "keys[0].keyContext: dekd-use is a name of dekd's own"],
     [
+      'keys: [{ name: a, keyContext: { dekd-compression: zstd } }]',
+      "keys[0].keyContext: dekd-compression is a name of dekd's own",
+    ],
+    [
       'recipients: { escrow: { root: main } }\nkeys: [{ name: a, recipients: [escrow], requiredContext: [row] }]',
       'keys[0].requiredContext: cannot be given together with recipient escrow',
     ],

@@ -71,6 +71,14 @@ describe('the context of a message that is made', () => {
 });
 
 describe('what is required of a message that is there', () => {
+  it('is no name of ours: what its header says of a message cannot be moved into the call', () => {
+    for (const name of ['dekd-key', 'dekd-partition', 'dekd-use', 'dekd-compression', 'dekd-content', 'dekd-']) {
+      const error = thrown(() => requiredToOpen(KEY, { ...RECORD, [name]: 'x' }));
+      expect([error.code, error.message]).toEqual(['DECRYPTION_FAILED', DECRYPTION_FAILED_TEXT]);
+      expect(requiredToOpen({ ...KEY, [name]: 'x' }, { [name]: 'x' })).toHaveLength(0);
+    }
+  });
+
   it('is what the call says and the message does not store', () => {
     expect(requiredToOpen(KEY, RECORD)).toEqual(encodeContext(RECORD));
     expect(requiredToOpen(KEY, { ...RECORD, ...KEY })).toEqual(encodeContext(RECORD));
