@@ -124,6 +124,37 @@ describeOwnServer('dekd reencrypt --table', () => {
   );
 
   it(
+    'uses no tables of a job that somebody else has made, and those of an owner of the table',
+    async () => {
+      await tables.fill('t', { rows: 5 });
+      await tables.rotate();
+      await sql('CREATE ROLE mallory');
+      await sql('CREATE SCHEMA shared');
+      try {
+        await sql('GRANT CREATE, USAGE ON SCHEMA shared TO mallory');
+        expect((await tables.run('t', '--job-schema shared')).code).toBe(0);
+        await sql('CREATE TABLE shared.ran (what text)');
+        await sql(`CREATE FUNCTION shared.run() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN INSERT INTO shared.ran VALUES (current_user); RETURN NEW; END $$`);
+        await sql(`CREATE TRIGGER theirs BEFORE INSERT OR UPDATE ON shared.dekd_reencrypt_job
+          FOR EACH ROW EXECUTE FUNCTION shared.run()`);
+        await sql('ALTER TABLE shared.dekd_reencrypt_job OWNER TO mallory');
+        await tables.rotate();
+        const { code, stderr } = await tables.run('t', '--job-schema shared');
+        expect([code, stderr]).toEqual([2, expect.stringContaining('is of role mallory')]);
+        expect(await sql('SELECT what FROM shared.ran')).toEqual([]);
+        await sql('ALTER TABLE t OWNER TO mallory');
+        expect((await tables.run('t', '--job-schema shared')).document).toMatchObject({ moved: 5 });
+      } finally {
+        await sql('DROP SCHEMA shared CASCADE');
+        await sql('ALTER TABLE t OWNER TO postgres');
+        await sql('DROP ROLE mallory');
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
     'keeps to the order of an id whose type an extension made, wherever its operators are',
     async () => {
       await sql('CREATE SCHEMA IF NOT EXISTS extensions');

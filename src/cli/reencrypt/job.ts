@@ -11,6 +11,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import type { Row } from '../../keystores/postgres/rows.ts';
+import { usageError } from '../exit.ts';
 import type { Database } from './database.ts';
 import { quoted } from './identifier.ts';
 import type { RowId, RowRange, Table } from './table.ts';
@@ -97,6 +98,8 @@ export class Job {
       const [{ found } = { found: null }] = await database.query('SELECT to_regclass($1) AS found', [this.#failure]);
       if (found === null) {
         await database.run(this.#tables());
+      } else {
+        await this.#checkOwners(database);
       }
       await database.query(
         `INSERT INTO ${this.#job} (job, table_schema, table_name, column_name, key_name, target)
@@ -104,6 +107,28 @@ export class Job {
         [this.name, table.schema, table.name, table.column, key, target],
       );
     });
+  }
+
+  /** Whoever owns a table has a say in what a statement on it does, with the rights of who sends it. @throws CommandError (usage) */
+  async #checkOwners(database: Database): Promise<void> {
+    const { table, schema } = this.#options;
+    const [strange] = await database.query(
+      `SELECT c.relname AS name, c.relowner::regrole::text AS owner FROM pg_class c
+       WHERE c.oid = ANY (ARRAY[to_regclass($1), to_regclass($2), to_regclass($3)]::oid[])
+         AND c.relowner <> ALL (ARRAY(SELECT oid FROM pg_roles WHERE rolsuper OR rolname = current_user
+           UNION SELECT relowner FROM pg_class WHERE oid = to_regclass($4)
+           UNION SELECT nspowner FROM pg_namespace WHERE oid = c.relnamespace
+           UNION SELECT datdba FROM pg_database WHERE datname = current_database()))
+       LIMIT 1`,
+      [this.#job, this.#range, this.#failure, table.sql],
+    );
+    if (strange !== undefined) {
+      throw usageError(
+        `table ${quoted(schema)}.${quoted(strange.name as string)} is of role ${strange.owner}, who is neither you nor an ` +
+          `owner of ${table.sql}, of its schema or of the database`,
+        'name a schema of your own with --job-schema, or drop that table',
+      );
+    }
   }
 
   /** Begins a job that was finished anew, unless another process did so already. */
