@@ -21,7 +21,7 @@ import { AdminClient } from '../../src/cli/admin.ts';
 import type { CommandLine } from '../../src/cli/terminal.ts';
 import { connect } from '../../src/client/index.ts';
 import type { DecryptOptions, DekdClient, EncryptStreamOptions } from '../../src/client/types.ts';
-import { readMessageHeader } from '../../src/envelope/message-header.ts';
+import { type EncryptedDataKey, encodeMessageHeader, readMessageHeader } from '../../src/envelope/message-header.ts';
 import type { AdminFields } from '../../src/protocol/messages.ts';
 import { runYaml, startTestAgent, type TestAgent } from '../support/agent.ts';
 import { UNABLE } from '../support/custodian/acting-custody.ts';
@@ -353,6 +353,39 @@ keys:
       expect(await refusal(open(eight, { key: 'many-twice' }))).toBe('DECRYPTION_FAILED');
     });
     expect(calls).toBe(1);
+  });
+
+  it('say one thing of every data key that they do not open, whoever is asked', async () => {
+    for (const key of ['kms-only', 'transit-only', 'raw-only'] as const) {
+      const message = await seal({ key });
+      const header = readMessageHeader(message)!;
+      const [copy] = header.dataKeys;
+      const remade = (changed: Partial<EncryptedDataKey>): Buffer =>
+        Buffer.concat([
+          encodeMessageHeader({ ...header, dataKeys: [{ ...copy!, ...changed }] }),
+          header.tag,
+          message.subarray(header.length),
+        ]);
+      expect((await open(remade({}), { key })).equals(DATA)).toBe(true);
+      const wrapped = Buffer.from(copy!.ciphertext);
+      const wrong = [
+        Buffer.alloc(0),
+        Buffer.alloc(1),
+        Buffer.alloc(60, 7),
+        Buffer.concat([Buffer.alloc(60), Buffer.from('vault:v9:AAAA')]),
+        Buffer.concat([Buffer.alloc(60), Buffer.from('vault:v1:')]),
+        Buffer.concat([Buffer.alloc(60), Buffer.from('vault:v0:/../../x?y=z\n')]),
+        Buffer.concat([wrapped, Buffer.from('A')]),
+        wrapped.subarray(0, -1),
+        Buffer.concat([wrapped.subarray(0, -4), Buffer.of(0xff, 0xfe, 0xfd, 0)]),
+        Buffer.alloc(20_000, 'A'),
+        Buffer.alloc(60_000, 1),
+      ];
+      for (const [index, ciphertext] of wrong.entries()) {
+        const said = await open(remade({ ciphertext }), { key }).catch(({ code, message: text }) => [code, text]);
+        expect([key, index, said]).toEqual([key, index, ['DECRYPTION_FAILED', 'decryption failed']]);
+      }
+    }
   });
 
   it('at a provider are shown no record context, unless that is allowed', async () => {
