@@ -469,6 +469,12 @@ keys:
     expect((await open(await seal({ key, partition }), { key, partition })).equals(DATA)).toBe(true);
     expect(await refusal(open(message, { key, partition }))).toBe('KEY_DISABLED');
     expect(await refusal(open(message, { anyKey: true }))).toBe('DECRYPTION_FAILED');
+    await administer(agent, { enable: { name: key, partition, purpose: 'message', version: 1 } });
+    expect((await open(message, { key, partition })).equals(DATA)).toBe(true);
+    await administer(agent, { destroy: { name: key, partition, purpose: 'message', version: 1 } });
+    expect((await open(await seal({ key, partition }), { key, partition })).equals(DATA)).toBe(true);
+    expect(await refusal(open(message, { key, partition }))).toBe('KEY_DISABLED');
+    expect(await refusal(open(message, { anyKey: true }))).toBe('DECRYPTION_FAILED');
     // Another keystore: the raw AES key opens it.
     await using stranger = await startOther(yaml());
     expect((await open(message, { key, partition }, stranger.client)).equals(DATA)).toBe(true);
