@@ -66,6 +66,11 @@ describeOwnServer('a re-encryption job', () => {
     return claim;
   }
 
+  async function claimedBy(): Promise<[Job, Claim]> {
+    const job = await process();
+    return [job, await claimed(job)];
+  }
+
   /** Does a whole range in one go. */
   async function finish(job: Job, claim: Claim, outcome?: (rows: readonly TableRow[]) => BatchOutcome) {
     const rows = await table.read(database, claim, ROWS, undefined);
@@ -78,6 +83,15 @@ describeOwnServer('a re-encryption job', () => {
     };
     return await job.checkpoint(database, claim, checkpoint);
   }
+
+  it('leaves nothing set in its session, which behind a pooler an application gets next', async () => {
+    const settings = `SELECT name, setting FROM pg_settings WHERE source = 'session' AND name <> 'application_name'`;
+    await finish(...(await claimedBy()));
+    await expect(database.query('SELECT 1 / 0')).rejects.toThrow();
+    await database.run('CREATE TEMPORARY TABLE IF NOT EXISTS found (name text, setting text)');
+    await database.run(`INSERT INTO found ${settings}`);
+    expect(await database.query('SELECT name, setting FROM pg_temp.found')).toEqual([]);
+  });
 
   it('replaces only what still is what was read, and waits for nobody', async () => {
     const rows = await read();

@@ -10,19 +10,22 @@ const KEEP_ALIVE_AFTER_MS = 10_000;
 
 /** What names without a schema mean to statements of ours: no function or operator of somebody else stands in for one that is meant. */
 const OUR_PATH = 'search_path TO pg_catalog, pg_temp';
-/** The same for whatever else runs in a session: as role, database and server say, which is what triggers are written for. */
+/** What they mean to triggers, as to an application: as role, database and server say. */
 const THEIR_PATH = 'search_path TO DEFAULT';
 
 /**
  * Ids, times and numbers are written as text: one text for one value, whatever role, database and machine say. No transaction of
  * ours waits for anything but the database, so one that is idle is of a machine that is gone, and holds its rows no longer.
  * Rows that a policy of the table hides would stay as they are without a word, so then it is an error.
+ *
+ * Of each transaction, not of the session: behind a pooler that is another one each time, and the next one to get it is an
+ * application.
  */
 const SETTINGS = `
-SET ${OUR_PATH}; SET row_security TO off;
-SET idle_in_transaction_session_timeout TO '30s'; SET tcp_keepalives_idle TO 60; SET tcp_keepalives_interval TO 10;
-SET DateStyle TO 'ISO, YMD'; SET IntervalStyle TO 'postgres'; SET TimeZone TO 'UTC';
-SET extra_float_digits TO 1; SET bytea_output TO 'hex'`;
+SET LOCAL ${OUR_PATH}; SET LOCAL row_security TO off; SET LOCAL idle_in_transaction_session_timeout TO '30s';
+SET LOCAL tcp_keepalives_idle TO 60; SET LOCAL tcp_keepalives_interval TO 10;
+SET LOCAL DateStyle TO 'ISO, YMD'; SET LOCAL IntervalStyle TO 'postgres'; SET LOCAL TimeZone TO 'UTC';
+SET LOCAL extra_float_digits TO 1; SET LOCAL bytea_output TO 'hex'`;
 
 export type Value = Cell | number | readonly (string | Uint8Array | null)[];
 
@@ -30,6 +33,7 @@ export class Database implements AsyncDisposable {
   readonly place: DatabasePlace;
   readonly #client: Client;
   #isLost = false;
+  #isInTransaction = false;
 
   private constructor(place: DatabasePlace, client: Client) {
     this.place = place;
@@ -64,7 +68,6 @@ export class Database implements AsyncDisposable {
     } catch (error) {
       throw sqlState(error) === undefined ? new SessionError('unreachable', 'cannot be reached', error) : error;
     }
-    await opened.run(SETTINGS);
     return opened;
   }
 
@@ -72,17 +75,20 @@ export class Database implements AsyncDisposable {
     return this.#isLost;
   }
 
-  /** The rows of a statement. @throws SessionError when the connection is lost; the server's own error */
+  /**
+   * The rows of a statement, in a transaction of its own where there is none.
+   * @throws SessionError when the connection is lost; the server's own error
+   */
   async query(text: string, values: readonly Value[] = []): Promise<readonly Row[]> {
-    return (await this.#ask({ text, values: [...values] })).rows as readonly Row[];
+    return (await this.#one(text, values)).rows as readonly Row[];
   }
 
-  /** Rows that a statement changed. @throws as `query` */
+  /** Rows that a statement changed, likewise. @throws as `query` */
   async change(text: string, values: readonly Value[] = []): Promise<number> {
-    return (await this.#ask({ text, values: [...values] })).rowCount ?? 0;
+    return (await this.#one(text, values)).rowCount ?? 0;
   }
 
-  /** Statements without values. @throws as `query` */
+  /** Statements without values, as they are. @throws as `query` */
   async run(text: string): Promise<void> {
     await this.#ask({ text });
   }
@@ -100,8 +106,9 @@ export class Database implements AsyncDisposable {
 
   /** Runs `work` in a transaction; what it resolves with is committed. @throws as `query`, and what `work` throws */
   async transaction<T>(work: () => Promise<T>): Promise<T> {
-    await this.run('BEGIN ISOLATION LEVEL READ COMMITTED');
+    this.#isInTransaction = true;
     try {
+      await this.run(`BEGIN ISOLATION LEVEL READ COMMITTED; ${SETTINGS}`);
       const result = await work();
       // Triggers may be deferred until now.
       await this.run(`SET LOCAL ${THEIR_PATH}; COMMIT`);
@@ -113,11 +120,18 @@ export class Database implements AsyncDisposable {
         });
       }
       throw error;
+    } finally {
+      this.#isInTransaction = false;
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#client.end().catch(() => undefined);
+  }
+
+  #one(text: string, values: readonly Value[]) {
+    const ask = () => this.#ask({ text, values: [...values] });
+    return this.#isInTransaction ? ask() : this.transaction(ask);
   }
 
   async #ask(query: { text: string; values?: unknown[] }) {
