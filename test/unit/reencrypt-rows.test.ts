@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { NewestVersions } from '../../src/cli/reencrypt/newest-version.ts';
 import type { Table, TableRow } from '../../src/cli/reencrypt/table.ts';
+import { rowsOfBatch } from '../../src/cli/reencrypt/table-run.ts';
 import { reencryptRows } from '../../src/cli/reencrypt/token-batch.ts';
 import type { DekdClient, ManyItem, ManyResult } from '../../src/client/types.ts';
 import { encodeTokenText } from '../../src/envelope/token-text.ts';
@@ -144,5 +145,14 @@ describe('reencryptRows', () => {
     agent.seals = NEWEST;
     expect(await reencryptRows(options, [row('a', token(NEW))])).toMatchObject({ replacements: [{ id: ['a'] }] });
     expect(agent.asked).toBe(2);
+  });
+});
+
+describe('a batch', () => {
+  it('is over in half a lease at the rate that is allowed, and never without rows', () => {
+    expect(rowsOfBatch(1_000, Number.POSITIVE_INFINITY, 60)).toBe(1_000);
+    expect(rowsOfBatch(1_000, 10_000, 60)).toBe(1_000);
+    expect(rowsOfBatch(1_000, 10, 60)).toBe(300);
+    expect(rowsOfBatch(1_000, 1, 1)).toBe(1);
   });
 });

@@ -14,7 +14,7 @@ import { NewestVersions } from './newest-version.ts';
 import { GO_ON } from './patience.ts';
 import { RowProgress } from './row-progress.ts';
 import { type RowId, Table, type TableOptions } from './table.ts';
-import { type Survey, TableRun } from './table-run.ts';
+import { rowsOfBatch, type Survey, TableRun } from './table-run.ts';
 
 const DEFAULT_BATCH = 1_000;
 const DEFAULT_LEASE_SECONDS = 60;
@@ -42,14 +42,16 @@ export async function reencryptTable(
   await using database = await inDatabase(() => Database.open(place), place.shown);
   const table = await inDatabase(() => Table.find(database, options), place.shown);
   const progress = new RowProgress(line.json, await inDatabase(() => table.size(database), place.shown));
-  const batchRows = (raw.batch as number | undefined) ?? DEFAULT_BATCH;
+  const rate = (raw.rateLimit as number | undefined) ?? Number.POSITIVE_INFINITY;
+  const leaseSeconds = (raw.lease as number | undefined) ?? DEFAULT_LEASE_SECONDS;
+  const batchRows = rowsOfBatch((raw.batch as number | undefined) ?? DEFAULT_BATCH, rate, leaseSeconds);
   const context = { ...binding.context };
   await using run = new TableRun(
     {
       place,
       batch: { client: agent.client, newest, table, key: binding.key, partition, context },
       batchRows,
-      rate: (raw.rateLimit as number | undefined) ?? Number.POSITIVE_INFINITY,
+      rate,
       // To verify a token is to open it, whatever its head says.
       current: verify || target === undefined ? undefined : headOf(target, table.form),
       progress,
@@ -69,7 +71,7 @@ export async function reencryptTable(
     identity: identityOf(binding, options, target),
     key: binding.key,
     target: target ?? 'newest of each partition',
-    leaseSeconds: (raw.lease as number | undefined) ?? DEFAULT_LEASE_SECONDS,
+    leaseSeconds,
     batch: batchRows,
   });
   const begun = performance.now();

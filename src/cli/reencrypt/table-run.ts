@@ -35,6 +35,11 @@ export interface TableRunOptions {
   readonly signal: AbortSignal;
 }
 
+/** Rows of a batch that is over in half a lease at this rate: else who keeps to it would lose each range to the next process. */
+export function rowsOfBatch(most: number, rate: number, leaseSeconds: number): number {
+  return Math.max(1, Math.min(most, Math.floor((rate * leaseSeconds) / 2)));
+}
+
 /** What was looked at without changing anything. */
 export interface Survey {
   examined: number;
@@ -52,13 +57,14 @@ export class TableRun implements AsyncDisposable {
   moved = 0;
   readonly #options: TableRunOptions;
   #database: Database | undefined;
-  #limit = FIRST_BATCH;
+  #limit: number;
   #opened = 0;
   #failed = 0;
 
   constructor(options: TableRunOptions, database: Database) {
     this.#options = options;
     this.#database = database;
+    this.#limit = Math.min(FIRST_BATCH, options.batchRows);
   }
 
   /** Works on the job until it is finished, by whomever. @throws CANCELLED when it is interrupted; what stands in the way */
