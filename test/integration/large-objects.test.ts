@@ -133,10 +133,13 @@ describe('large objects', () => {
       const value = randomBytes(700_000 + index);
       const compression = CHOICES[index % CHOICES.length]!;
       const message = await dekd.encryptLarge(value, { ...KEY, compression });
-      const moved = await passed(dekd.reencryptStream(KEY), await passed(dekd.reencryptStream(KEY), message));
+      let moved: Uint8Array = message;
+      for (let times = 0; times < 2; times++) {
+        moved = await passed(dekd.reencryptStream(KEY), moved);
+      }
       return Buffer.from(await dekd.decryptLarge<Uint8Array>(moved, KEY)).equals(value);
     };
-    expect(await Promise.all(Array.from({ length: 15 }, (_, index) => work(index)))).toEqual(Array(15).fill(true));
+    expect(await Promise.all(Array.from({ length: 12 }, (_, index) => work(index)))).toEqual(Array(12).fill(true));
   });
 });
 
