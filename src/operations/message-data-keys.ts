@@ -234,7 +234,8 @@ function isStopped(key: DataKey | undefined): boolean {
 /**
  * The key of which a message is that recipients open, or why there is none. A message says so itself in what it stores,
  * and has to say what the caller does. One that does not, as those of other software, can only be of a key that a definition
- * of its own names, without a partition: under a pattern, or in a partition, it could be anybody's.
+ * of its own names, without a partition: under a pattern, or in a partition, it could be anybody's. Of two such keys with one
+ * recipient, the key context tells which it is.
  */
 function recipientKey(
   env: OperationsEnvironment,
@@ -261,7 +262,11 @@ function recipientKey(
   if (named !== undefined) {
     return named.name === name && named.partition === partition ? named : 'the message says that it is of another key';
   }
-  return partition === '' && env.keyring.recipients.rulesFor(name).isOneKey
+  const { isOneKey, keyContext } = env.keyring.recipients.rulesFor(name);
+  if (partition !== '' || !isOneKey) {
+    return 'the message does not say of which key it is, and the key has no entry of its own in the configuration, or a partition';
+  }
+  return Object.entries(keyContext).every(([field, value]) => stored[field] === value)
     ? { name, partition }
-    : 'the message does not say of which key it is, and the key has no entry of its own in the configuration, or a partition';
+    : 'the message neither says of which key it is, nor has the key context of the one that is named';
 }

@@ -307,6 +307,21 @@ keys:
     expect((await open(named, { anyKey: true })).equals(DATA)).toBe(true);
   });
 
+  it('open a message that names no key only for one whose key context it has', async () => {
+    const calls = await callsOf(async () => {
+      for (const context of [{}, { purpose: 'mail' }, { Purpose: 'files' }]) {
+        const message = await stockSealed(kmsKeyring(), context);
+        expect([context, await refusal(open(message, { key: 'kms-only' }))]).toEqual([context, 'DECRYPTION_FAILED']);
+        expect(await refusal(open(message, { key: 'kms-only', context: { purpose: 'files' } }))).toBe(
+          'DECRYPTION_FAILED',
+        );
+      }
+    }, 'Decrypt');
+    expect(calls).toBe(0);
+    const message = await stockSealed(kmsKeyring(), { purpose: 'files', row: '7' });
+    expect((await open(message, { key: 'kms-only' })).equals(DATA)).toBe(true);
+  });
+
   it('cost one call a stream, and none when the data key is warm; each message is another', async () => {
     await using other = await startOther(yaml());
     const { client } = other;
