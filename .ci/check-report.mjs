@@ -7,6 +7,7 @@ const vectors = process.env.DEKD_VECTORS ?? (existsSync('../shared/vectors') ? '
 const expected = [
   (test) => vectors === undefined && /vectors/.test(test.file),
   (test) => process.getuid() !== 0 && /needs root/.test(test.name),
+  (test) => !existsSync('/dev/fuse') && /needs root and FUSE/.test(test.name),
   // A second opinion on the KMS stand-in, where Python has it.
   (test) => /kms-moto/.test(test.file),
 ];

@@ -89,13 +89,13 @@ FilePass::~FilePass() {
   }
 }
 
-LaneFault FilePass::open(int source, int target, std::shared_ptr<FilePass>& pass) {
+LaneFault FilePass::open(OwnedFd source, OwnedFd target, std::shared_ptr<FilePass>& pass) {
   struct stat in {};
   struct stat out {};
   long in_system = 0;
   long out_system = 0;
-  LaneFault fault = look(source, O_RDONLY, in, in_system);
-  fault = fault == LaneFault::kNone ? look(target, O_WRONLY, out, out_system) : fault;
+  LaneFault fault = look(source.get(), O_RDONLY, in, in_system);
+  fault = fault == LaneFault::kNone ? look(target.get(), O_WRONLY, out, out_system) : fault;
   if (fault != LaneFault::kNone) {
     return fault;
   }
@@ -108,14 +108,9 @@ LaneFault FilePass::open(int source, int target, std::shared_ptr<FilePass>& pass
   if (out.st_size != 0) {
     return LaneFault::kNotEmpty;
   }
-  OwnedFd own_source(fcntl(source, F_DUPFD_CLOEXEC, 0));
-  OwnedFd own_target(fcntl(target, F_DUPFD_CLOEXEC, 0));
-  if (own_source.get() < 0 || own_target.get() < 0) {
-    return LaneFault::kSystem;
-  }
   // Advice only.
-  posix_fadvise(own_source.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
-  pass.reset(new FilePass(std::move(own_source), std::move(own_target)));
+  posix_fadvise(source.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  pass.reset(new FilePass(std::move(source), std::move(target)));
   return LaneFault::kNone;
 }
 

@@ -37,11 +37,11 @@ class FilePass final {
   FilePass(const FilePass&) = delete;
   FilePass& operator=(const FilePass&) = delete;
 
-  // Takes copies of two descriptors after looking at all that the peer could have got wrong: two different regular
+  // Takes two descriptors over, after looking at all that the peer could have got wrong: two different regular
   // files, the first open to be read, the second, which is empty, to be written; none with O_PATH or O_APPEND; none on
   // a file system that can keep a thread waiting for somebody (network, FUSE) or that the kernel makes up (/proc), and the second on none that keeps what is
-  // written in memory.
-  static LaneFault open(int source, int target, std::shared_ptr<FilePass>& pass);
+  // written in memory. Looking may itself wait for such a file system, and so may closing what was refused.
+  static LaneFault open(OwnedFd source, OwnedFd target, std::shared_ptr<FilePass>& pass);
 
   // Reads the source at `offset`; `length` is less than out.size() only at its end. kSystemFailed with errno.
   Status read(uint64_t offset, std::span<uint8_t> out, size_t& length);

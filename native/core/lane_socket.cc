@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "waiting_thread.h"
+
 namespace dekd {
 namespace {
 
@@ -40,38 +42,71 @@ std::vector<OwnedFd> take_descriptors(msghdr& message) {
   return taken;
 }
 
-}  // namespace
-
-LaneFault receive_greeting(int socket, LaneGreeting& greeting) {
-  // One byte more than there may be, to see it.
-  uint8_t bytes[kLaneGreetingLength + 1];
-  Control control{};
+// Reads up to one byte more than a greeting has, without waiting.
+ssize_t receive(int socket, uint8_t (&bytes)[kLaneGreetingLength + 1], msghdr* with, int flags) {
   iovec part{bytes, sizeof bytes};
-  msghdr message{};
+  msghdr plain{};
+  msghdr& message = with == nullptr ? plain : *with;
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  message.msg_control = control.bytes;
-  message.msg_controllen = sizeof control.bytes;
   ssize_t length = 0;
   do {
-    length = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    length = recvmsg(socket, &message, MSG_DONTWAIT | flags);
   } while (length < 0 && errno == EINTR);
-  if (length < 0) {
-    return errno == EAGAIN || errno == EWOULDBLOCK ? LaneFault::kNotYet : LaneFault::kSystem;
-  }
-  std::vector<OwnedFd> taken = take_descriptors(message);
+  message.msg_iov = nullptr;
+  message.msg_iovlen = 0;
+  return length;
+}
+
+LaneFault unread() { return errno == EAGAIN || errno == EWOULDBLOCK ? LaneFault::kNotYet : LaneFault::kSystem; }
+
+LaneFault read_words(const uint8_t (&bytes)[kLaneGreetingLength + 1], ssize_t length, LaneGreeting& greeting) {
   if (length == 0) {
     return LaneFault::kEnded;
   }
   constexpr uint8_t kZeros[kTokenAt - kKindAt - 1] = {};
   const auto kind = static_cast<LaneKind>(bytes[kKindAt]);
-  if (length != kLaneGreetingLength || (message.msg_flags & MSG_CTRUNC) != 0 ||
-      std::memcmp(bytes, kMagic, sizeof kMagic) != 0 || (kind != LaneKind::kRegion && kind != LaneKind::kFiles) ||
-      std::memcmp(bytes + kKindAt + 1, kZeros, sizeof kZeros) != 0 || taken.size() != descriptors_of(kind)) {
+  if (length != kLaneGreetingLength || std::memcmp(bytes, kMagic, sizeof kMagic) != 0 ||
+      (kind != LaneKind::kRegion && kind != LaneKind::kFiles) ||
+      std::memcmp(bytes + kKindAt + 1, kZeros, sizeof kZeros) != 0) {
     return LaneFault::kMalformed;
   }
   greeting.kind = kind;
   std::memcpy(greeting.token.data(), bytes + kTokenAt, greeting.token.size());
+  return LaneFault::kNone;
+}
+
+}  // namespace
+
+LaneFault peek_greeting(int socket, LaneGreeting& greeting) {
+  // One byte more than there may be, to see it.
+  uint8_t bytes[kLaneGreetingLength + 1];
+  const ssize_t length = receive(socket, bytes, nullptr, MSG_PEEK);
+  return length < 0 ? unread() : read_words(bytes, length, greeting);
+}
+
+LaneFault receive_greeting(int socket, LaneGreeting& greeting) {
+  uint8_t bytes[kLaneGreetingLength + 1];
+  Control control{};
+  msghdr message{};
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof control.bytes;
+  const ssize_t length = receive(socket, bytes, &message, MSG_CMSG_CLOEXEC);
+  if (length < 0) {
+    return unread();
+  }
+  std::vector<OwnedFd> taken = take_descriptors(message);
+  LaneFault fault = read_words(bytes, length, greeting);
+  if (fault == LaneFault::kNone &&
+      ((message.msg_flags & MSG_CTRUNC) != 0 || taken.size() != descriptors_of(greeting.kind))) {
+    fault = LaneFault::kMalformed;
+  }
+  if (fault != LaneFault::kNone) {
+    for (OwnedFd& descriptor : taken) {
+      close_elsewhere(descriptor.release());
+    }
+    return fault;
+  }
   greeting.count = taken.size();
   for (size_t i = 0; i < taken.size(); ++i) {
     greeting.descriptors[i] = std::move(taken[i]);

@@ -25,9 +25,13 @@ struct LaneGreeting final {
   size_t count = 0;
 };
 
-// receive_greeting reads a connected Unix socket without waiting, before anything else has read of it. A greeting is one
-// message: what comes in pieces, with more bytes, or with another number of descriptors is kMalformed. Whatever it
-// answers, every descriptor that came is closed or in `greeting`.
+// peek_greeting looks at what has come on a connected Unix socket without waiting, before anything else has read of it, and
+// leaves it there: who it is from is decided before any descriptor of his becomes one of this process, where even closing
+// it may mean to wait for him. Sets kind and token.
+LaneFault peek_greeting(int socket, LaneGreeting& greeting);
+
+// receive_greeting reads it. A greeting is one message: what comes in pieces, with more bytes, or with another number of
+// descriptors is kMalformed. Every descriptor that came is in `greeting` or, when that is not kNone, closed elsewhere.
 LaneFault receive_greeting(int socket, LaneGreeting& greeting);
 
 // send_greeting says it, with `count` descriptors of `descriptors`, which stay the caller's.

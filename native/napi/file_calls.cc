@@ -11,6 +11,8 @@
 
 #include "../core/file_pass.h"
 #include "../core/key_table.h"
+#include "../core/owned_fd.h"
+#include "../core/waiting_thread.h"
 #include "arguments.h"
 
 namespace dekd {
@@ -19,6 +21,14 @@ namespace {
 // The passes of this thread, by number. A step that runs holds its pass.
 thread_local std::unordered_map<uint32_t, std::shared_ptr<FilePass>> passes;
 thread_local uint32_t next_pass = 1;
+
+uint32_t number_of(std::shared_ptr<FilePass> pass) {
+  while (next_pass == 0 || next_pass > INT32_MAX || passes.contains(next_pass)) {
+    next_pass = next_pass > INT32_MAX ? 1 : next_pass + 1;
+  }
+  passes.emplace(next_pass, std::move(pass));
+  return next_pass++;
+}
 
 std::shared_ptr<FilePass> find(uint32_t number) {
   const auto found = passes.find(number);
@@ -79,27 +89,56 @@ Napi::Value run(const Napi::CallbackInfo& info, std::function<void(Outcome&)> wo
   return promise;
 }
 
-// fileOpen(source, target): a pass, or a fault made negative; the descriptors stay the caller's
+// What looking at two files came to, on its way back to JavaScript.
+struct Look final {
+  explicit Look(Napi::Env env) : promise(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise::Deferred promise;
+  LaneFault fault = LaneFault::kSystem;
+  std::shared_ptr<FilePass> pass;
+};
+
+void looked(Napi::Env env, Napi::Function, std::nullptr_t*, Look* look) {
+  const std::unique_ptr<Look> owned(look);
+  // Without an environment nobody waits any more.
+  if (env != nullptr) {
+    owned->promise.Resolve(Napi::Number::New(
+        env, owned->fault == LaneFault::kNone ? static_cast<double>(number_of(std::move(owned->pass)))
+                                              : -static_cast<double>(owned->fault)));
+  }
+}
+
+using LookBack = Napi::TypedThreadSafeFunction<std::nullptr_t, Look, looked>;
+
+// fileOpen(source, target): promise of a pass, or of a fault made negative; the descriptors are not the caller's any more
 Napi::Value FileOpen(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
-  const int source = arguments.descriptor();
-  const int target = arguments.descriptor();
-  std::shared_ptr<FilePass> pass;
-  const LaneFault fault = arguments.ok() ? FilePass::open(source, target, pass) : LaneFault::kNotRegular;
-  if (fault != LaneFault::kNone) {
-    return Napi::Number::New(info.Env(), -static_cast<int32_t>(fault));
-  }
-  while (next_pass == 0 || next_pass > INT32_MAX || passes.contains(next_pass)) {
-    next_pass = next_pass > INT32_MAX ? 1 : next_pass + 1;
-  }
-  passes.emplace(next_pass, std::move(pass));
-  return Napi::Number::New(info.Env(), next_pass++);
+  auto source = std::make_shared<OwnedFd>(arguments.descriptor());
+  auto target = std::make_shared<OwnedFd>(arguments.descriptor());
+  auto look = std::make_unique<Look>(info.Env());
+  const Napi::Promise promise = look->promise.Promise();
+  LookBack back = LookBack::New(info.Env(), "dekd.look", 0, 1);
+  // A file system that never answers is nothing to keep the process for.
+  back.Unref(info.Env());
+  WaitingThread::shared().run([source, target, back, look = look.release()] {
+    look->fault = FilePass::open(std::move(*source), std::move(*target), look->pass);
+    if (back.NonBlockingCall(look) != napi_ok) {
+      delete look;
+    }
+    LookBack(back).Release();
+  });
+  return promise;
 }
 
 // fileClose(pass): 0
 Napi::Value FileClose(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
-  passes.erase(arguments.number());
+  const auto found = passes.find(arguments.number());
+  if (found != passes.end()) {
+    // Of a file that was deleted, closing it gives all of its blocks back first.
+    WaitingThread::shared().run([pass = std::move(found->second)]() mutable { pass.reset(); });
+    passes.erase(found);
+  }
   return Napi::Number::New(info.Env(), 0);
 }
 

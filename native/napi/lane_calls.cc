@@ -12,6 +12,7 @@
 #include "../core/lane_socket.h"
 #include "../core/private_memory.h"
 #include "../core/token.h"
+#include "../core/waiting_thread.h"
 #include "arguments.h"
 
 namespace dekd {
@@ -86,7 +87,37 @@ class Range final {
 
 // ── the agent's side ────────────────────────────────────────────────────────────────────────────────────────────────
 
-// laneReceive(socket, token 32): { kind, descriptors } or fault; the descriptors are the caller's to close
+// lanePeek(socket, token 32): fault; sets the token of the greeting that has come, which stays unread
+Napi::Value LanePeek(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int socket = arguments.descriptor();
+  const auto token = arguments.bytes_of_length<kLaneTokenLength>();
+  if (!arguments.ok()) {
+    return fault(info, LaneFault::kMalformed);
+  }
+  LaneGreeting greeting;
+  const LaneFault seen = peek_greeting(socket, greeting);
+  std::memcpy(token.data(), greeting.token.data(), token.size());
+  return fault(info, seen);
+}
+
+// laneWaiting(): pieces of work that wait for file systems of peers
+Napi::Value LaneWaiting(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(WaitingThread::shared().waiting()));
+}
+
+// laneClose(descriptor): 0; closes what a peer sent, without waiting
+Napi::Value LaneClose(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const int descriptor = arguments.descriptor();
+  if (arguments.ok()) {
+    close_elsewhere(descriptor);
+  }
+  return answer(info, Status::kOk);
+}
+
+// laneReceive(socket, token 32): { kind, descriptors } or fault; the descriptors are the caller's to close. The token is
+// the one that was seen; another greeting is malformed.
 Napi::Value LaneReceive(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
   const int socket = arguments.descriptor();
@@ -99,7 +130,14 @@ Napi::Value LaneReceive(const Napi::CallbackInfo& info) {
   if (received != LaneFault::kNone) {
     return fault(info, received);
   }
-  std::memcpy(token.data(), greeting.token.data(), token.size());
+  if (std::memcmp(token.data(), greeting.token.data(), token.size()) != 0) {
+    for (OwnedFd& descriptor : greeting.descriptors) {
+      if (descriptor.get() >= 0) {
+        close_elsewhere(descriptor.release());
+      }
+    }
+    return fault(info, LaneFault::kMalformed);
+  }
   Napi::Array descriptors = Napi::Array::New(info.Env(), greeting.count);
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("kind", static_cast<uint32_t>(greeting.kind));
@@ -287,7 +325,10 @@ void set(Napi::Env env, Napi::Object exports, const char* name) {
 int lane_errno() { return last_errno; }
 
 void export_lane_calls(Napi::Env env, Napi::Object exports) {
+  set<LanePeek>(env, exports, "lanePeek");
   set<LaneReceive>(env, exports, "laneReceive");
+  set<LaneClose>(env, exports, "laneClose");
+  set<LaneWaiting>(env, exports, "laneWaiting");
   set<LaneAdopt>(env, exports, "laneAdopt");
   set<LaneDrop>(env, exports, "laneDrop");
   set<LaneAdopted>(env, exports, "laneAdopted");

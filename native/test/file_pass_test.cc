@@ -57,7 +57,7 @@ class Folder final {
 
 LaneFault fault_of(int source, int target) {
   std::shared_ptr<FilePass> pass;
-  const LaneFault fault = FilePass::open(source, target, pass);
+  const LaneFault fault = FilePass::open(OwnedFd(dup(source)), OwnedFd(dup(target)), pass);
   expect((fault == LaneFault::kNone) == (pass != nullptr));
   return fault;
 }
@@ -80,7 +80,7 @@ struct Fixture final {
 
   std::shared_ptr<FilePass> pass(const std::string& from, const std::string& to) {
     std::shared_ptr<FilePass> made;
-    expect(FilePass::open(folder.open(from, O_RDONLY).get(), folder.open(to, O_WRONLY | O_CREAT | O_TRUNC).get(), made) ==
+    expect(FilePass::open(folder.open(from, O_RDONLY), folder.open(to, O_WRONLY | O_CREAT | O_TRUNC), made) ==
            LaneFault::kNone);
     return made;
   }

@@ -214,6 +214,25 @@ const Test kGreets("a greeting comes with the descriptors that were sent, and it
   expect(send_greeting(pair.theirs.get(), LaneKind::kFiles, token, one) == LaneFault::kMalformed);
 });
 
+const Test kPeeks("a greeting is seen before it is read, and its descriptors are nobody's until then", [] {
+  const Pair pair;
+  const OwnedFd fd = memfd();
+  std::array<uint8_t, kLaneTokenLength> token;
+  token.fill(9);
+  const int two[] = {fd.get(), fd.get()};
+  LaneGreeting seen;
+  expect(peek_greeting(pair.ours.get(), seen) == LaneFault::kNotYet);
+  expect(send_greeting(pair.theirs.get(), LaneKind::kFiles, token, two) == LaneFault::kNone);
+  const size_t before = open_descriptors();
+  for (int i = 0; i < 2; ++i) {
+    expect(peek_greeting(pair.ours.get(), seen) == LaneFault::kNone);
+    expect(seen.kind == LaneKind::kFiles && seen.token == token && seen.count == 0);
+  }
+  expect(open_descriptors() == before);
+  expect(receive_greeting(pair.ours.get(), seen) == LaneFault::kNone && seen.count == 2);
+  expect(peek_greeting(pair.ours.get(), seen) == LaneFault::kNotYet);
+});
+
 const Test kHostile("hostile greetings are refused, and none of their descriptors stays open", [] {
   const OwnedFd fd = memfd();
   const std::vector<int> one{fd.get()};

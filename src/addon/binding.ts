@@ -120,8 +120,14 @@ export interface Binding {
   lastErrno(): number;
 
   // ── the bulk lane: regions are numbers, faults those of LANE_FAULT; a region ends with the thread that made it ──────
-  /** A greeting that came by a lane socket, unread by anybody else. Its descriptors are the caller's to close. */
+  /** Sets the token of the greeting that has come, and leaves it unread: a fault. */
+  lanePeek(socket: number, token: Uint8Array): number;
+  /** Reads the greeting of this token, which nobody else has. Its descriptors are the caller's to close by `laneClose`. */
   laneReceive(socket: number, token: Uint8Array): { kind: number; descriptors: number[] } | number;
+  /** Closes a descriptor that a peer has chosen, without waiting for his file system. */
+  laneClose(descriptor: number): number;
+  /** How many such descriptors are being looked at or closed. */
+  laneWaiting(): number;
   /** The region of a peer's memfd of at most `limit` bytes; the descriptor stays the caller's. */
   laneAdopt(fd: number, limit: number): { region: number; size: number } | number;
   laneDrop(region: number): number;
@@ -139,8 +145,8 @@ export interface Binding {
   /** Says a greeting with the region's descriptor, or with those of two files, on a connected lane socket. */
   laneShare(socket: number, token: Uint8Array, region: number): number;
   laneShareFiles(socket: number, token: Uint8Array, source: number, target: number): number;
-  /** A pass over two files, which stay the caller's to close; or a fault made negative. Its steps follow each other. */
-  fileOpen(source: number, target: number): number;
+  /** A pass over two files, or a fault made negative. The descriptors are not the caller's any more. Its steps follow each other. */
+  fileOpen(source: number, target: number): Promise<number>;
   fileClose(pass: number): number;
   fileRead(pass: number, offset: number, length: number): Promise<FileOutcome>;
   /** `header` is written by the first step. */

@@ -1,6 +1,5 @@
 /** One connection of the lane socket: it says one thing, is answered, and ends. */
 import type { Socket } from 'node:net';
-import type { LaneGreeting } from '../crypto/lane.ts';
 import { DekdError } from '../errors.ts';
 import { ReplyWriter, wireError } from '../protocol/reply-writer.ts';
 import type { LaneAnswer } from './lane.ts';
@@ -14,10 +13,11 @@ const WAITS_MS = [0, 1, 2, 4, 8, 16, 32, 64] as const;
 const FAREWELL_MS = 1_000;
 
 export interface LaneJoinHost {
-  /** What has come on the socket behind `fd`; undefined when nothing has. @throws PROTOCOL_ERROR */
-  receive(fd: number): LaneGreeting | undefined;
-  /** Takes over the descriptors of the greeting. @throws UNAUTHENTICATED */
-  take(greeting: LaneGreeting, fd: number): LaneAnswer;
+  /**
+   * Takes what has come on the socket behind `fd`; undefined when nothing has.
+   * @throws PROTOCOL_ERROR, UNAUTHENTICATED, RESOURCE_EXHAUSTED
+   */
+  take(fd: number): Promise<LaneAnswer> | LaneAnswer | undefined;
   refused(error: DekdError): void;
   /** The connection is over; called once. */
   done(): void;
@@ -60,9 +60,11 @@ export class LaneJoin {
       return;
     }
     try {
-      const greeting = this.#host.receive(fd);
-      if (greeting !== undefined) {
-        this.#answer(this.#host.take(greeting, fd));
+      const answer = this.#host.take(fd);
+      if (answer instanceof Promise) {
+        void answer.then((late) => this.#answer(late));
+      } else if (answer !== undefined) {
+        this.#answer(answer);
       } else if (performance.now() >= this.#deadline) {
         throw new DekdError('DEADLINE_EXCEEDED', `no greeting on the lane within ${this.#host.timeoutMs} ms`);
       } else {
@@ -80,6 +82,9 @@ export class LaneJoin {
   }
 
   #answer({ handle, token, error }: LaneAnswer): void {
+    if (this.#socket.destroyed) {
+      return;
+    }
     if (error !== undefined) {
       this.#host.refused(error);
     }

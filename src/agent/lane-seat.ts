@@ -60,6 +60,10 @@ export class LaneSeat {
    * @returns the handle of files that are the seat's from here on. @throws RESOURCE_EXHAUSTED
    */
   addFiles(files: FilePass, timeoutMs: number): number {
+    if (this.#left) {
+      files.close();
+      throw new DekdError('CANCELLED', 'the connection was closed');
+    }
     if (this.#files.size >= MAX_FILES) {
       files.close();
       throw new DekdError(
@@ -67,30 +71,24 @@ export class LaneSeat {
         `the connection has passed ${MAX_FILES} files that no call has named yet`,
       );
     }
-    try {
-      this.#lane.countFiles(1);
-    } catch (error) {
-      files.close();
-      throw error;
-    }
     this.#lastHandle += 1;
     const handle = this.#lastHandle;
     const timer = setTimeout(() => this.takeFiles(handle)?.close(), timeoutMs);
     timer.unref();
     this.#files.set(handle, { files, timer });
+    this.#lane.countPassed(this.share, 1);
     return handle;
   }
 
   /** The files are the caller's from here on; undefined when there are none of this handle, or no more. */
   takeFiles(handle: number): FilePass | undefined {
     const held = this.#files.get(handle);
-    if (held === undefined) {
-      return undefined;
+    if (held !== undefined) {
+      clearTimeout(held.timer);
+      this.#files.delete(handle);
+      this.#lane.countPassed(this.share, -1);
     }
-    clearTimeout(held.timer);
-    this.#files.delete(handle);
-    this.#lane.countFiles(-1);
-    return held.files;
+    return held?.files;
   }
 
   /** Where a request's bytes lie. @throws INVALID_ARGUMENT unless both ranges are inside of regions of this seat, and apart */

@@ -5,19 +5,19 @@
  * joined to a connection of the data socket by the token that this was greeted with, once, and only from the same uid.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { totalmem } from 'node:os';
 import { basename } from 'node:path';
 import type { Config } from '../config/config.ts';
-import type { LaneGreeting, LaneMemory, Region } from '../crypto/lane.ts';
+import type { LaneMemory, Region } from '../crypto/lane.ts';
 import { FilePass } from '../crypto/lane-files.ts';
 import { DekdError } from '../errors.ts';
 import type { LaneEnvironment } from '../operations/lane.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
 import type { Log } from '../telemetry/log.ts';
+import { LaneAccount } from './lane-account.ts';
 import { LaneJoin } from './lane-join.ts';
-import { MAX_FILES, MAX_WAITING } from './lane-limits.ts';
+import { MAX_LOOKS, MAX_PASSED, MAX_WAITING } from './lane-limits.ts';
 import { LaneSeat } from './lane-seat.ts';
 import type { Listener } from './listener.ts';
 import type { PeerCredentials } from './peer.ts';
@@ -27,6 +27,10 @@ const BUDGET_SHARE = 0.25;
 const CALLER_SHARE = 0.5;
 /** Regions larger than this nobody needs; their sizes and offsets stay below 2^32. */
 const MAX_REGION = 1024 * 1024 * 1024;
+/** Regions of all connections: a process may have some 65,000 mappings, and of its own has few. */
+const MAX_REGIONS = 8192;
+/** How long a client waits for that. */
+const LOOK_MS = 2_000;
 /** How long private memory is kept that opening has used. */
 const MEMORY_IDLE_MS = 1_000;
 
@@ -64,9 +68,10 @@ export class Lane {
   /** Seats by the token that joins them next. */
   readonly #seats = new Map<string, LaneSeat>();
   readonly #joins = new Set<LaneJoin>();
-  /** Bytes of regions by caller. */
-  readonly #held = new Map<string, number>();
-  #files = 0;
+  /** Bytes of regions, their number, and files that were passed and not named yet; by caller. */
+  readonly #bytes = new LaneAccount();
+  readonly #regions = new LaneAccount();
+  readonly #passed = new LaneAccount();
   #idle: NodeJS.Timeout | undefined;
   #listener: Listener | undefined;
 
@@ -92,7 +97,7 @@ export class Lane {
   /** How much of the lane is in use, for health. */
   standing(): LaneStanding {
     const { adopted } = this.#options.memory;
-    return { open: this.isOpen, budget: this.#budget, heldBytes: adopted, waitingFiles: this.#files };
+    return { open: this.isOpen, budget: this.#budget, heldBytes: adopted, waitingFiles: this.#passed.total };
   }
 
   /** Whether clients can join. */
@@ -131,21 +136,14 @@ export class Lane {
     this.#seats.delete(seat.token);
     for (const { region, size } of regions) {
       this.#options.memory.drop(region);
-      const left = (this.#held.get(seat.share) ?? 0) - size;
-      if (left > 0) {
-        this.#held.set(seat.share, left);
-      } else {
-        this.#held.delete(seat.share);
-      }
+      this.#bytes.add(seat.share, -size);
+      this.#regions.add(seat.share, -1);
     }
   }
 
-  /** Counts files that wait, one more or one less. @throws RESOURCE_EXHAUSTED when there are as many as there may be */
-  countFiles(change: 1 | -1): void {
-    if (change > 0 && this.#files >= MAX_FILES) {
-      throw new DekdError('RESOURCE_EXHAUSTED', `${MAX_FILES} files were passed that no call has named yet`);
-    }
-    this.#files += change;
+  /** Files of a seat were passed, or are not any more. */
+  countPassed(share: string, files: number): void {
+    this.#passed.add(share, files);
   }
 
   /** Private memory was used; it is given back when it has not been for a while. */
@@ -162,15 +160,14 @@ export class Lane {
   }
 
   #accept(socket: Socket): void {
-    const { config, credentials, memory, log } = this.#options;
+    const { config, credentials, log } = this.#options;
     if (this.#joins.size >= MAX_WAITING) {
       log.warn('lane connection refused', { code: 'RESOURCE_EXHAUSTED', limit: MAX_WAITING });
       socket.destroy();
       return;
     }
     const join = new LaneJoin(socket, {
-      receive: (fd) => memory.receive(fd),
-      take: (greeting, fd) => this.#take(greeting, credentials(fd)?.uid),
+      take: (fd) => this.#take(fd, () => credentials(fd)?.uid),
       timeoutMs: config.limits.headerTimeout,
       refused: (error) =>
         log.warn('lane connection refused', { code: error.code, reason: error.reason ?? error.message }),
@@ -180,56 +177,86 @@ export class Lane {
     join.begin();
   }
 
-  /** Owns the descriptors. @throws UNAUTHENTICATED, one text for every reason, for a token that joins nothing */
-  #take(greeting: LaneGreeting, uid: number | undefined): LaneAnswer {
+  /**
+   * Who has sent a greeting is known before its descriptors are taken: closing one may mean to wait for its file system.
+   * @throws UNAUTHENTICATED, one text for every reason, for a token that joins nothing; RESOURCE_EXHAUSTED
+   */
+  #take(fd: number, uidOf: () => number | undefined): Promise<LaneAnswer> | LaneAnswer | undefined {
+    const { memory } = this.#options;
+    const said = memory.peek(fd);
+    if (said === undefined) {
+      return undefined;
+    }
+    const seat = this.#seats.get(tokenKey(said));
+    if (seat === undefined) {
+      throw notJoined('the token is unknown, or was used before');
+    }
+    const uid = uidOf();
+    if (uid === undefined || seat.uid !== uid) {
+      throw notJoined(`the token is of uid ${seat.uid}, and came from uid ${uid ?? 'unknown'}`);
+    }
+    const token = this.#newToken(seat);
+    if (memory.waiting >= MAX_LOOKS) {
+      const error = new DekdError('RESOURCE_EXHAUSTED', `${MAX_LOOKS} files wait for their file systems to answer`);
+      return { token, error };
+    }
+    const { kind, descriptors } = memory.receive(fd, said);
+    return kind === 'region'
+      ? { token, ...this.#takeRegion(descriptors[0]!, seat) }
+      : this.#takeFiles(descriptors[0]!, descriptors[1]!, seat).then((taken) => ({ token, ...taken }));
+  }
+
+  /** Owns the descriptors. */
+  async #takeFiles(source: number, target: number, seat: LaneSeat): Promise<Omit<LaneAnswer, 'token'>> {
     try {
-      const token = tokenKey(greeting.token);
-      const seat = this.#seats.get(token);
-      if (seat === undefined) {
-        throw notJoined('the token is unknown, or was used before');
+      const files = await within(LOOK_MS, FilePass.open(source, target));
+      if (this.#passed.total >= MAX_PASSED || this.#passed.of(seat.share) >= MAX_PASSED / 2) {
+        files.close();
+        throw new DekdError(
+          'RESOURCE_EXHAUSTED',
+          `${MAX_PASSED} files, half of them of one caller, may be passed before a call names them`,
+        );
       }
-      if (uid === undefined || seat.uid !== uid) {
-        throw notJoined(`the token is of uid ${seat.uid}, and came from uid ${uid ?? 'unknown'}`);
+      return { handle: seat.addFiles(files, this.#options.config.limits.headerTimeout) };
+    } catch (error) {
+      return { error: DekdError.from(error) };
+    }
+  }
+
+  /** Owns the descriptor. */
+  #takeRegion(descriptor: number, seat: LaneSeat): Omit<LaneAnswer, 'token'> {
+    const { memory } = this.#options;
+    try {
+      seat.checkRoom();
+      if (this.#regions.total >= MAX_REGIONS || this.#regions.of(seat.share) >= MAX_REGIONS / 2) {
+        throw new DekdError(
+          'RESOURCE_EXHAUSTED',
+          `the agent has room for ${MAX_REGIONS} regions, half of them of one caller: share fewer and larger ones`,
+        );
       }
-      this.#seats.delete(token);
-      const next = this.#newToken(seat);
-      try {
-        const take = greeting.kind === 'region' ? this.#takeRegion : this.#takeFiles;
-        return { handle: take.call(this, greeting, seat), token: next };
-      } catch (error) {
-        return { token: next, error: DekdError.from(error) };
+      const limit = this.#regionLimit(seat.share);
+      const adopted = memory.adopt(descriptor, limit);
+      if (adopted === undefined) {
+        throw new DekdError(
+          'RESOURCE_EXHAUSTED',
+          `the region is empty or larger than the ${limit} bytes that are left: all regions may have ${this.#budget} ` +
+            `(lane.budget), those of one caller ${this.#callerBudget} (lane.callerBudget)`,
+        );
       }
+      this.#bytes.add(seat.share, adopted.size);
+      this.#regions.add(seat.share, 1);
+      return { handle: seat.add(adopted) };
+    } catch (error) {
+      return { error: DekdError.from(error) };
     } finally {
-      for (const fd of greeting.descriptors) {
-        closeSync(fd);
-      }
+      memory.close(descriptor);
     }
-  }
-
-  #takeFiles({ descriptors }: LaneGreeting, seat: LaneSeat): number {
-    const files = FilePass.open(descriptors[0]!, descriptors[1]!);
-    return seat.addFiles(files, this.#options.config.limits.headerTimeout);
-  }
-
-  #takeRegion({ descriptors }: LaneGreeting, seat: LaneSeat): number {
-    seat.checkRoom();
-    const limit = this.#regionLimit(seat.share);
-    const adopted = this.#options.memory.adopt(descriptors[0]!, limit);
-    if (adopted === undefined) {
-      throw new DekdError(
-        'RESOURCE_EXHAUSTED',
-        `the region is empty or larger than the ${limit} bytes that are left: all regions may have ${this.#budget} ` +
-          `(lane.budget), those of one caller ${this.#callerBudget} (lane.callerBudget)`,
-      );
-    }
-    this.#held.set(seat.share, (this.#held.get(seat.share) ?? 0) + adopted.size);
-    return seat.add(adopted);
   }
 
   #regionLimit(share: string): number {
     const left = Math.min(
       this.#budget - this.#options.memory.adopted,
-      this.#callerBudget - (this.#held.get(share) ?? 0),
+      this.#callerBudget - this.#bytes.of(share),
       MAX_REGION,
     );
     return Math.max(0, left);
@@ -246,6 +273,31 @@ export class Lane {
 
 function tokenKey(token: Uint8Array): string {
   return Buffer.from(token.buffer, token.byteOffset, token.byteLength).toString('latin1');
+}
+
+/** Files that are looked at too late are let go of. @throws UNSUPPORTED */
+function within(ms: number, looking: Promise<FilePass>): Promise<FilePass> {
+  return new Promise((resolve, reject) => {
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      reject(new DekdError('UNSUPPORTED', `the file system has not answered for ${ms} ms: send a stream`));
+    }, ms);
+    looking.then(
+      (files) => {
+        clearTimeout(timer);
+        if (isLate) {
+          files.close();
+        } else {
+          resolve(files);
+        }
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
+  });
 }
 
 function notJoined(reason: string): DekdError {

@@ -34,16 +34,16 @@ export class FilePass {
   }
 
   /**
-   * Takes copies of the descriptors, which stay the caller's to close.
+   * Takes the descriptors over. Looking at them may wait for their file system, without anybody else waiting for it.
    * @throws INVALID_ARGUMENT for anything but two regular files that are open as they have to be; UNSUPPORTED for files of a
    * network, of FUSE, of the kernel itself, or to be written in memory
    */
-  static open(source: number, target: number): FilePass {
+  static async open(source: number, target: number): Promise<FilePass> {
     const { binding } = loadBinding();
     if (binding === undefined) {
       throw new DekdError('UNSUPPORTED', 'files are passed to the native engine only');
     }
-    const pass = binding.fileOpen(source, target);
+    const pass = await binding.fileOpen(source, target);
     if (pass > 0) {
       return new FilePass(binding, pass);
     }

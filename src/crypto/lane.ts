@@ -60,24 +60,43 @@ export class LaneMemory {
   }
 
   /**
-   * Reads a connected Unix socket that nobody has read, without waiting.
-   * @returns undefined when nothing has come yet. @throws PROTOCOL_ERROR for anything but a greeting; no descriptor that
-   * came with it stays open
+   * Looks at a connected Unix socket that nobody has read, without waiting. No descriptor is taken by that: who has sent it is
+   * judged first.
+   * @returns the token of the greeting; undefined when nothing has come yet. @throws PROTOCOL_ERROR for anything but a greeting
    */
-  receive(socket: number): LaneGreeting | undefined {
+  peek(socket: number): Uint8Array | undefined {
     const token = new Uint8Array(LANE_TOKEN_LENGTH);
-    const received = this.#binding.laneReceive(socket, token);
-    if (received === LANE_FAULT.notYet) {
+    const fault = this.#binding.lanePeek(socket, token);
+    if (fault === LANE_FAULT.notYet) {
       return undefined;
     }
+    if (fault !== LANE_FAULT.none) {
+      throw this.#notGreeted(fault);
+    }
+    return token;
+  }
+
+  /**
+   * Reads the greeting whose token was seen. Its descriptors are the caller's to close, by `close`.
+   * @throws PROTOCOL_ERROR for another one, or with other descriptors than its kind has; none of them stays open
+   */
+  receive(socket: number, token: Uint8Array): LaneGreeting {
+    const received = this.#binding.laneReceive(socket, token);
     if (typeof received === 'number') {
-      throw new DekdError(
-        'PROTOCOL_ERROR',
-        received === LANE_FAULT.ended ? 'the lane connection ended without a greeting' : this.#textOf(received),
-      );
+      throw this.#notGreeted(received);
     }
     const { kind, descriptors } = received;
     return { kind: kind === LANE_KIND.region ? 'region' : 'files', token, descriptors };
+  }
+
+  /** Closes a descriptor of a greeting, without waiting for its file system. */
+  close(descriptor: number): void {
+    this.#binding.laneClose(descriptor);
+  }
+
+  /** Descriptors that wait for a file system, because they are looked at or closed. */
+  get waiting(): number {
+    return this.#binding.laneWaiting();
   }
 
   /**
@@ -161,6 +180,13 @@ export class LaneMemory {
     if (status !== STATUS.ok) {
       throw failure(this.#binding, status, what);
     }
+  }
+
+  #notGreeted(fault: number): DekdError {
+    return new DekdError(
+      'PROTOCOL_ERROR',
+      fault === LANE_FAULT.ended ? 'the lane connection ended without a greeting' : this.#textOf(fault),
+    );
   }
 
   #textOf(fault: number): string {

@@ -143,7 +143,15 @@ describe.skipIf(binding === undefined)('the lane socket', () => {
     await new Promise((resolve) => socket.on('close', resolve));
     expect(socket.bytesRead).toBeGreaterThan(0);
     expect(reasons()).toContainEqual(expect.stringContaining('no greeting on the lane within 300 ms'));
-    await lane.share(MIB);
+    // Each has its place until the agent has seen the end of it.
+    const joins = async () => {
+      const fresh = await rawLane(agent.socket);
+      return fresh.share(MIB).then(
+        () => true,
+        () => false,
+      );
+    };
+    await expect.poll(joins).toBe(true);
   });
 
   it('keeps no more than 64 that are silent, and closes the others at once', async () => {
