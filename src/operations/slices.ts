@@ -125,12 +125,18 @@ class SlicedRun {
     this.#extent = extent;
     this.#owner = output.owner;
     this.#release = env.pool.hold(held);
-    this.#frame = memory.take(request.frame.length);
-    this.#rows = memory.take(tableBytes + Int32Array.BYTES_PER_ELEMENT);
-    this.#table = new Uint32Array(this.#rows.buffer, this.#rows.byteOffset, extent.count * ROW_WORDS);
-    this.#flag = new Int32Array(this.#rows.buffer, this.#rows.byteOffset + tableBytes, 1).fill(0);
-    this.#request = request.copy(this.#frame);
-    this.#reply = output.detach(request.id, held, memory);
+    try {
+      this.#frame = memory.take(request.frame.length);
+      this.#rows = memory.take(tableBytes + Int32Array.BYTES_PER_ELEMENT);
+      this.#table = new Uint32Array(this.#rows.buffer, this.#rows.byteOffset, extent.count * ROW_WORDS);
+      this.#flag = new Int32Array(this.#rows.buffer, this.#rows.byteOffset + tableBytes, 1).fill(0);
+      this.#request = request.copy(this.#frame);
+      this.#reply = output.detach(request.id, held, memory);
+    } catch (error) {
+      // There was no memory, whatever may be held.
+      this.#release();
+      throw error;
+    }
   }
 
   async many(whole: (request: ManyRequest) => Outcome): Promise<void> {

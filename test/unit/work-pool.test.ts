@@ -2,6 +2,9 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { DATA_KEY_USE, type Engine, type KeyHandle, ROW, ROW_STATUS, ROW_WORDS } from '../../src/crypto/engine.ts';
 import { loadEngine } from '../../src/crypto/load.ts';
 import { DekdError } from '../../src/errors.ts';
+import type { OperationsEnvironment } from '../../src/operations/environment.ts';
+import type { Output, ValueRequest } from '../../src/operations/request.ts';
+import { runValue, type SliceWork } from '../../src/operations/slices.ts';
 import { WorkPool, type WorkPoolOptions } from '../../src/pool/pool.ts';
 import { ENGINE_NAMES } from '../support/engines.ts';
 
@@ -266,6 +269,18 @@ describe('WorkPool', () => {
     release();
     release();
     pool.hold(20 << 20)();
+    expect(pool.stats().heldBytes).toBe(0);
+  });
+
+  it('is given back by a large request that finds no memory', async () => {
+    const pool = poolOf(await engineOf('native'));
+    pool.memory.take = () => {
+      throw new RangeError('Array buffer allocation failed');
+    };
+    const request = { id: 1, frame: new Uint8Array(1024), dataLength: 1000 } as unknown as ValueRequest;
+    const work = { growth: OVERHEAD } as Partial<SliceWork>;
+    const run = () => runValue({ pool } as unknown as OperationsEnvironment, request, {} as Output, work as SliceWork);
+    expect(run).toThrow('allocation failed');
     expect(pool.stats().heldBytes).toBe(0);
   });
 
