@@ -147,7 +147,13 @@ export class AgentStream {
       this.#take(NOTHING);
     }
     for (let data = this.#input[0]; data !== undefined; data = this.#input[0]) {
+      // Else the work may go on with the bytes after it has returned.
+      const isDone = this.#work!.isReady;
       const taken = this.#takeAll(data);
+      if (isDone) {
+        // The copies are of plaintext, where the stream seals.
+        data.fill(0, 0, taken);
+      }
       if (taken < data.length) {
         this.#input[0] = data.subarray(taken);
         return;

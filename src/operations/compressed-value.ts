@@ -42,6 +42,21 @@ export function codecOf(stored: Readonly<Record<string, string>>): Codec | undef
   throw new DekdError('UNSUPPORTED_VERSION', 'the value of the message is compressed in a way that is not known here');
 }
 
+/** All of the blocks; when one fails, the others are wiped. @throws what the first one failed with */
+async function allOf(running: readonly Promise<Uint8Array>[]): Promise<Uint8Array[]> {
+  try {
+    return await Promise.all(running);
+  } catch (error) {
+    for (const made of running) {
+      void made.then(
+        (block) => block.fill(0),
+        () => {},
+      );
+    }
+    throw error;
+  }
+}
+
 export class BlockCompressor {
   readonly #pool: WorkPool;
   readonly #owner: object;
@@ -81,7 +96,7 @@ export class BlockCompressor {
       blocks.push(this.#pool.compress(this.#owner, this.#codec, block));
     }
     this.close();
-    return Promise.all(blocks);
+    return allOf(blocks);
   }
 
   /** Wipes what waits. */
@@ -139,7 +154,7 @@ export class BlockExpander {
       block.fill(0);
       this.#waiting = this.#waiting.subarray(size);
     }
-    const blocks = await Promise.all(running);
+    const blocks = await allOf(running);
     const value = new Uint8Array(blocks.reduce((length, block) => length + block.length, 0));
     let at = 0;
     for (const block of blocks) {

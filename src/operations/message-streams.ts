@@ -83,12 +83,15 @@ export async function sealingWork(
 function compressing(work: MessageWork, blocks: BlockCompressor): MessageWork {
   const sealAll = async (isLast: boolean): Promise<Uint8Array> => {
     const made: Uint8Array[] = [];
-    for (const block of await blocks.flush()) {
-      try {
+    const compressed = await blocks.flush();
+    try {
+      for (const block of compressed) {
         for (let at = 0; at < block.length; at += work.step) {
           made.push(await owned(work.take(block.subarray(at, at + work.step))));
         }
-      } finally {
+      }
+    } finally {
+      for (const block of compressed) {
         block.fill(0);
       }
     }

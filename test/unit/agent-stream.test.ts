@@ -408,6 +408,16 @@ describe('work that takes its time', () => {
     expect(output.data.toString()).toBe('abcdef');
   });
 
+  it('leaves nothing of the copies that had to wait once it is done with them', async () => {
+    const work = new SlowWork();
+    const { stream } = await begun({ work, room: 100 });
+    stream.part(Buffer.from('ab'), false, 0);
+    stream.part(Buffer.from('secret'), false, 0);
+    work.finish();
+    await turn();
+    expect([work.taken[1], [...work.given[1]!].some((byte) => byte !== 0)]).toEqual(['secret', false]);
+  });
+
   it('that is not ready gets a copy even of the first piece', async () => {
     const work = new SlowWork();
     work.isReady = false;
