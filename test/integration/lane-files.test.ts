@@ -27,6 +27,7 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
   let sent: DekdClient;
   let folder: string;
   const at = (name: string) => join(folder, name);
+  const temporary = () => readdirSync(folder).find((name) => name.endsWith('.tmp'));
   const openDescriptors = () => readdirSync('/proc/self/fd').length;
   const plaintext = randomBytes(3 * MIB + 5);
 
@@ -89,13 +90,16 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
   });
 
   it('are given up with the signal, and leave nothing open or behind', async () => {
-    writeFileSync(at('large'), Buffer.alloc(64 * MIB));
+    writeFileSync(at('large'), '');
+    truncateSync(at('large'), 512 * MIB);
     await dekd.encryptFile(at('in'), at('first'), KEY);
     const before = openDescriptors();
     const stop = new AbortController();
     const call = dekd.encryptFile(at('large'), at('out'), { ...KEY, signal: stop.signal });
-    setTimeout(() => stop.abort(new Error('enough')), 5);
-    await expect(call).rejects.toThrow('enough');
+    const refused = expect(call).rejects.toThrow('enough');
+    await expect.poll(() => statSync(at(temporary() ?? 'first')).size, { interval: 1 }).toBeGreaterThan(16 * MIB);
+    stop.abort(new Error('enough'));
+    await refused;
     await expect.poll(openDescriptors).toBeLessThanOrEqual(before);
     expect(readdirSync(folder).sort()).toEqual(['first', 'in', 'large']);
     // The agent's slots are free again.
@@ -123,7 +127,6 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
     const call = expect(other.encryptFile(at('large'), at('out'), KEY)).rejects.toMatchObject({
       code: 'AGENT_UNAVAILABLE',
     });
-    const temporary = () => readdirSync(folder).find((name) => name.endsWith('.tmp'));
     await expect.poll(() => statSync(at(temporary() ?? 'in')).size, { interval: 1 }).toBeGreaterThan(16 * MIB);
     child.child.kill('SIGKILL');
     await call;
@@ -151,10 +154,16 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
       lane.client.socket.destroy();
     });
 
-    async function pass(source: string, sourceFlags: string, target: string, targetFlags: string): Promise<number> {
+    async function pass(
+      source: string,
+      sourceFlags: string,
+      target: string,
+      targetFlags: string,
+      by = lane,
+    ): Promise<number> {
       const fds = [openSync(source, sourceFlags), openSync(target, targetFlags)] as const;
       try {
-        return await lane.link.passFiles((fd, token) => lane.native.shareFiles(fd, token, ...fds));
+        return await by.link.passFiles((fd, token) => by.native.shareFiles(fd, token, ...fds));
       } finally {
         fds.forEach(closeSync);
       }
@@ -193,6 +202,26 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
       const reply = await lane.client.ask(call);
       expect(JSON.parse(String(Buffer.from(reply.document!)))).toMatchObject({ bytesRead: plaintext.length });
       expect((await lane.client.ask(call)).error?.code).toBe(INVALID_ARGUMENT);
+    });
+
+    it('are no more than one caller may leave unnamed, on however many connections', async () => {
+      const lanes = [lane];
+      for (let i = 0; i < 32; i++) {
+        if (i % 4 === 3) {
+          lanes.push(await rawLane(agent.socket));
+        }
+        await pass(at('in'), 'r', at(`out${i}`), 'w', lanes[Math.floor(i / 4)]!);
+      }
+      const before = openDescriptors();
+      const last = await rawLane(agent.socket);
+      const one = pass(at('in'), 'r', at('last'), 'w', last);
+      await expect(one).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+      await expect.poll(openDescriptors).toBeLessThanOrEqual(before + 2);
+      lanes[1]!.client.socket.destroy();
+      await expect.poll(() => pass(at('in'), 'r', at('last'), 'w', last).catch(() => 0)).toBeGreaterThan(0);
+      for (const { client } of [...lanes, last]) {
+        client.socket.destroy();
+      }
     });
 
     it('are let go of when no call names them in time, and with their connection', async () => {
