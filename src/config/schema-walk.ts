@@ -1,6 +1,7 @@
 /** Reads the shape of the schema: what the environment, the sample and the error messages need to know of it. */
 import { getMetadata } from 'valibot';
-import { fileSchema, type KeyMetadata } from './schema.ts';
+import type { KeyMetadata } from './schema/key.ts';
+import { fileSchema } from './schema.ts';
 
 /** One key, section, mapping of names or list of entries. */
 export interface SchemaNode {

@@ -1,0 +1,182 @@
+/** Entries of lists and mappings: routes, what holds for keys, recipients, rules of the policy. */
+import * as v from 'valibot';
+import { absolutePath, creation, flag, list, oneOf, oneOrMany, text, textMapping } from '../readers.ts';
+import { type KeyMetadata, key, leaf, optionalKey, requiredKey, section } from './key.ts';
+import { glob, id, partitionGlob } from './names.ts';
+import { rotationKeys } from './rotation.ts';
+
+const levels = (raw: unknown): 2 | 3 | 4 | undefined => ([2, 3, 4] as const).find((level) => level === raw);
+
+export const route = v.pipe(
+  v.strictObject({
+    level: optionalKey(oneOrMany({ expected: 'a level: 2, 3 or 4', kind: 'json', read: levels }), {
+      meaning: 'Levels: 2 keys of tenants, 3 keys of services, 4 data keys.',
+      computed: 'every level',
+      example: '[2, 3]',
+    }),
+    tenant: optionalKey(partitionGlob, {
+      meaning: 'Partitions; * stands for any run of characters and includes none, "" is only what has none.',
+      computed: 'any',
+      example: 'eu-*',
+    }),
+    service: optionalKey(glob, {
+      meaning: 'Names of services, in the same way: of a key of level 3 its own, else that of the agent.',
+      computed: 'any',
+      example: 'billing',
+    }),
+    key: optionalKey(glob, {
+      meaning:
+        'Names of data keys. It chooses their keystore and the root above them; the keystore of levels 2 and 3 is chosen by entries without it.',
+      computed: 'any',
+      example: 'customers*',
+    }),
+    region: optionalKey(glob, {
+      meaning: 'The key region of this agent: lets one file serve agents in many places.',
+      computed: 'any',
+      example: 'eu-*',
+    }),
+    root: optionalKey(text('a name', 63), {
+      meaning: 'Root for the outermost of the keys; those below hang under it and are not asked.',
+      computed: 'as defaultRoot',
+      example: 'main',
+    }),
+    keystore: key(text('a name', 63), 'default', { meaning: 'Keystore in which they are kept.', example: 'eu' }),
+    formerKeystores: key(list(text('a name', 63)), [], {
+      meaning:
+        'Keystores in which they may still lie from before: read as well; a record moves to keystore when it is next written.',
+      example: '[default]',
+    }),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
+export const keyDefinition = v.pipe(
+  v.strictObject({
+    name: requiredKey(glob, {
+      meaning: 'Which keys this entry is for; the first entry that matches counts.',
+      example: 'customers*',
+    }),
+    keyContext: key(
+      textMapping,
+      {},
+      {
+        meaning:
+          'Names and texts bound when such a key is wrapped, and shown to the KMS. A version keeps those it was made with.',
+        example: '{ purpose: customer-data }',
+      },
+    ),
+    requiredContext: key(list(text('a context name', 128)), [], {
+      meaning: 'Context names that every call with such a key must carry.',
+      example: '[field]',
+    }),
+    direct: v.optional(
+      leaf(flag, {
+        meaning: 'As direct above, for these keys.',
+        computed: 'as direct above',
+        example: 'true',
+      }),
+    ),
+    recipients: v.optional(
+      leaf(list(text('a name', 63)), {
+        meaning: 'As message.recipients, for these keys.',
+        computed: 'as message.recipients',
+        example: '[keystore, escrow]',
+      }),
+    ),
+    formerRecipients: v.optional(
+      leaf(list(text('a name', 63)), {
+        meaning: 'As message.formerRecipients, for these keys.',
+        computed: 'as message.formerRecipients',
+        example: '[]',
+      }),
+    ),
+    rotation: v.nullish(
+      v.pipe(
+        v.strictObject({
+          age: v.optional(rotationKeys.age.wrapped),
+          messages: v.optional(rotationKeys.messages.wrapped),
+          bytes: v.optional(rotationKeys.bytes.wrapped),
+          schedule: rotationKeys.schedule,
+          keep: v.optional(rotationKeys.keep.wrapped),
+          grace: v.optional(rotationKeys.grace.wrapped),
+        }),
+        v.metadata({
+          meaning: 'For these keys, instead of those of rotation; what is absent comes from there.',
+          like: 'rotation',
+          example: '{ age: 30d, schedule: "0 3 1 * *", keep: 5 }',
+        } as KeyMetadata),
+      ),
+      {},
+    ),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
+export const recipient = v.pipe(
+  v.strictObject({
+    root: optionalKey(text('a name', 63), {
+      meaning:
+        'Name of a root of aws-kms or vault-transit: whoever may use its key opens the messages. With aws-kms the AWS Encryption SDK does, with that key and nothing else. Either this or rawAes.',
+      example: 'main',
+    }),
+    rawAes: section(
+      {
+        namespace: optionalKey(text('a namespace', 128), {
+          meaning: 'Namespace that raw AES keyrings of the AWS Encryption SDK are given.',
+          example: 'acme',
+        }),
+        name: optionalKey(text('a key name', 256), {
+          meaning: 'Name that they are given for the key.',
+          example: 'files-2026',
+        }),
+        keyFile: optionalKey(absolutePath, {
+          meaning:
+            'File with the key, 32 bytes as one base64 line, mode 0600, owned by the agent. `dekd keygen` makes one.',
+          danger:
+            'who has this file opens and makes messages of every key that names the recipient. One key is good for 2^32 data keys, of all who have it.',
+          example: '/etc/dekd/partner.key',
+        }),
+      },
+      { meaning: 'An AES-256 key that somebody else has too.', isForSome: true },
+    ),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
+export const rule = v.pipe(
+  v.strictObject({
+    name: requiredKey(text('a name', 64), { meaning: 'Name of the rule, for the log.', example: 'shop' }),
+    callers: section(
+      {
+        uid: optionalKey(oneOrMany(id), {
+          meaning: "User ids. Absent: any but the agent's own, which must be named and needs socket.allowOwnUid.",
+          example: '1000',
+        }),
+        gid: optionalKey(oneOrMany(id), { meaning: 'Primary group ids.', example: '1000' }),
+        groups: optionalKey(oneOrMany(id), { meaning: 'Supplementary group ids.', example: '[2000, 2001]' }),
+        socket: key(oneOrMany(oneOf('data', 'admin')), 'data', { meaning: 'Socket the caller came through.' }),
+      },
+      {
+        meaning: 'Who the rule is for, as the kernel says. Each field given must match, by any of its values.',
+        danger: 'without uid, gid and groups it is everybody who can open the socket.',
+      },
+    ),
+    keys: requiredKey(oneOrMany(glob), {
+      meaning: 'Names of keys; * stands for any run of characters.',
+      example: '[customers, orders-*]',
+    }),
+    partitions: key(oneOrMany(partitionGlob), ['*'], {
+      meaning: 'Partitions, in the same way; * includes calls without one, "" is only those.',
+    }),
+    operations: requiredKey(oneOrMany(oneOf('encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo')), {
+      meaning: 'Any of encrypt, decrypt, reencrypt, keyInfo, and anyKey: to decrypt without naming the key.',
+      example: '[encrypt, decrypt]',
+    }),
+    create: key(creation, false, {
+      meaning:
+        'Whether encrypting makes a key that is not there: false, or { max: N } for at most N of them while the agent runs.',
+      danger: 'a caller that may create can fill the keystore up to N.',
+    }),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
