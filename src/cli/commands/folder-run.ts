@@ -63,8 +63,8 @@ class FolderRun {
   }
 
   async toEnd(): Promise<number> {
-    const output = await this.#openOutput();
     await this.#checkOperands();
+    const output = await this.#openOutput();
     if (process.stderr.isTTY) {
       this.#progress = new ByteProgress(await this.#bytesToDo(output));
     }
@@ -240,7 +240,7 @@ async function statsOf(path: string): Promise<Stats | undefined> {
   try {
     return await lstat(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) {
       return undefined;
     }
     throw error;
