@@ -44,8 +44,8 @@ export class LaneValues {
           'make a message of it (encryptLarge, encryptStream, encryptFile) or split it',
       );
     }
-    const buffer = offer && (await this.#lane.allocate(length));
-    return buffer ?? new Uint8Array(length);
+    // Also where none is offered: then the lane knows why, and capabilities tell it.
+    return (await this.#lane.allocate(length)) ?? new Uint8Array(length);
   }
 
   /** Whether the lane is the way of these bytes, as far as can be said at once. */
