@@ -117,7 +117,7 @@ function remedyOf(failure: DekdError, self: string): string | undefined {
     case 'DECRYPTION_FAILED':
       return `give the key, partition and context it was encrypted with${why === undefined ? '' : `; as the agent's user, ${why} says more`}`;
     case 'KEY_DISABLED':
-      return `${self} keys show NAME tells its state; ${self} keys enable NAME undoes disable, nothing undoes destroy`;
+      return `${self} keys show NAME tells its state; ${self} keys enable NAME undoes disable, keys thaw NAME undoes freeze, nothing undoes destroy`;
     case 'INTERNAL':
       if (NO_SPACE.has(systemErrorOf(failure).code ?? '')) {
         return 'free space there, or name another place with -o';
