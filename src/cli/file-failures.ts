@@ -2,6 +2,7 @@
 import { DekdError } from '../errors.ts';
 import { printable } from '../telemetry/printable.ts';
 import { CommandError, type ErrorReport, exitCodeOf, reportOf } from './exit.ts';
+import type { TreeFile } from './file-tree.ts';
 import { type CommandLine, plural, warn } from './terminal.ts';
 
 const SHOWN_FAILURES = 20;
@@ -16,7 +17,7 @@ export interface FileFailure {
 }
 
 /** Whether no file after this one could do better. */
-export function endsTheRun(error: unknown): boolean {
+function endsTheRun(error: unknown): boolean {
   if (error instanceof CommandError) {
     return false;
   }
@@ -72,4 +73,33 @@ export class FileFailures {
       warn(printable(text));
     }
   }
+}
+
+/**
+ * Does something to every file, `atOnce` at a time. What fails with one file is added to `failures`.
+ * @returns what ended the run, when something did; what was begun is done then
+ */
+export async function eachFile(
+  files: AsyncGenerator<TreeFile>,
+  atOnce: number,
+  one: (file: TreeFile) => Promise<void>,
+  failures: FileFailures,
+): Promise<{ readonly error: unknown } | undefined> {
+  let fatal: { error: unknown } | undefined;
+  const worker = async (): Promise<void> => {
+    // All of them take from one generator, which a `for await` would end for the others.
+    for (let next = await files.next(); next.done !== true && fatal === undefined; next = await files.next()) {
+      try {
+        await one(next.value);
+      } catch (error) {
+        if (endsTheRun(error)) {
+          fatal ??= { error };
+        } else {
+          failures.add(next.value.path, error);
+        }
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return fatal;
 }

@@ -6,7 +6,7 @@ import type { FileWays } from '../../client/file-ways.ts';
 import { fileStream } from '../../client/message-file.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { CommandError, EXIT, usageError } from '../exit.ts';
-import { endOfRun, endsTheRun, FileFailures } from '../file-failures.ts';
+import { eachFile, endOfRun, FileFailures } from '../file-failures.ts';
 import { filesOf, type Operand, operandsOf, type TreeFile } from '../file-tree.ts';
 import { openTarget } from '../target-file.ts';
 import { removeLeftovers } from '../temporary-file.ts';
@@ -69,22 +69,7 @@ class FolderRun {
       this.#progress = new ByteProgress(await this.#bytesToDo(output));
     }
     const files = filesOf(this.#operands, output, (path, error) => this.#failures.add(path, error));
-    let fatal: { error: unknown } | undefined;
-    const worker = async (): Promise<void> => {
-      // All of them take from one generator, which a `for await` would end for the others.
-      for (let next = await files.next(); next.done !== true && fatal === undefined; next = await files.next()) {
-        try {
-          await this.#one(next.value);
-        } catch (error) {
-          if (endsTheRun(error)) {
-            fatal ??= { error };
-          } else {
-            this.#failures.add(next.value.path, error);
-          }
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    const fatal = await eachFile(files, AT_ONCE, (file) => this.#one(file), this.#failures);
     this.#progress.clear();
     if (fatal !== undefined) {
       throw endOfRun(fatal.error, this.#done + this.#already, this.#line.self);

@@ -239,7 +239,7 @@ export class Job {
       moved: number('moved'),
       later: passes > 1 ? number('moved') - number('moved_first') : 0,
       failed: number('failed'),
-      finished: (row?.finished ?? undefined) as string | undefined,
+      finished: row?.finished == null ? undefined : new Date(row.finished as string).toISOString(),
     };
   }
 

@@ -10,7 +10,7 @@ import { DekdError } from '../../errors.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { hasMessageName, wholeMilliseconds } from '../commands/folder-run.ts';
 import { CommandError, EXIT, usageError } from '../exit.ts';
-import { endOfRun, endsTheRun, FileFailures } from '../file-failures.ts';
+import { eachFile, endOfRun, FileFailures } from '../file-failures.ts';
 import { filesOf, type Operand, operandsOf, type TreeFile } from '../file-tree.ts';
 import { openTarget } from '../target-file.ts';
 import { removeLeftovers } from '../temporary-file.ts';
@@ -67,21 +67,7 @@ class MessageRun {
       this.#progress = new ByteProgress(await this.#bytesInAll());
     }
     const files = filesOf(this.#operands, undefined, (path, error) => this.#failures.add(path, error));
-    let fatal: { error: unknown } | undefined;
-    const worker = async (): Promise<void> => {
-      for (let next = await files.next(); next.done !== true && fatal === undefined; next = await files.next()) {
-        try {
-          await this.#one(next.value);
-        } catch (error) {
-          if (endsTheRun(error)) {
-            fatal ??= { error };
-          } else {
-            this.#failures.add(next.value.path, error);
-          }
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    const fatal = await eachFile(files, AT_ONCE, (file) => this.#one(file), this.#failures);
     this.#progress.clear();
     if (fatal !== undefined) {
       throw endOfRun(fatal.error, this.#done + this.#unchanged, this.#line.self);
