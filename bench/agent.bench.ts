@@ -14,6 +14,9 @@ const REQUEST_FIELDS = 48;
 const WIDTH = 1_024;
 /** Bytes under way at most: wide enough for small values, and no more than a pod would allow for large ones. */
 const BYTES_IN_FLIGHT = 8 * 1024 * 1024;
+/** Bytes from which the lane is measured, and the calls under way there: each has room of its own. */
+const WORTH_SHARING = 64 * 1024;
+const LANE_WIDTH = 32;
 const BATCH = 1_000;
 const BATCHES = 4;
 const BATCH_BYTES = 8 * 1024 * 1024;
@@ -24,7 +27,8 @@ function size({ name, bytes }: Size): Group {
     baseline: `encrypt/in-process/${name}`,
     async open() {
       const agent = await AgentProcess.start();
-      const client = connect({ socket: agent.socket });
+      const client = connect({ socket: agent.socket, lane: false });
+      const laneClient = connect({ socket: agent.socket });
       const echo = await Echo.start();
       const bare = new BareEcho();
       const width = Math.max(2, Math.min(WIDTH, Math.floor(BYTES_IN_FLIGHT / bytes)));
@@ -84,6 +88,18 @@ function size({ name, bytes }: Size): Group {
         },
         { name: `encrypt/in-process/${name}`, bytes, work: repeat(() => application.seal(data)) },
       ];
+      if (bytes >= WORTH_SHARING) {
+        for (const lane of ['allocated', 'plain'] as const) {
+          const laneWidth = Math.min(width, LANE_WIDTH);
+          const scenario = { width: laneWidth, items: 1, size: bytes, lane };
+          const work = await calls(laneClient, scenario);
+          const one = await calls(laneClient, { ...scenario, width: 1 });
+          subjects.push(
+            { name: `encrypt/lane-${lane}-awaited/${name}`, bytes, work: one },
+            { name: `encrypt/lane-${lane}/${name}`, bytes, items: laneWidth, work: waves(work, laneWidth) },
+          );
+        }
+      }
       if (items > 1) {
         const work = await calls(client, { width: BATCHES, items, size: bytes });
         subjects.push({
@@ -97,6 +113,7 @@ function size({ name, bytes }: Size): Group {
         subjects,
         async close() {
           await client.close();
+          await laneClient.close();
           await echo.stop();
           await bare.stop();
           await agent.stop();

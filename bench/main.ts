@@ -18,6 +18,7 @@ import { machine, machineLine } from './support/machine.ts';
 import { NORMAL, QUICK, type Row, runGroup } from './support/run-group.ts';
 import { table } from './support/table.ts';
 import { missingTools } from './support/tools.ts';
+import { groups as workers } from './workers.bench.ts';
 
 const MIB = 1024 * 1024;
 
@@ -26,7 +27,7 @@ const json = args.includes('--json');
 const pace = args.includes('--quick') ? QUICK : NORMAL;
 const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 
-const chosen = [...engine, ...frame, ...agent, ...clients, ...stream, ...file].filter(({ name }) =>
+const chosen = [...engine, ...frame, ...agent, ...clients, ...stream, ...file, ...workers].filter(({ name }) =>
   name.includes(filter),
 );
 if (chosen.length === 0) {
