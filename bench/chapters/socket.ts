@@ -8,10 +8,10 @@ import type { Chapter, Chart } from './chapter.ts';
 import { measured } from './measured.ts';
 
 const SAYS = `One connection of one client process to an agent in another. \`awaited\`: one call after the other.
-\`in-flight\`: up to 1,024 calls, 8 MiB at most, under way. \`batch\`: up to 1,000 values in a call, four under way. \`lane\`: the bulk lane, 32 calls in
-flight or one after the other, with values that lie in buffers of \`allocate\` or are copied there. The
-measure is \`node:crypto\` in the client's process, without any agent. Limits: \`echo\` is a Node process that sends back what it
-reads, for as many bytes; \`bare-echo\` are two C++ processes that do no more.`;
+\`in-flight\`: up to 1,024 calls, 8 MiB at most, under way. \`batch\`: up to 1,000 values in a call, four under way. \`lane\`: the
+bulk lane, up to 32 calls in flight or one after the other, with values that lie in buffers of \`allocate\` or are copied there.
+The measure is \`node:crypto\` in the client's process, without any agent. Limits: \`echo\` is a Node process that sends back
+what it reads, for as many bytes; \`bare-echo\` are two C++ processes that do no more.`;
 
 /** Of a batch, whose name tells how many values it has at this size. */
 function withoutCounts(row: Row): Row {
