@@ -180,23 +180,30 @@ export class AgentStream {
         this.#isMadeOver = true;
         return;
       }
-      this.#isBusy = true;
-      last.then(
-        (bytes) => {
-          this.#isBusy = false;
-          if (this.#isOver) {
-            bytes.fill(0);
-            return;
-          }
-          this.#keep(bytes);
-          this.#isMadeOver = true;
-          this.#run();
-        },
-        (error: unknown) => this.fail(error),
-      );
+      this.#keepLater(last, () => {
+        this.#isMadeOver = true;
+      });
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** Keeps what is being made, unless the stream is over by then. @param kept notes it, before the stream goes on */
+  #keepLater(making: Promise<Uint8Array>, kept: () => void): void {
+    this.#isBusy = true;
+    making.then(
+      (bytes) => {
+        this.#isBusy = false;
+        if (this.#isOver) {
+          bytes.fill(0);
+          return;
+        }
+        this.#keep(bytes);
+        kept();
+        this.#run();
+      },
+      (error: unknown) => this.fail(error),
+    );
   }
 
   /** Whether enough is made until some of it has left. */
@@ -224,20 +231,9 @@ export class AgentStream {
         this.#owed += length;
         return;
       }
-      this.#isBusy = true;
-      made.then(
-        (bytes) => {
-          this.#isBusy = false;
-          if (this.#isOver) {
-            bytes.fill(0);
-            return;
-          }
-          this.#keep(bytes);
-          this.#owed += length;
-          this.#run();
-        },
-        (error: unknown) => this.fail(error),
-      );
+      this.#keepLater(made, () => {
+        this.#owed += length;
+      });
     } catch (error) {
       this.fail(error);
     }
