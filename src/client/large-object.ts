@@ -1,5 +1,6 @@
 /** Values of any size as one message: JSON or bytes, compressed or not, given out only when all of it was verified. */
 import type { Duplex } from 'node:stream';
+import { joined } from '../bytes.ts';
 import { messageContext, readMessageHeader } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import { COMPRESSION, CONTENT } from '../protocol/frame.ts';
@@ -128,13 +129,7 @@ export async function passWhole(stream: Duplex, input: Uint8Array, maxOutput: nu
         throw new DekdError('INVALID_ARGUMENT', `the value is longer than maxOutput of ${maxOutput} bytes`);
       }
     }
-    const whole = new Uint8Array(length);
-    let at = 0;
-    for (const part of parts) {
-      whole.set(part, at);
-      at += part.length;
-    }
-    return whole;
+    return joined(parts);
   } finally {
     for (const part of parts) {
       part.fill(0);

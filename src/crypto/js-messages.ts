@@ -1,5 +1,5 @@
 /** Messages of the engines in JavaScript, over one library. */
-import { joined } from '../bytes.ts';
+import { hex, joined } from '../bytes.ts';
 import { decryptionFailed } from '../errors.ts';
 import type { BegunMessage, CommittedSuite, KeyHandle, KeyUse, OpenedFrames } from './engine.ts';
 import {
@@ -311,10 +311,6 @@ function epochIn(info: Uint8Array): Uint8Array {
 function digit(code: number): number {
   const value = '0123456789abcdef'.indexOf(String.fromCharCode(code));
   return Math.max(value, 0);
-}
-
-function hex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function overlap(a: Uint8Array, b: Uint8Array): boolean {

@@ -1,8 +1,9 @@
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
 import type { Expectation, Keystore, KeystoreCapabilities, KeystoreHealth, ListFilter, ListPage } from './keystore.ts';
 import { checkLimit, matches } from './list-filter.ts';
-import { hex, larger, mutablePart } from './records.ts';
+import { larger, mutablePart } from './records.ts';
 
 /** Rows of this process only: gone with it, and every ciphertext with them. For tests and ephemeral agents. */
 export class MemoryKeystore implements Keystore {

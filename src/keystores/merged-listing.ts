@@ -1,7 +1,7 @@
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord } from '../keyring/record.ts';
 import type { Keystore, ListFilter } from './keystore.ts';
-import { hex } from './records.ts';
 
 /** A record, and the name of the keystore that holds this copy of it. */
 export interface Copy {

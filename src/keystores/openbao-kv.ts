@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { hex } from '../bytes.ts';
 import type { KvSettings } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
@@ -13,7 +14,7 @@ import { type Change, Entries, type Settled, type Value } from './openbao-kv/ent
 import { KvMount, type KvNames } from './openbao-kv/kv-mount.ts';
 import { foldLeases, type LeaseRow, leaseRowOf, leasesIn } from './openbao-kv/lease-row.ts';
 import { decodeRecord, encodeRecord, type RecordJson } from './record-codec.ts';
-import { type Family, hex, isSameFamily, mutablePart } from './records.ts';
+import { type Family, isSameFamily, mutablePart } from './records.ts';
 
 /** Raised by each change of paths or contents; a higher one is refused. */
 const SCHEMA_VERSION = 1;

@@ -22,7 +22,3 @@ export function isSameFamily(a: Family, b: Family): boolean {
 export function larger(value: bigint, stored: bigint | undefined): bigint {
   return stored !== undefined && stored > value ? stored : value;
 }
-
-export function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
-}

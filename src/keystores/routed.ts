@@ -1,9 +1,10 @@
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyLevel, KeyRecord, UsageLease } from '../keyring/record.ts';
 import type { Expectation, Keystore, KeystoreCapabilities, KeystoreHealth, ListFilter, ListPage } from './keystore.ts';
 import { checkLimit, matches } from './list-filter.ts';
 import { type Copy, MergedListing } from './merged-listing.ts';
-import { hex, isSameFamily, larger } from './records.ts';
+import { isSameFamily, larger } from './records.ts';
 
 /** What says where a record belongs. Known before there is one, so that a key that is not made yet has a place too. */
 export interface RouteKey {

@@ -1,3 +1,4 @@
+import { hex } from '../../bytes.ts';
 import { DATA_KEY_USE, type KeyHandle, SECRET_USE } from '../../crypto/engine.ts';
 import type { EncryptedDataKey } from '../../envelope/message-header.ts';
 import type { Share } from '../keyring.ts';
@@ -147,8 +148,4 @@ export class KeptKeys {
       this.#shares.set(entry.share, left);
     }
   }
-}
-
-function hex(id: Uint8Array): string {
-  return Buffer.from(id).toString('hex');
 }

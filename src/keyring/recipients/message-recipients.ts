@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { hex } from '../../bytes.ts';
 import { DATA_KEY_USE, type KeyHandle } from '../../crypto/engine.ts';
 import type { Root } from '../../custody/custody.ts';
 import type { EncryptedDataKey } from '../../envelope/message-header.ts';
@@ -382,8 +383,4 @@ function weightier(one: unknown, other: unknown): unknown {
 
 function stopped(name: string): DekdError {
   return new DekdError('CONFLICT', `data keys of key ${name} are wiped as fast as they are made`);
-}
-
-function hex(id: Uint8Array): string {
-  return Buffer.from(id).toString('hex');
 }
