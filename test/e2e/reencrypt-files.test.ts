@@ -1,47 +1,21 @@
 /** Messages and JSON Lines that are re-encrypted where they lie. */
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { dirname, join } from 'node:path';
+import { chmodSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { readMessageHeader } from '../../src/envelope/message-header.ts';
 import { Workplace } from '../support/command-line.ts';
+import { contentBelow, LAST_YEAR, runOnFiles, writeOld } from '../support/file-tree.ts';
 
 const TIMEOUT_MS = 60_000;
-const LAST_YEAR = new Date(Date.now() - 365 * 86_400_000);
 
 let place: Workplace;
 const path = (name: string) => join(place.folder, name);
 const read = (name: string) => readFileSync(path(name));
 
-function contentOf(folder: string): Map<string, Buffer> {
-  const names = readdirSync(path(folder), { recursive: true }) as string[];
-  const files = names.filter((name) => lstatSync(join(path(folder), name)).isFile()).sort();
-  return new Map(files.map((name) => [name, readFileSync(join(path(folder), name))]));
-}
-
-function write(name: string, content: string | Buffer): void {
-  mkdirSync(dirname(path(name)), { recursive: true });
-  writeFileSync(path(name), content);
-  utimesSync(path(name), LAST_YEAR, LAST_YEAR);
-}
-
-async function run(
-  command: string,
-): Promise<{ code: number | null; document: Record<string, unknown>; stderr: string }> {
-  const { code, stdout, stderr } = await place.shell(`dekd ${command} --json --key files`);
-  return { code, document: stdout === '' ? {} : JSON.parse(stdout), stderr };
-}
+const contentOf = (folder: string) => contentBelow(path(folder));
+const write = (name: string, content: string | Buffer) => writeOld(path(name), content);
+const run = (command: string) => runOnFiles(place, command);
 
 const kidOf = (name: string) =>
   Buffer.from(readMessageHeader(read(name))!.dataKeys[0]!.providerInfo.subarray(0, 32)).toString('latin1');
