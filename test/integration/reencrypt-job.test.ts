@@ -52,6 +52,11 @@ describeOwnServer('a re-encryption job', () => {
     return { replacements, current: 0, nulls: 0, failures: [] };
   }
 
+  /** Of the first batch of a range, all of whose rows move. */
+  function firstCheckpoint(rows: readonly TableRow[]) {
+    return { outcome: moving(rows), examined: BATCH, after: undefined, last: rows.at(-1)!.id, isLast: false };
+  }
+
   async function process(leaseSeconds = 60): Promise<Job> {
     const job = new Job({ table, schema: 'public', identity: {}, key: 'k', target: 'v', leaseSeconds, batch: BATCH });
     await job.open(database);
@@ -148,13 +153,7 @@ describeOwnServer('a re-encryption job', () => {
     const taken = await claimed(other);
     expect(taken).toEqual(claim);
     const rows = await read(undefined, BATCH);
-    const checkpoint = {
-      outcome: moving(rows),
-      examined: BATCH,
-      after: undefined,
-      last: rows.at(-1)!.id,
-      isLast: false,
-    };
+    const checkpoint = firstCheckpoint(rows);
     expect(await silent.checkpoint(database, claim, checkpoint)).toBe(undefined);
     expect(await tokens('WHERE id <= 2')).toEqual(['old 1', 'old 2']);
     expect(await other.counts(database)).toMatchObject({ examined: 0, moved: 0 });
@@ -168,13 +167,7 @@ describeOwnServer('a re-encryption job', () => {
     const [first, second] = [await process(), await process()];
     const claim = await claimed(first);
     const rows = await read(undefined, BATCH);
-    const checkpoint = {
-      outcome: moving(rows),
-      examined: BATCH,
-      after: undefined,
-      last: rows.at(-1)!.id,
-      isLast: false,
-    };
+    const checkpoint = firstCheckpoint(rows);
     await first.checkpoint(database, claim, checkpoint);
     // The same process, after its connection broke.
     expect(await claimed(first)).toMatchObject({ number: claim.number, after: [`${BATCH}`], upTo: [`${RANGE}`] });
@@ -187,13 +180,7 @@ describeOwnServer('a re-encryption job', () => {
     const job = await process();
     const claim = await claimed(job);
     const rows = await read(undefined, BATCH);
-    const checkpoint = {
-      outcome: moving(rows),
-      examined: BATCH,
-      after: undefined,
-      last: rows.at(-1)!.id,
-      isLast: false,
-    };
+    const checkpoint = firstCheckpoint(rows);
     expect(await job.checkpoint(database, claim, checkpoint)).toBe(BATCH);
     expect(await job.checkpoint(database, claim, checkpoint)).toBe(undefined);
     expect(await job.counts(database)).toMatchObject({ examined: BATCH, moved: BATCH, postponed: 0 });
@@ -205,13 +192,7 @@ describeOwnServer('a re-encryption job', () => {
     const claim = await claimed(job);
     const rows = await read(undefined, BATCH);
     await server.sql('ALTER TABLE dekd_reencrypt_range ADD CHECK (moved = 0)');
-    const checkpoint = {
-      outcome: moving(rows),
-      examined: BATCH,
-      after: undefined,
-      last: rows.at(-1)!.id,
-      isLast: false,
-    };
+    const checkpoint = firstCheckpoint(rows);
     await expect(job.checkpoint(database, claim, checkpoint)).rejects.toMatchObject({ code: '23514' });
     expect(await tokens('WHERE id <= 2')).toEqual(['old 1', 'old 2']);
   });
