@@ -77,7 +77,9 @@ async function install(): Promise<void> {
   pathWithoutCompilers(join(work, 'bin'), process.execPath);
   mkdirSync(app);
   writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
-  const done = await run('npm', ['install', '--ignore-scripts', tarball], { cwd: app, env });
+  // A registry that does not answer is said so before the time of this hook is over.
+  const patience = ['--fetch-retry-mintimeout=1000', '--fetch-retry-maxtimeout=5000'];
+  const done = await run('npm', ['install', '--ignore-scripts', ...patience, tarball], { cwd: app, env });
   missing = offline(done) ?? '';
   if (missing === '') {
     expect(done.code, done.stdout + done.stderr).toBe(0);
