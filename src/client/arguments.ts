@@ -1,12 +1,11 @@
 /** What callers pass, checked, as it goes onto the wire. Everything here throws INVALID_ARGUMENT and nothing else. */
+import { MAX_FRAME_LENGTH } from '../envelope/message-body.ts';
 import { DekdError } from '../errors.ts';
 import { ContextMemo } from './context-memo.ts';
 import type { StreamValue, WireBinding } from './requests.ts';
 import type { DecryptOptions, EncryptOptions } from './types.ts';
 
 export const MAX_TIMEOUT_MS = 0x7fffffff;
-/** Bytes of plaintext in one frame of a stream. */
-const MAX_STREAM_FRAME = 1024 * 1024;
 
 /** Of all clients of the process. */
 export const contexts = new ContextMemo();
@@ -61,8 +60,8 @@ export function valueSaying(frameLength?: number): StreamValue {
 }
 
 export function checkFrameLength(frameLength: number): number {
-  if (!Number.isInteger(frameLength) || frameLength < 1 || frameLength > MAX_STREAM_FRAME) {
-    throw new DekdError('INVALID_ARGUMENT', `frameLength is ${frameLength}; it is 1 to ${MAX_STREAM_FRAME} bytes`);
+  if (!Number.isInteger(frameLength) || frameLength < 1 || frameLength > MAX_FRAME_LENGTH) {
+    throw new DekdError('INVALID_ARGUMENT', `frameLength is ${frameLength}; it is 1 to ${MAX_FRAME_LENGTH} bytes`);
   }
   return frameLength;
 }

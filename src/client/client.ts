@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { FILE_FRAME_LENGTH } from '../envelope/message-body.ts';
 import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
 import type { RequestFields } from '../protocol/messages.ts';
@@ -19,7 +20,7 @@ import type { FileWays, PassTarget } from './file-ways.ts';
 import { ClientLane } from './lane.ts';
 import { LaneValues } from './lane-values.ts';
 import { compressionOf, contentOf, maxOutputOf, openedValue, passWhole, valueToSeal } from './large-object.ts';
-import { FILE_FRAME_LENGTH, passFile } from './message-file.ts';
+import { passFile } from './message-file.ts';
 import { readRange, wholeOf } from './message-range.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
 import { passByDescriptors } from './passed-files.ts';

@@ -2,12 +2,11 @@
 import type { Duplex } from 'node:stream';
 import { joined } from '../bytes.ts';
 import { messageContext, readMessageHeader } from '../envelope/message-header.ts';
+import { CONTENT_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
 import { COMPRESSION, CONTENT } from '../protocol/frame.ts';
 import type { CompressionChoice } from './types.ts';
 
-/** The name under which a message stores what its value is. */
-const CONTENT_NAME = 'dekd-content';
 const DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024;
 
 /** The bytes of a value, and what they are. */

@@ -7,10 +7,6 @@ import type { FileWays, PassTarget } from './file-ways.ts';
 import { ReplacedFile, statsAt } from './replaced-file.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-/** Bytes of plaintext in each frame of a file: fewer tags than in a stream, which somebody waits for. */
-export const FILE_FRAME_LENGTH = 1024 * 1024;
-/** The same of a stream. */
-export const STREAM_FRAME_LENGTH = 64 * 1024;
 /** A smaller file is through before its descriptors are passed. */
 const WORTH_PASSING = 1024 * 1024;
 

@@ -1,12 +1,13 @@
 import type { Custody, Root } from '../custody/custody.ts';
 import { providerCodeOf } from '../custody/provider-failure.ts';
 import { directReference } from '../envelope/direct-token.ts';
+import { USE_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
 import type { Freezes } from './freezes.ts';
 import type { KeyDefinitions } from './key-definition.ts';
 
 /** Sets direct ciphertexts apart from wrapped secrets, which have no such pair. */
-const DIRECT_USE = { 'dekd-use': 'direct' };
+const DIRECT_USE = { [USE_NAME]: 'direct' };
 
 /** A key without material: the provider of a root encrypts each value itself. */
 export interface DirectKey {

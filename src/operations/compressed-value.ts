@@ -3,16 +3,13 @@
  * pool, two blocks at a time. A block opens to 256 KiB at most and says how long it is, so that memory is bounded whatever
  * a message holds; how much one may become in all is the agent's limit.
  */
+import { joined } from '../bytes.ts';
+import { COMPRESSION_NAME, CONTENT_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
 import type { Codec } from '../pool/blocks.ts';
 import type { WorkPool } from '../pool/pool.ts';
 
 export type { Codec } from '../pool/blocks.ts';
-
-/** The names under which a message stores what its value is; callers' own names may not begin like them. */
-export const RESERVED_PREFIX = 'dekd-';
-export const CONTENT_NAME = 'dekd-content';
-export const COMPRESSION_NAME = 'dekd-compression';
 
 const AT_ONCE = 2;
 const NOTHING = new Uint8Array(0);
@@ -129,9 +126,7 @@ export class BlockExpander {
       this.#waiting = compressed;
       return;
     }
-    const both = new Uint8Array(this.#waiting.length + compressed.length);
-    both.set(this.#waiting);
-    both.set(compressed, this.#waiting.length);
+    const both = joined([this.#waiting, compressed]);
     compressed.fill(0);
     this.#waiting.fill(0);
     this.#waiting = both;
@@ -155,11 +150,8 @@ export class BlockExpander {
       this.#waiting = this.#waiting.subarray(size);
     }
     const blocks = await allOf(running);
-    const value = new Uint8Array(blocks.reduce((length, block) => length + block.length, 0));
-    let at = 0;
+    const value = joined(blocks);
     for (const block of blocks) {
-      value.set(block, at);
-      at += block.length;
       block.fill(0);
     }
     this.#expanded += value.length;

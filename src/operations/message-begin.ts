@@ -1,6 +1,7 @@
 /** Messages that are begun: their data key is found and their header stands, and whoever asked makes or opens the frames. */
 
 import { decodeContext } from '../envelope/context.ts';
+import { MAX_FRAME_LENGTH, STREAM_FRAME_LENGTH } from '../envelope/message-body.ts';
 import { DEFAULT_MESSAGE_LIMITS, messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import type { Codec } from './compressed-value.ts';
@@ -11,10 +12,6 @@ import { MessageOpening, type MessageOpeningOptions, type MessagePart } from './
 import { MessageSealing } from './message-sealing.ts';
 import type { ExpectedKey } from './opening.ts';
 import type { Caller } from './request.ts';
-
-const DEFAULT_FRAME_LENGTH = 64 * 1024;
-/** The longest frame that is sealed or opened in a stream: a stream holds one. */
-export const MAX_STREAM_FRAME = 1024 * 1024;
 
 /** A message whose header is made, and whose frames are not. */
 export interface BegunSealing {
@@ -55,9 +52,9 @@ export async function beginSealing(
   const { engine, keyring, volume } = env;
   caller.authorize(right, name, partition);
   const record = decodeContext(context);
-  const frameLength = wanted === 0 ? DEFAULT_FRAME_LENGTH : wanted;
-  if (frameLength > MAX_STREAM_FRAME) {
-    throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_STREAM_FRAME}`);
+  const frameLength = wanted === 0 ? STREAM_FRAME_LENGTH : wanted;
+  if (frameLength > MAX_FRAME_LENGTH) {
+    throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_FRAME_LENGTH}`);
   }
   const sealingKey = await sealingDataKey(env, caller, name, partition, record, said);
   const { dataKey, dataKeys, context: bound, used } = sealingKey;
@@ -98,7 +95,7 @@ export function beginOpening(
   const record = decodeContext(request.context);
   return new MessageOpening({
     engine: env.engine,
-    limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME },
+    limits: { ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_FRAME_LENGTH },
     part: request.part,
     ...(openFrames === undefined ? {} : { openFrames }),
     room: (make) => env.keyring.room(make),

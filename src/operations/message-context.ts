@@ -1,7 +1,7 @@
 /** The two levels of context in a message: what the key is for, which is stored, and what the record is, which is not. */
 import { encodeContext } from '../envelope/context.ts';
+import { KEY_NAME, OWN_NAME_PREFIX, PARTITION_NAME, USE_NAME } from '../envelope/own-names.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
-import { RESERVED_PREFIX } from './compressed-value.ts';
 
 export interface MessageContext {
   /** Canonical bytes of what the header stores. */
@@ -15,12 +15,6 @@ export interface MessageContext {
 }
 
 type Pairs = Readonly<Record<string, string>>;
-
-/** Say of which key a message is that others than the keystore can open: nothing else in it does. */
-const KEY_PAIR = 'dekd-key';
-const PARTITION_PAIR = 'dekd-partition';
-/** Sets what a provider encrypts in direct mode apart from data keys: 32 bytes of that are known to whoever asked for it. */
-const USE_PAIR = 'dekd-use';
 
 /**
  * Of a message that is made.
@@ -37,8 +31,8 @@ export function contextToSeal(
   recordIs: 'required' | 'stored' = 'required',
 ): MessageContext {
   for (const name of [...Object.keys(key), ...Object.keys(record)]) {
-    if (name.startsWith(RESERVED_PREFIX)) {
-      throw new DekdError('INVALID_ARGUMENT', `context fields that begin with '${RESERVED_PREFIX}' are dekd's own`);
+    if (name.startsWith(OWN_NAME_PREFIX)) {
+      throw new DekdError('INVALID_ARGUMENT', `context fields that begin with '${OWN_NAME_PREFIX}' are dekd's own`);
     }
   }
   const rest = without(record, key, (name) => {
@@ -63,7 +57,7 @@ export function requiredToOpen(stored: Pairs, record: Pairs): Uint8Array {
     throw decryptionFailed(`the message stores another value of context field '${name}'`);
   });
   for (const name of Object.keys(rest)) {
-    if (name.startsWith(RESERVED_PREFIX)) {
+    if (name.startsWith(OWN_NAME_PREFIX)) {
       throw decryptionFailed(`the message does not store '${name}', which is no name for callers`);
     }
   }
@@ -72,18 +66,18 @@ export function requiredToOpen(stored: Pairs, record: Pairs): Uint8Array {
 
 /** The pairs that name the key of a message, beside its key context. */
 export function namingPairs(name: string, partition: string): Pairs {
-  return { [KEY_PAIR]: name, ...(partition === '' ? {} : { [PARTITION_PAIR]: partition }) };
+  return { [KEY_NAME]: name, ...(partition === '' ? {} : { [PARTITION_NAME]: partition }) };
 }
 
 /** Whether a context is that of values which providers encrypt themselves. */
 export function isOfDirectValue(context: Pairs): boolean {
-  return Object.hasOwn(context, USE_PAIR);
+  return Object.hasOwn(context, USE_NAME);
 }
 
 /** Which key a message says that it is of; undefined where it does not. */
 export function namedKey(stored: Pairs): { readonly name: string; readonly partition: string } | undefined {
-  const name = stored[KEY_PAIR];
-  return name === undefined ? undefined : { name, partition: stored[PARTITION_PAIR] ?? '' };
+  const name = stored[KEY_NAME];
+  return name === undefined ? undefined : { name, partition: stored[PARTITION_NAME] ?? '' };
 }
 
 /** The pairs that are not in `others`. */

@@ -1,5 +1,6 @@
 /** Messages of whole files that a client passed by descriptors: header and keys as in a stream, frames by native code. */
 import type { FilePass } from '../crypto/lane-files.ts';
+import { FILE_FRAME_LENGTH, MAX_FRAME_LENGTH } from '../envelope/message-body.ts';
 import {
   DEFAULT_MESSAGE_LIMITS,
   MessageHeaderReader,
@@ -9,11 +10,9 @@ import {
 import { DekdError } from '../errors.ts';
 import { codecOf } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import { beginOpening, beginSealing, MAX_STREAM_FRAME, type MessageRequest } from './message-begin.ts';
+import { beginOpening, beginSealing, type MessageRequest } from './message-begin.ts';
 import type { Caller } from './request.ts';
 
-/** Bytes of plaintext in a frame of a file. */
-const FILE_FRAME_LENGTH = 1024 * 1024;
 /** What most headers are shorter than. */
 const HEAD = 4096;
 
@@ -99,7 +98,7 @@ export async function decryptFiles(
 
 /** Exactly the bytes of the header, and what of it decides who can open the body. */
 async function readHeader(files: FilePass): Promise<{ header: Uint8Array; body: number; frameLength: number }> {
-  const reader = new MessageHeaderReader({ ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_STREAM_FRAME });
+  const reader = new MessageHeaderReader({ ...DEFAULT_MESSAGE_LIMITS, maxFrameLength: MAX_FRAME_LENGTH });
   for (let length = HEAD; ; length *= 4) {
     const bytes = await files.read(0, length);
     const header = reader.read(bytes);

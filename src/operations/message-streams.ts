@@ -1,11 +1,11 @@
 /** Streams that seal a message or open one. */
 import { joined } from '../bytes.ts';
-import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
+import { FRAME_OVERHEAD, MAX_FRAME_LENGTH } from '../envelope/message-body.ts';
 import { messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import { BlockCompressor, BlockExpander, codecOf, valuePairs } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
-import { beginOpening, beginSealing, MAX_STREAM_FRAME, type MessageRequest } from './message-begin.ts';
+import { beginOpening, beginSealing, type MessageRequest } from './message-begin.ts';
 import type { SealFrames } from './message-sealing.ts';
 import type { Caller } from './request.ts';
 
@@ -124,7 +124,7 @@ let sealed: Uint8Array | undefined;
  * Room for a step and for the frame that was held back.
  */
 function scratch(): Uint8Array {
-  sealed ??= new Uint8Array(STEP + MAX_STREAM_FRAME + MAX_STREAM_FRAME * SMALL_OVERHEAD);
+  sealed ??= new Uint8Array(STEP + MAX_FRAME_LENGTH + MAX_FRAME_LENGTH * SMALL_OVERHEAD);
   return sealed;
 }
 

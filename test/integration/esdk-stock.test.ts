@@ -25,8 +25,9 @@ import {
   messageContext,
   readMessageHeader,
 } from '../../src/envelope/message-header.ts';
+import { COMPRESSION_NAME, CONTENT_NAME } from '../../src/envelope/own-names.ts';
 import { decryptionFailed } from '../../src/errors.ts';
-import { BlockCompressor, COMPRESSION_NAME, CONTENT_NAME } from '../../src/operations/compressed-value.ts';
+import { BlockCompressor } from '../../src/operations/compressed-value.ts';
 import { MessageOpening } from '../../src/operations/message-opening.ts';
 import { MessageSealing, sealMessage } from '../../src/operations/message-sealing.ts';
 import { WorkPool } from '../../src/pool/pool.ts';
