@@ -685,6 +685,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set_raw(env, exports, "open", Open, words);
   set_raw(env, exports, "sealMany", SealMany, nullptr);
   set_raw(env, exports, "openMany", OpenMany, nullptr);
+  set_raw(env, exports, "macMany", MacMany, nullptr);
+  set_raw(env, exports, "verifyMacMany", VerifyMacMany, nullptr);
   // Node owns it from here on and deletes it when the environment ends.
   env.SetInstanceData(environment.release());
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "../core/key_table.h"
+#include "../core/mac_rows.h"
 #include "../core/token.h"
 
 namespace dekd {
@@ -73,7 +74,7 @@ class Call final {
 
   napi_env env_;
   // Missing arguments come as undefined and fail their conversion.
-  std::array<napi_value, 4> values_{};
+  std::array<napi_value, 5> values_{};
   CallWords* words_ = nullptr;
   bool ok_ = false;
 };
@@ -137,5 +138,30 @@ napi_value Open(napi_env env, napi_callback_info info) {
 napi_value SealMany(napi_env env, napi_callback_info info) { return run_many(env, info, seal_many); }
 
 napi_value OpenMany(napi_env env, napi_callback_info info) { return run_many(env, info, open_many); }
+
+napi_value MacMany(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  const std::span<uint32_t> table = call.table(0);
+  const uint64_t count = call.number(1);
+  const std::span<const uint8_t> scopes = call.bytes(2);
+  const std::span<const uint8_t> input = call.bytes(3);
+  const std::span<uint8_t> output = call.bytes(4);
+  if (!call.ok() || count > table.size() / kRowWords) {
+    return call.answer(Status::kInvalidArgument);
+  }
+  return call.answer(mac_many(KeyTable::shared(), table.first(count * kRowWords), scopes, input, output));
+}
+
+napi_value VerifyMacMany(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  const std::span<uint32_t> table = call.table(0);
+  const uint64_t count = call.number(1);
+  const std::span<const uint8_t> scopes = call.bytes(2);
+  const std::span<const uint8_t> input = call.bytes(3);
+  if (!call.ok() || count > table.size() / kRowWords) {
+    return call.answer(Status::kInvalidArgument);
+  }
+  return call.answer(verify_mac_many(KeyTable::shared(), table.first(count * kRowWords), scopes, input));
+}
 
 }  // namespace dekd

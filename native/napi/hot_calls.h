@@ -5,7 +5,7 @@
 
 namespace dekd {
 
-// The four calls that every request ends in, on the C interface of Node-API: at 64 bytes the conversions of a call cost
+// The calls that every request ends in, on the C interface of Node-API: at 64 bytes the conversions of a call cost
 // a quarter of it.
 
 // Numbers of one Seal or Open, in an array that JavaScript and the addon share: written before the call instead of passed
@@ -27,6 +27,9 @@ napi_value Open(napi_env env, napi_callback_info info);
 // sealMany(table, count, input, output) and openMany: a status number.
 napi_value SealMany(napi_env env, napi_callback_info info);
 napi_value OpenMany(napi_env env, napi_callback_info info);
+// macMany(table, count, scopes, input, output) and verifyMacMany(table, count, scopes, input): a status number.
+napi_value MacMany(napi_env env, napi_callback_info info);
+napi_value VerifyMacMany(napi_env env, napi_callback_info info);
 
 }  // namespace dekd
 

@@ -102,6 +102,8 @@ export interface Binding {
   open(input: Uint8Array, output: Uint8Array): void;
   sealMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): number;
   openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): number;
+  macMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array, output: Uint8Array): number;
+  verifyMacMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array): number;
 
   random(out: Uint8Array): number;
   setSnapshotSafe(on: number): number;

@@ -65,12 +65,14 @@ export interface KeyTableStats {
 export const TOKEN_OVERHEAD = 58;
 /** Bytes of a wrapped 32-byte key: 01, nonce 24, ciphertext 32, tag 16. */
 export const WRAPPED_KEY_LENGTH = 73;
+/** Bytes of HMAC-SHA-256. */
+export const MAC_LENGTH = 32;
 /** Bytes of a secret that a provider wraps. */
 export const SECRET_LENGTH = 32;
 /** The longest plaintext of `receiveSealed` and `sendOpened`, in bytes: some four times a large login token. */
 export const MAX_PIPED_LENGTH = 16_384;
 
-/** Words of one row in the table of `sealMany` and `openMany`. */
+/** Words of one row in the table of `sealMany`, `openMany`, `macMany` and `verifyMacMany`. */
 export const ROW_WORDS = 8;
 /** Positions in a row: lengths and offsets in bytes; offsets count from the start of `input` and `output`. */
 export const ROW = {
@@ -82,6 +84,8 @@ export const ROW = {
   outOffset: 5,
   /** Written by the engine: one of ROW_STATUS. A row whose status is `skip` on entry is left alone. */
   status: 6,
+  /** Of `macMany` and `verifyMacMany` only: where the row's scope begins in `scopes`. */
+  scopeOffset: 7,
 } as const;
 export const ROW_STATUS = { ok: 0, failed: 1, staleKey: 2, skip: 0xffffffff } as const;
 
@@ -238,6 +242,22 @@ export interface Engine {
    * region of a row that did not is zero.
    */
   openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void;
+
+  // ── MACs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+  /**
+   * HMAC-SHA-256 for `count` rows of `table`, MAC_LENGTH bytes each at `output[outOffset]`, of
+   * scope ‖ u32 length of context ‖ context ‖ u32 length of data ‖ data, lengths big-endian. `scopes` holds u16 length and
+   * bytes of each scope, which say what the MAC is for; a row's begins at its `scopeOffset`.
+   * A stale handle is the row's status, and its output region is zero.
+   * @throws INVALID_ARGUMENT for a key of another algorithm, a region that leaves its buffer or output over what is read:
+   * looked for in all rows first, then nothing is written.
+   */
+  macMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array, output: Uint8Array): void;
+  /**
+   * Compares, in constant time, MAC_LENGTH bytes at `input[outOffset]` of each row with what `macMany` gives for it: the
+   * status word says `ok` or `failed`. Checked and refused as in `macMany`.
+   */
+  verifyMacMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array): void;
 
   // ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────
   //

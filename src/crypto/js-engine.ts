@@ -14,6 +14,7 @@ import type {
 } from './engine.ts';
 import {
   DATA_KEY_USE,
+  MAC_LENGTH,
   MAX_PIPED_LENGTH,
   RAW_AES_USE,
   ROW,
@@ -63,7 +64,8 @@ export interface CipherLibrary<K> {
   hkdf(key: K, info: Uint8Array): K;
   /** HKDF-SHA-512, at most 64 bytes. A fresh copy, which the caller wipes where it is a key. */
   hkdf512(key: K, salt: Uint8Array, info: Uint8Array, length: number): Uint8Array;
-  hmac(key: K, data: Uint8Array): Uint8Array;
+  /** HMAC-SHA-256 of all parts, one behind the other. */
+  hmac(key: K, ...parts: Uint8Array[]): Uint8Array;
   equal(a: Uint8Array, b: Uint8Array): boolean;
   fillRandom(target: Uint8Array): void;
 }
@@ -75,7 +77,6 @@ const KID_LENGTH = 16;
 const NONCE_OFFSET = KID_OFFSET + KID_LENGTH;
 const BODY_OFFSET = NONCE_OFFSET + XAES_NONCE_LENGTH;
 const WRAPPED_VERSION = 0x01;
-const MAC_LENGTH = 32;
 const ZERO_BLOCK = new Uint8Array(16);
 /** Head and a context of usual size are joined in one buffer kept for it. */
 const AAD_SCRATCH = 1024;
@@ -530,6 +531,31 @@ export class JsEngine<K> implements Engine {
     }
   }
 
+  macMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array, output: Uint8Array): void {
+    this.#checkOpen();
+    this.#macRows(table, count, scopes, input, output, true, (at, mac) => {
+      const outOffset = table[at + ROW.outOffset]!;
+      if (mac === undefined) {
+        output.fill(0, outOffset, outOffset + MAC_LENGTH);
+        return ROW_STATUS.staleKey;
+      }
+      output.set(mac, outOffset);
+      return ROW_STATUS.ok;
+    });
+  }
+
+  verifyMacMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array): void {
+    this.#checkOpen();
+    this.#macRows(table, count, scopes, input, input, false, (at, mac) => {
+      if (mac === undefined) {
+        return ROW_STATUS.staleKey;
+      }
+      const expected = table[at + ROW.outOffset]!;
+      const isEqual = this.#library.equal(mac, input.subarray(expected, expected + MAC_LENGTH));
+      return isEqual ? ROW_STATUS.ok : ROW_STATUS.failed;
+    });
+  }
+
   wrapDataKey(messageKey: KeyHandle, dataKey: KeyHandle, context: Uint8Array): Uint8Array {
     return this.#messages.wrapDataKey(messageKey, dataKey, context);
   }
@@ -644,9 +670,7 @@ export class JsEngine<K> implements Engine {
 
   /** Checks every row before the first is touched, so that a table is either worked on or left as it was. */
   #checkTable(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array, growth: number): void {
-    if (!Number.isInteger(count) || count < 0 || count * ROW_WORDS > table.length) {
-      throw new DekdError('INVALID_ARGUMENT', `table of ${table.length} words does not hold ${count} rows`);
-    }
+    checkCount(table, count);
     for (let row = 0; row < count; row++) {
       const at = row * ROW_WORDS;
       if (table[at + ROW.status] === ROW_STATUS.skip) {
@@ -667,6 +691,63 @@ export class JsEngine<K> implements Engine {
       if (entry !== undefined) {
         checkUse(entry.use, 'xaes-256-gcm', 'seal');
       }
+    }
+  }
+
+  /** `settle` is given the MAC of each row, undefined for a stale handle, and returns its status; the MAC is wiped after it. */
+  #macRows(
+    table: Uint32Array,
+    count: number,
+    scopes: Uint8Array,
+    input: Uint8Array,
+    macs: Uint8Array,
+    writes: boolean,
+    settle: (at: number, mac: Uint8Array | undefined) => number,
+  ): void {
+    checkCount(table, count);
+    for (let at = 0; at < count * ROW_WORDS; at += ROW_WORDS) {
+      if (table[at + ROW.status] === ROW_STATUS.skip) {
+        continue;
+      }
+      scopeAt(scopes, table[at + ROW.scopeOffset]!);
+      const [contextOffset, contextLength] = [table[at + ROW.contextOffset]!, table[at + ROW.contextLength]!];
+      const [dataOffset, dataLength] = [table[at + ROW.dataOffset]!, table[at + ROW.dataLength]!];
+      const outOffset = table[at + ROW.outOffset]!;
+      if (writes) {
+        checkRegions(input, contextOffset, contextLength, dataOffset, dataLength, macs, outOffset, MAC_LENGTH);
+      } else {
+        checkRange('context', contextOffset, contextLength, input.length);
+        checkRange('data', dataOffset, dataLength, input.length);
+        checkRange('mac', outOffset, MAC_LENGTH, macs.length);
+      }
+      const entry = this.#find(table[at + ROW.key]!);
+      if (entry !== undefined) {
+        checkUse(entry.use, 'hmac-sha-256');
+      }
+    }
+    const lengths = new Uint8Array(8);
+    const view = new DataView(lengths.buffer);
+    for (let at = 0; at < count * ROW_WORDS; at += ROW_WORDS) {
+      if (table[at + ROW.status] === ROW_STATUS.skip) {
+        continue;
+      }
+      const entry = this.#find(table[at + ROW.key]!);
+      const [contextOffset, contextLength] = [table[at + ROW.contextOffset]!, table[at + ROW.contextLength]!];
+      const [dataOffset, dataLength] = [table[at + ROW.dataOffset]!, table[at + ROW.dataLength]!];
+      view.setUint32(0, contextLength);
+      view.setUint32(4, dataLength);
+      const mac =
+        entry &&
+        this.#library.hmac(
+          entry.key,
+          scopeAt(scopes, table[at + ROW.scopeOffset]!),
+          lengths.subarray(0, 4),
+          input.subarray(contextOffset, contextOffset + contextLength),
+          lengths.subarray(4),
+          input.subarray(dataOffset, dataOffset + dataLength),
+        );
+      table[at + ROW.status] = settle(at, mac);
+      mac?.fill(0);
     }
   }
 
@@ -806,6 +887,21 @@ function checkUse(use: KeyUse, algorithm: Algorithm, purpose?: Purpose): void {
       `key is for ${use.purpose} with ${use.algorithm}, not for ${purpose ?? 'use'} with ${algorithm}`,
     );
   }
+}
+
+/** @throws INVALID_ARGUMENT when the table has fewer rows */
+function checkCount(table: Uint32Array, count: number): void {
+  if (!Number.isInteger(count) || count < 0 || count * ROW_WORDS > table.length) {
+    throw new DekdError('INVALID_ARGUMENT', `table of ${table.length} words does not hold ${count} rows`);
+  }
+}
+
+/** The scope whose length and bytes begin at `offset`; a view. @throws INVALID_ARGUMENT when it leaves `scopes` */
+function scopeAt(scopes: Uint8Array, offset: number): Uint8Array {
+  checkRange('scope', offset, 2, scopes.length);
+  const length = (scopes[offset]! << 8) | scopes[offset + 1]!;
+  checkRange('scope', offset, 2 + length, scopes.length);
+  return scopes.subarray(offset + 2, offset + 2 + length);
 }
 
 /** @throws INVALID_ARGUMENT when a region leaves its buffer, or when the output lies over what is read. */

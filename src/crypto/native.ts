@@ -20,6 +20,7 @@ import {
   DATA_KEY_INFO_LENGTH,
   ENCRYPTED_DATA_KEY_LENGTH,
   HEADER_TAG_LENGTH,
+  MAC_LENGTH,
   MAX_PIPED_LENGTH,
   MESSAGE_ID_LENGTH,
   RAW_AES_INFO_TAIL,
@@ -85,7 +86,6 @@ const PURPOSES: Readonly<Record<Purpose, number>> = { seal: 0, wrap: 1, message:
 const LEVELS: readonly LockLevel[] = ['secret', 'locked', 'heap'];
 
 const KID_LENGTH = 16;
-const MAC_LENGTH = 32;
 
 const utf8 = new TextEncoder();
 
@@ -286,6 +286,14 @@ export class NativeEngine implements Engine {
 
   openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void {
     this.#done(this.#binding.openMany(table, count, input, output), 'open a batch');
+  }
+
+  macMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array, output: Uint8Array): void {
+    this.#done(this.#binding.macMany(table, count, scopes, input, output), 'make macs');
+  }
+
+  verifyMacMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array): void {
+    this.#done(this.#binding.verifyMacMany(table, count, scopes, input), 'verify macs');
   }
 
   wrapDataKey(messageKey: KeyHandle, dataKey: KeyHandle, context: Uint8Array): Uint8Array {

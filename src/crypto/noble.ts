@@ -43,7 +43,13 @@ const library: CipherLibrary<Uint8Array> = {
   },
   hkdf: (key, info) => hkdf(sha256, key, undefined, info, KEY_LENGTH),
   hkdf512: (key, salt, info, length) => hkdf(sha512, key, salt, info, length),
-  hmac: (key, data) => hmac(sha256, key, data),
+  hmac(key, ...parts) {
+    const running = hmac.create(sha256, key);
+    for (const part of parts) {
+      running.update(part);
+    }
+    return running.digest();
+  },
   equal: (a, b) => equalBytes(a, b),
   fillRandom(target) {
     for (let start = 0; start < target.length; start += RANDOM_STRIDE) {

@@ -62,7 +62,13 @@ const library: CipherLibrary<KeyObject> = {
     return derived;
   },
   hkdf512: (key, salt, info, length) => new Uint8Array(hkdfSync('sha512', key, salt, info, length)),
-  hmac: (key, data) => new Uint8Array(createHmac('sha256', key).update(data).digest()),
+  hmac(key, ...parts) {
+    const hmac = createHmac('sha256', key);
+    for (const part of parts) {
+      hmac.update(part);
+    }
+    return new Uint8Array(hmac.digest());
+  },
   equal: (a, b) => timingSafeEqual(a, b),
   fillRandom: (target) => {
     randomFillSync(target);

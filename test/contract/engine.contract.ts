@@ -7,6 +7,7 @@ import { loadBinding } from '../../src/addon/binding.ts';
 import type { Engine, KeyHandle, KeyUse } from '../../src/crypto/engine.ts';
 import {
   DATA_KEY_USE,
+  MAC_LENGTH,
   MAX_PIPED_LENGTH,
   RAW_AES_USE,
   ROW,
@@ -23,6 +24,7 @@ import { type EngineUnderTest, importKey, importRoot, importRootLine } from '../
 const SEAL: KeyUse = { algorithm: 'xaes-256-gcm', purpose: 'seal' };
 const WRAP: KeyUse = { algorithm: 'hkdf-sha-256', purpose: 'wrap' };
 const MAC: KeyUse = { algorithm: 'hmac-sha-256', purpose: 'mac' };
+const INDEX: KeyUse = { algorithm: 'hmac-sha-256', purpose: 'index' };
 const SIZES = [0, 1, 15, 16, 17, 64, 4096, 65_536];
 
 interface RowSpec {
@@ -30,6 +32,7 @@ interface RowSpec {
   context?: [number, number];
   data: [number, number];
   out: number;
+  scope?: number;
   skip?: boolean;
 }
 
@@ -44,6 +47,7 @@ function tableOf(rows: RowSpec[]): Uint32Array {
     table[at + ROW.dataLength] = row.data[1];
     table[at + ROW.outOffset] = row.out;
     table[at + ROW.status] = row.skip === true ? ROW_STATUS.skip : 77;
+    table[at + ROW.scopeOffset] = row.scope ?? 0;
   });
   return table;
 }
@@ -111,6 +115,31 @@ function openOne(engine: Engine, key: KeyHandle, token: Uint8Array, context: Uin
     throw new Error('bytes were released although the token did not open');
   }
   return opened ? plain : undefined;
+}
+
+/** Scopes as `macMany` takes them, and where each begins. */
+function scopesOf(...texts: string[]): { scopes: Uint8Array; offsets: number[] } {
+  const offsets: number[] = [];
+  const parts: Buffer[] = [];
+  let at = 0;
+  for (const text of texts) {
+    const scope = Buffer.from(text);
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(scope.length);
+    offsets.push(at);
+    parts.push(length, scope);
+    at += 2 + scope.length;
+  }
+  return { scopes: new Uint8Array(Buffer.concat(parts)), offsets };
+}
+
+/** What `macMany` computes of one row. */
+function rowMac(key: Uint8Array, scope: string, context: Uint8Array, data: Uint8Array): Uint8Array {
+  const lengths = Buffer.alloc(8);
+  lengths.writeUInt32BE(context.length);
+  lengths.writeUInt32BE(data.length, 4);
+  const parts = [Buffer.from(scope), lengths.subarray(0, 4), context, lengths.subarray(4), data];
+  return new Uint8Array(createHmac('sha256', key).update(Buffer.concat(parts)).digest());
 }
 
 function nonceNumber(token: Uint8Array, offset: number): bigint {
@@ -913,6 +942,134 @@ export function describeEngine(subject: EngineUnderTest): void {
           changed[bit >> 3]! ^= 1 << (bit & 7);
           expect(engine.verifyMac(key, '', data, changed)).toBe(false);
         }
+      });
+    });
+
+    describe('MACs of rows', () => {
+      it('are HMAC-SHA-256 of scope, context and data with their lengths, under keys in turns', () => {
+        const bytes = [randomBytes(32), randomBytes(32)];
+        const keys = [importKey(engine, bytes[0]!, MAC), importKey(engine, bytes[1]!, INDEX)];
+        const scopeTexts = ['', 'one', 'x'.repeat(4000)];
+        const { scopes, offsets } = scopesOf(...scopeTexts);
+        const input = randomBytes(70_000);
+        const rows: RowSpec[] = [];
+        const expected: Uint8Array[] = [];
+        for (const [row, size] of [...SIZES, 55, 56, 63, 65].entries()) {
+          const contextLength = [0, 1, 300][row % 3]!;
+          rows.push({
+            key: keys[row % 2]!,
+            context: [row, contextLength],
+            data: [400, size],
+            out: row * 40 + 3,
+            scope: offsets[row % 3]!,
+          });
+          const data = input.subarray(400, 400 + size);
+          const context = input.subarray(row, row + contextLength);
+          expected.push(rowMac(bytes[row % 2]!, scopeTexts[row % 3]!, context, data));
+        }
+        const output = new Uint8Array(rows.length * 40).fill(0xcc);
+        const table = tableOf(rows);
+        engine.macMany(table, rows.length, scopes, input, output);
+        rows.forEach(({ out }, row) => {
+          expect(statusOf(table, row)).toBe(ROW_STATUS.ok);
+          expect(output.slice(out, out + MAC_LENGTH), `row ${row}`).toEqual(expected[row]);
+          expect([...output.subarray(row * 40, out), ...output.subarray(out + MAC_LENGTH, row * 40 + 40)]).toEqual(
+            new Array(8).fill(0xcc),
+          );
+        });
+      });
+
+      it('verify where they are right, and with one bit changed in MAC, data, context, scope or key they do not', () => {
+        const key = engine.generateKey(MAC);
+        const other = engine.generateKey(MAC);
+        const { scopes, offsets } = scopesOf('scope');
+        const input = new Uint8Array(randomBytes(90));
+        const row: RowSpec = { key, context: [0, 20], data: [20, 38], out: 58, scope: offsets[0]! };
+        const mac = new Uint8Array(MAC_LENGTH);
+        engine.macMany(tableOf([{ ...row, out: 0 }]), 1, scopes, input, mac);
+        input.set(mac, 58);
+        const verifies = (rows: RowSpec[]): number[] => {
+          const table = tableOf(rows);
+          const before = Buffer.from(input);
+          engine.verifyMacMany(table, rows.length, scopes, input);
+          expect(before.equals(input)).toBe(true);
+          return rows.map((_, index) => statusOf(table, index));
+        };
+        const { ok, failed, staleKey, skip } = ROW_STATUS;
+        expect(verifies([row, { ...row, key: other }, { ...row, skip: true }, row])).toEqual([ok, failed, skip, ok]);
+        for (let bit = 0; bit < input.length * 8; bit++) {
+          input[bit >> 3]! ^= 1 << (bit & 7);
+          expect(verifies([row]), `bit ${bit}`).toEqual([failed]);
+          input[bit >> 3]! ^= 1 << (bit & 7);
+        }
+        scopes[4]! ^= 1;
+        expect(verifies([row])).toEqual([failed]);
+        scopes[4]! ^= 1;
+        // The border between context and data is part of it.
+        expect(verifies([{ ...row, context: [0, 19], data: [19, 39] }])).toEqual([failed]);
+        engine.destroyKey(other);
+        expect(verifies([{ ...row, key: other }, row])).toEqual([staleKey, ok]);
+      });
+
+      it('of a stale key are zero, and rows to skip are left alone', () => {
+        const key = engine.generateKey(MAC);
+        const stale = engine.generateKey(MAC);
+        engine.destroyKey(stale);
+        const { scopes } = scopesOf('s');
+        const output = new Uint8Array(3 * MAC_LENGTH).fill(0xcc);
+        const rows = [key, stale, key].map(
+          (each, row): RowSpec => ({ key: each, data: [0, 5], out: row * MAC_LENGTH, skip: row === 0 }),
+        );
+        const table = tableOf(rows);
+        engine.macMany(table, 3, scopes, new Uint8Array(5), output);
+        expect([0, 1, 2].map((row) => statusOf(table, row))).toEqual([
+          ROW_STATUS.skip,
+          ROW_STATUS.staleKey,
+          ROW_STATUS.ok,
+        ]);
+        expect(output.subarray(0, 32).every((byte) => byte === 0xcc)).toBe(true);
+        expect(output.subarray(32, 64).every((byte) => byte === 0)).toBe(true);
+        expect(output.subarray(64).every((byte) => byte === 0)).toBe(false);
+      });
+
+      it('check every row before the first is worked on', () => {
+        const key = engine.generateKey(MAC);
+        const seal = engine.generateKey(SEAL);
+        const { scopes } = scopesOf('abcdef');
+        const good: RowSpec = { key, data: [0, 10], out: 0 };
+        const input = new Uint8Array(100);
+        for (const bad of [
+          { key, data: [90, 11], out: 32 },
+          { key, data: [0, 0xffffffff], out: 32 },
+          { key, data: [0xfffffff0, 0x20], out: 32 },
+          { key, context: [99, 2], data: [0, 1], out: 32 },
+          { key, context: [0xffffffff, 0xffffffff], data: [0, 1], out: 32 },
+          { key, data: [0, 1], out: 69 },
+          { key, data: [0, 1], out: 0xffffffff },
+          { key, data: [0, 1], out: 32, scope: 1 },
+          { key, data: [0, 1], out: 32, scope: 7 },
+          { key, data: [0, 1], out: 32, scope: 0xffffffff },
+          { key: seal, data: [0, 1], out: 32 },
+        ] as RowSpec[]) {
+          const output = new Uint8Array(100).fill(0xcc);
+          const table = tableOf([good, bad]);
+          expect(codeOf(() => engine.macMany(table, 2, scopes, input, output))?.code).toBe('INVALID_ARGUMENT');
+          expect(output.every((byte) => byte === 0xcc)).toBe(true);
+          expect(codeOf(() => engine.verifyMacMany(table, 2, scopes, input))?.code).toBe('INVALID_ARGUMENT');
+          expect([statusOf(table, 0), statusOf(table, 1)]).toEqual([77, 77]);
+        }
+        const over = tableOf([{ key, data: [0, 10], out: 9 }]);
+        expect(codeOf(() => engine.macMany(over, 1, scopes, input, input))?.code).toBe('INVALID_ARGUMENT');
+        for (const count of [2, -1, 2 ** 32]) {
+          expect(codeOf(() => engine.macMany(tableOf([good]), count, scopes, input, new Uint8Array(99)))?.code).toBe(
+            'INVALID_ARGUMENT',
+          );
+          expect(codeOf(() => engine.verifyMacMany(tableOf([good]), count, scopes, input))?.code).toBe(
+            'INVALID_ARGUMENT',
+          );
+        }
+        engine.macMany(new Uint32Array(0), 0, scopes, input, new Uint8Array(0));
+        engine.verifyMacMany(new Uint32Array(0), 0, scopes, input);
       });
     });
 

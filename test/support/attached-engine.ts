@@ -6,7 +6,16 @@ import { NodeEngine } from '../../src/crypto/node.ts';
 import type { EngineUnderTest } from './engines.ts';
 
 /** What a worker does; everything else is the owner's. */
-const WORK = new Set<PropertyKey>(['seal', 'open', 'sealMany', 'openMany', 'sealFrames', 'openFrames']);
+const WORK = new Set<PropertyKey>([
+  'seal',
+  'open',
+  'sealMany',
+  'openMany',
+  'macMany',
+  'verifyMacMany',
+  'sealFrames',
+  'openFrames',
+]);
 
 /** The same engine, its work done over shared memory; keys that were read are forgotten after each call. */
 export function attached(under: EngineUnderTest): EngineUnderTest {

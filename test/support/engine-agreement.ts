@@ -2,7 +2,7 @@ import { createCipheriv } from 'node:crypto';
 import fc from 'fast-check';
 import { expect } from 'vitest';
 import type { Engine, KeyHandle } from '../../src/crypto/engine.ts';
-import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
+import { MAC_LENGTH, ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
 import { importKey, importRoot } from './engines.ts';
 
 const LARGEST = 70_000;
@@ -28,6 +28,8 @@ export function checkAgreement(one: Engine, other: Engine, runs: number): void {
   const root = engines.map((engine) => importRoot(engine, bytesOf(1, 32)));
   const sealing = { algorithm: 'xaes-256-gcm', purpose: 'seal' } as const;
   const keys = engines.map((engine) => importKey(engine, bytesOf(2, 32), sealing));
+  const macKey = { algorithm: 'hmac-sha-256', purpose: 'mac' } as const;
+  const macs = engines.map((engine) => importKey(engine, bytesOf(3, 32), macKey));
   expect(equal(one.kid(keys[0]!), other.kid(keys[1]!))).toBe(true);
   expect(equal(one.kid(root[0]!), other.kid(root[1]!))).toBe(true);
   fc.assert(
@@ -64,6 +66,7 @@ export function checkAgreement(one: Engine, other: Engine, runs: number): void {
           }
         }
         checkBatch(sealer, keys[turn]!, opener, keys[1 - turn]!, input, contextSize);
+        checkMacs(sealer, macs[turn]!, opener, macs[1 - turn]!, input, contextSize);
         if (seed % 16 === 0) {
           checkWraps(sealer, root[turn]!, keys[turn]!, opener, root[1 - turn]!, context);
         }
@@ -112,6 +115,28 @@ function checkBatch(
   const opened = sizes.every((_, row) => table[row * ROW_WORDS + ROW.status] === ROW_STATUS.ok);
   if (!opened || !equal(plain, input.subarray(contextSize, contextSize + size))) {
     throw new Error('a batch of one engine did not open in the other');
+  }
+}
+
+/** The MAC of one row, which the other engine computes alike and verifies. */
+function checkMacs(
+  maker: Engine,
+  makeKey: KeyHandle,
+  verifier: Engine,
+  verifyKey: KeyHandle,
+  input: Uint8Array,
+  contextSize: number,
+): void {
+  const scopes = Uint8Array.of(0, 3, 7, 8, 9);
+  const row = (key: KeyHandle, out: number): Uint32Array =>
+    Uint32Array.of(key, 0, contextSize, contextSize, input.length - contextSize, out, 9, 0);
+  const macs = [new Uint8Array(MAC_LENGTH), new Uint8Array(MAC_LENGTH)];
+  maker.macMany(row(makeKey, 0), 1, scopes, input, macs[0]!);
+  verifier.macMany(row(verifyKey, 0), 1, scopes, input, macs[1]!);
+  const table = row(verifyKey, input.length);
+  verifier.verifyMacMany(table, 1, scopes, new Uint8Array(Buffer.concat([input, macs[0]!])));
+  if (!equal(macs[0]!, macs[1]!) || table[ROW.status] !== ROW_STATUS.ok) {
+    throw new Error('the MAC of one engine is not that of the other');
   }
 }
 
