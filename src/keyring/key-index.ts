@@ -15,7 +15,11 @@ type Families = Map<string, Map<string, KeyFamily>>;
 export class KeyIndex {
   readonly #byKid = new Map<number, LoadedKey>();
   readonly #families: Families = new Map();
-  readonly #messageFamilies: Families = new Map();
+  readonly #otherFamilies: Readonly<Record<Exclude<DataPurpose, 'seal'>, Families>> = {
+    message: new Map(),
+    mac: new Map(),
+    index: new Map(),
+  };
   readonly #definitions: KeyDefinitions;
   #last: LoadedKey | undefined;
   size = 0;
@@ -139,7 +143,7 @@ export class KeyIndex {
   }
 
   #familiesOf(purpose: DataPurpose): Families {
-    return purpose === 'seal' ? this.#families : this.#messageFamilies;
+    return purpose === 'seal' ? this.#families : this.#otherFamilies[purpose];
   }
 
   #removeFamily(family: KeyFamily): void {

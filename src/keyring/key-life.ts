@@ -378,10 +378,20 @@ function selectedPurposes({ name, partition, purpose }: Selection): readonly Pur
   return [purpose];
 }
 
-/** KEKs are rotated like other keys; they are made, and destroyed, with what they are for. */
+/**
+ * KEKs are rotated like other keys; they are made, and destroyed, with what they are for. Keys of indexes are not rotated.
+ * @throws INVALID_ARGUMENT
+ */
 function checkRotation(request: CreateRequest): void {
   if (!isKekName(request.name)) {
     checkRequest(request);
+    if (request.purpose === 'index') {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `the index key of ${request.name} is never rotated: what was computed under it would match nothing more. Fill a ` +
+          'second column under a key of another name, look up there, then destroy this one',
+      );
+    }
   } else if (!purposesOf(request.name, request.partition).includes(request.purpose)) {
     throw new DekdError('INVALID_ARGUMENT', `the purpose of ${request.name} is wrap`);
   }

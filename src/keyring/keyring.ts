@@ -7,8 +7,8 @@ import type { KeyRecord, KeyState } from './record.ts';
 import type { RewrapPage, RewrapRequest } from './rewrap.ts';
 import type { TenantDestruction } from './tenants.ts';
 
-/** What a data key that is loaded is for: `seal` tokens, or `message`. A name has its own versions for each. */
-export type DataPurpose = Extract<Purpose, 'seal' | 'message'>;
+/** What a data key that is loaded is for: `seal` is tokens. A name has its own versions for each. */
+export type DataPurpose = Exclude<Purpose, 'wrap'>;
 
 /**
  * A data key that is loaded, as the operations use it. Identity is stable while the version is loaded; the handle is
@@ -90,14 +90,14 @@ export interface ImportReport {
 export interface Keyring {
   /** The version that seals now, when it is already known and due for nothing; else undefined: await `prepareSealing`. */
   sealing(name: string, partition: string): DataKey | undefined;
-  /** The same of the version for messages. */
-  messageSealing(name: string, partition: string): DataKey | undefined;
+  /** The same of the version for a purpose: what makes MACs or computes indexes counts as sealing. */
+  sealingFor(purpose: DataPurpose, name: string, partition: string): DataKey | undefined;
   /**
    * Loads the sealing version of a purpose, single-flight per (name, partition, purpose); creates the key when there is
    * none and `create` says so (called only then; it throws to refuse). Rotates when the key is due.
    * @param purpose `seal` unless given
    * @throws KEY_NOT_FOUND, KEY_DISABLED, KMS_UNAVAILABLE, KMS_DENIED, KEYSTORE_UNAVAILABLE, CONFLICT; INVALID_ARGUMENT
-   * for the message key of a name that is direct.
+   * for any purpose but `seal` of a name that is direct.
    */
   prepareSealing(
     name: string,
@@ -107,7 +107,7 @@ export interface Keyring {
     purpose?: DataPurpose,
   ): Promise<DataKey>;
   /**
-   * The version with the kid at `bytes[offset, +16)`, when it is already known. Of either purpose: who asks looks at
+   * The version with the kid at `bytes[offset, +16)`, when it is already known. Of any purpose: who asks looks at
    * `purpose`. In any state: a version that must not be used says so in `state`, and `handle()` throws KEY_DISABLED.
    */
   opening(bytes: Uint8Array, offset: number): DataKey | undefined;

@@ -86,8 +86,9 @@ export class LiveKeys {
     return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
   }
 
-  messageSealing(name: string, partition: string): LoadedKey | undefined {
-    const key = this.#parts.index.familyOf('message', name, partition)?.active;
+  /** The same of any purpose. */
+  sealingFor(purpose: DataPurpose, name: string, partition: string): LoadedKey | undefined {
+    const key = this.#parts.index.familyOf(purpose, name, partition)?.active;
     return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
   }
 
@@ -129,7 +130,7 @@ export class LiveKeys {
     const id = JSON.stringify([name, partition, purpose]);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#checkOpen();
-      const ready = purpose === 'seal' ? this.sealing(name, partition) : this.messageSealing(name, partition);
+      const ready = this.sealingFor(purpose, name, partition);
       if (ready !== undefined) {
         return ready;
       }
@@ -513,7 +514,9 @@ export class LiveKeys {
       'KEY_DISABLED',
       newest.state === 'suspended'
         ? `key ${name} is disabled`
-        : `key ${name} has no active version (version ${newest.version} is ${newest.state}): rotate it to make one`,
+        : `key ${name} has no active version (version ${newest.version} is ${newest.state}): ${
+            purpose === 'index' ? 'make the index anew under another name' : 'rotate it to make one'
+          }`,
     );
   }
 
@@ -607,12 +610,13 @@ export class LiveKeys {
     this.#parts.cache.drop(key);
   }
 
-  /** @throws INVALID_ARGUMENT: where the provider encrypts values itself, there is no key that could wrap data keys */
+  /** @throws INVALID_ARGUMENT: where the provider encrypts values itself, there is no key that could do anything else */
   #checkNotDirect(name: string, purpose: DataPurpose): void {
-    if (purpose === 'message' && this.#parts.definitions.rulesFor(name).direct) {
+    if (purpose !== 'seal' && this.#parts.definitions.rulesFor(name).direct) {
+      const what = purpose === 'message' ? 'messages' : purpose === 'mac' ? 'MACs' : 'indexes';
       throw new DekdError(
         'INVALID_ARGUMENT',
-        `key '${name}' is direct: its provider encrypts each value itself, and there is no key for messages`,
+        `key '${name}' is direct: its provider encrypts each value itself, and there is no key for ${what}`,
       );
     }
   }

@@ -156,7 +156,7 @@ export class LoadedKey implements DataKey {
 
 /** Whether keys of this purpose are loaded. */
 export function isDataPurpose(purpose: Purpose): purpose is DataPurpose {
-  return purpose === 'seal' || purpose === 'message';
+  return purpose !== 'wrap';
 }
 
 /** Big-endian, as a signed 32-bit integer. */

@@ -291,8 +291,8 @@ class OpenKeyring implements Keyring {
     return this.#live.sealing(name, partition);
   }
 
-  messageSealing(name: string, partition: string): DataKey | undefined {
-    return this.#live.messageSealing(name, partition);
+  sealingFor(purpose: DataPurpose, name: string, partition: string): DataKey | undefined {
+    return this.#live.sealingFor(purpose, name, partition);
   }
 
   prepareSealing(

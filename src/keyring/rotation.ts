@@ -74,8 +74,11 @@ export class UsageLedger {
     };
   }
 
-  /** Whether a limit of the key's rules is reached. */
+  /** Whether a limit of the key's rules is reached. An index is equal values under one key, so that its key is never due. */
   isDue(key: LoadedKey): boolean {
+    if (key.purpose === 'index') {
+      return false;
+    }
     const { rotation, schedule } = key.family.rules;
     const { activated } = key.record.dates;
     const others = this.#others.get(toHex(key.kid));

@@ -65,10 +65,10 @@ describe('keys for messages', () => {
     const world = await sandbox.world();
     await world.sealed('a', 'x');
     await world.keyring.rotate({ ...MESSAGE, purpose: 'seal' });
-    expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+    expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
     const key = await prepared(world);
     expect(key).toMatchObject({ name: 'a', partition: '', purpose: 'message', version: 1, state: 'active' });
-    expect(world.keyring.messageSealing('a', '')).toBe(key);
+    expect(world.keyring.sealingFor('message', 'a', '')).toBe(key);
     const seal = await world.keyring.prepareSealing('a', '', 'caller', refuse);
     expect(seal).toMatchObject({ purpose: 'seal', version: 2 });
     expect(world.keyring.sealing('a', '')).toBe(seal);
@@ -140,11 +140,11 @@ describe('keys for messages', () => {
     const bytes = await wrapped(world);
     await world.keyring.rotate(MESSAGE);
     expect(world.keyring.opening(kidOf(bytes), 0)?.state).toBe('deactivated');
-    expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+    expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
     expect((await prepared(world, refuse)).version).toBe(2);
     expect(world.keyring.sealing('a', '')?.version).toBe(1);
     await world.keyring.rotate({ ...MESSAGE, purpose: 'seal' });
-    expect(world.keyring.messageSealing('a', '')?.version).toBe(2);
+    expect(world.keyring.sealingFor('message', 'a', '')?.version).toBe(2);
     expect(await unwrapped(world, bytes)).toBe(1);
     expect(await world.open(token)).toBe('x');
     await world.keyring.rotateCompromised(MESSAGE);
@@ -163,7 +163,7 @@ describe('keys for messages', () => {
     const token = await world.sealed('a', 'x');
     const bytes = await wrapped(world);
     await keyring.disable('a', '', undefined, 'message');
-    expect(keyring.messageSealing('a', '')).toBeUndefined();
+    expect(keyring.sealingFor('message', 'a', '')).toBeUndefined();
     expect(keyring.opening(kidOf(bytes), 0)?.state).toBe('suspended');
     await expect(unwrapped(world, bytes)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
     await expect(prepared(world, refuse)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
@@ -222,7 +222,7 @@ describe('keys for messages', () => {
     const world = await sandbox.world();
     const bytes = await wrapped(world);
     void world.keyring.freeze({ name: 'a', partition: '' });
-    expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+    expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
     expect(world.keyring.opening(kidOf(bytes), 0)).toBeUndefined();
     await expect(prepared(world)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
     await expect(unwrapped(world, bytes)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
@@ -241,13 +241,13 @@ describe('keys for messages', () => {
     first.used(99, 0);
     expect((await prepared(world, refuse)).version).toBe(1);
     first.used(1, 0);
-    expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+    expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
     expect((await prepared(world, refuse)).version).toBe(2);
     clock.elapsed += 999;
     await world.keyring.rotate({ ...MESSAGE, purpose: 'seal' });
     expect((await prepared(world, refuse)).version).toBe(2);
     clock.elapsed += 1;
-    await until(() => world.keyring.messageSealing('a', '') === undefined);
+    await until(() => world.keyring.sealingFor('message', 'a', '') === undefined);
     expect((await prepared(world, refuse)).version).toBe(3);
     expect((await world.keyring.prepareSealing('a', '', 'x', refuse)).version).toBe(2);
   });
@@ -291,7 +291,7 @@ describe('keys for messages', () => {
     const silent = async () => expect.unreachable('the keystore was asked');
     Object.assign(world.keystore, { versions: silent, retrieve: silent });
     expect(await unwrapped(world, bytes)).toBe(1);
-    expect(world.keyring.messageSealing('a', '')?.version).toBe(1);
+    expect(world.keyring.sealingFor('message', 'a', '')?.version).toBe(1);
     expect(world.keyring.stats().reloads).toBe(reloads + 1);
     Object.assign(world.keystore, { versions, retrieve });
   });
@@ -304,7 +304,7 @@ describe('keys for messages', () => {
     for (let i = 0; i < 60; i++) {
       await world.sealed(`k${i}`, 'x');
     }
-    expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+    expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
     expect(world.keyring.opening(kidOf(bytes), 0)).toBeUndefined();
     expect(await unwrapped(world, bytes)).toBe(1);
     (await prepared(world, refuse)).used(40, 0);
@@ -337,7 +337,7 @@ describe('keys for messages', () => {
     expect(await other.keyring.importRecords(records, { acceptRollback: false })).toMatchObject({ refused: [] });
     expect(await unwrapped(other, bytes)).toBe(1);
     await world.keyring.destroyTenant('t');
-    expect(world.keyring.messageSealing('a', 't')).toBeUndefined();
+    expect(world.keyring.sealingFor('message', 'a', 't')).toBeUndefined();
     expect(world.keyring.opening(key.kid, 0)?.state).toBe('destroyed');
     expect(await unwrapped(world, bytes)).toBe(1);
   });
@@ -386,7 +386,7 @@ describe('keys for messages', () => {
       keystore.versions = async (name, partition) => versions(name, partition, purpose);
       const next = await sandbox.world({ keystore });
       await expect(prepared(next, refuse)).rejects.toBeInstanceOf(DekdError);
-      expect(next.keyring.messageSealing('a', '')).toBeUndefined();
+      expect(next.keyring.sealingFor('message', 'a', '')).toBeUndefined();
     }
   });
 
@@ -407,8 +407,8 @@ describe('keys for messages', () => {
       await world.sealed('a', 'x');
       await other.keyring.rotate(MESSAGE);
       vi.advanceTimersByTime(1000);
-      expect(world.keyring.messageSealing('a', '')?.version).toBe(1);
-      await until(() => world.keyring.messageSealing('a', '')?.version !== 1);
+      expect(world.keyring.sealingFor('message', 'a', '')?.version).toBe(1);
+      await until(() => world.keyring.sealingFor('message', 'a', '')?.version !== 1);
       expect((await prepared(world, refuse)).version).toBe(2);
       expect(world.keyring.sealing('a', '')?.version).toBe(1);
       await other.keyring.disable('a', '', undefined, 'message');
@@ -426,7 +426,7 @@ describe('keys for messages', () => {
       const bytes = await wrapped(world);
       await other.keyring.disable('a', '', undefined, 'message');
       vi.advanceTimersByTime(2000);
-      expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+      expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
       expect(world.keyring.opening(kidOf(bytes), 0)).toBeUndefined();
       await expect(unwrapped(world, bytes)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
     });
@@ -440,9 +440,9 @@ describe('keys for messages', () => {
       };
       Object.assign(keystore, { versions: down, retrieve: down });
       vi.advanceTimersByTime(5000);
-      expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+      expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
       expect((await prepared(world, refuse)).version).toBe(1);
-      expect(world.keyring.messageSealing('a', '')?.version).toBe(1);
+      expect(world.keyring.sealingFor('message', 'a', '')?.version).toBe(1);
       expect(await unwrapped(world, bytes)).toBe(1);
     });
 
@@ -459,7 +459,7 @@ describe('keys for messages', () => {
         await new Promise((resolve) => setImmediate(resolve));
         await unwrapped(world, bytes);
       }
-      expect(world.keyring.messageSealing('a', '')).toBeUndefined();
+      expect(world.keyring.sealingFor('message', 'a', '')).toBeUndefined();
       await expect(prepared(world, refuse)).rejects.toMatchObject({ code: 'KMS_UNAVAILABLE' });
       expect(await unwrapped(world, bytes)).toBe(1);
       provider.failure = 'KEY_DISABLED';

@@ -1,6 +1,7 @@
 import { copyFile, readFile } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { DataPurpose } from '../../src/keyring/keyring.ts';
 import type { KeyRecord } from '../../src/keyring/record.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { SqliteKeystore } from '../../src/keystores/sqlite.ts';
@@ -162,10 +163,12 @@ describe('Keyring over rows that were changed outside of dekd', () => {
       // The keystore shows the true row when it is asked for that of the lie.
       const { versions } = keystore;
       keystore.versions = async () => [original];
-      await world.keyring.prepareSealing(name, partition, 'x', undefined, purpose as 'seal').catch(() => undefined);
+      await world.keyring
+        .prepareSealing(name, partition, 'x', undefined, purpose as DataPurpose)
+        .catch(() => undefined);
       keystore.versions = versions;
       const { keyring } = world;
-      const taken = purpose === 'seal' ? keyring.sealing(name, partition) : keyring.messageSealing(name, partition);
+      const taken = keyring.sealingFor(purpose as DataPurpose, name, partition);
       expect(taken).toBeUndefined();
       await world.sealed('victim', 'x', 'p');
       expect(keyring.opening(victim, 2)).toMatchObject({ name: 'victim', partition: 'p', purpose: 'seal' });
