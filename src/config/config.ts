@@ -226,7 +226,15 @@ export interface RecipientConfig {
 }
 
 /** What a rule can grant. `anyKey` is decrypting without naming the key; it adds to `decrypt`. */
-export type Operation = 'encrypt' | 'decrypt' | 'reencrypt' | 'anyKey' | 'keyInfo';
+export type Operation =
+  | 'encrypt'
+  | 'decrypt'
+  | 'reencrypt'
+  | 'anyKey'
+  | 'keyInfo'
+  | 'hmac'
+  | 'verifyHmac'
+  | 'blindIndex';
 
 /** Which socket a caller came through. */
 export type SocketName = 'data' | 'admin';
@@ -250,6 +258,8 @@ export interface PolicyRule {
   readonly operations: readonly Operation[];
   /** Creation on first use: refused, or at most `max` (key, partition) pairs between start and stop of the agent. */
   readonly create: false | { readonly max: number };
+  /** Values for indexes that each caller may have computed in a second. */
+  readonly blindIndexPerSecond: number;
 }
 
 export interface Config {

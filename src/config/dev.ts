@@ -5,6 +5,7 @@ import type { PolicyRule } from './config.ts';
 import type { Environment } from './environment.ts';
 import { devStateFolder, surroundings } from './paths.ts';
 import { configOf, type LoadedConfig } from './resolve.ts';
+import { BLIND_INDEX_PER_SECOND } from './schema/entries.ts';
 
 /** Without uid: whoever can open the socket, also where the kernel's word on callers cannot be had. */
 const DEV_RULE: PolicyRule = {
@@ -12,8 +13,9 @@ const DEV_RULE: PolicyRule = {
   callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'] },
   keys: ['*'],
   partitions: ['*'],
-  operations: ['encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo'],
+  operations: ['encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo', 'hmac', 'verifyHmac', 'blindIndex'],
   create: { max: Number.POSITIVE_INFINITY },
+  blindIndexPerSecond: BLIND_INDEX_PER_SECOND,
 };
 
 /** What `dekd dev` was asked for. */

@@ -10,6 +10,7 @@ import { ConfigError, type ConfigProblem } from '../config/problems.ts';
 import { DekdError } from '../errors.ts';
 import { compileGlob } from '../glob.ts';
 
+import { Quotas } from './quotas.ts';
 import { explainDenial } from './remedy.ts';
 
 /** What the kernel says of a connection, and the socket it came through. */
@@ -29,16 +30,24 @@ export interface Caller {
   allows(operation: Operation, key: string, partition: string): boolean;
   /** @throws PERMISSION_DENIED, the same for a key that does not exist; its reason holds the rule that would allow it */
   authorize(operation: Operation, key: string, partition: string): void;
-  /** Whether some rule lets this caller make the key on first use, its cap aside. */
-  mayCreate(key: string, partition: string): boolean;
+  /** Whether some rule lets this caller make the key on first use, its cap aside. @param by `encrypt` unless given */
+  mayCreate(key: string, partition: string, by?: CreatingOperation): boolean;
   /**
    * Charges the creation of a key on first use to a rule that grants it. Asking again for the same key is free, so a
    * creation that failed may be tried again.
-   * @throws KEY_NOT_FOUND to a caller that may encrypt with the key but not create it; PERMISSION_DENIED to any other,
+   * @throws KEY_NOT_FOUND to a caller that may do `by` with the key but not create it; PERMISSION_DENIED to any other,
    * and when the cap of every rule that grants creation is reached
    */
-  authorizeCreate(key: string, partition: string): void;
+  authorizeCreate(key: string, partition: string, by?: CreatingOperation): void;
+  /**
+   * Charges values for an index to the quota of a rule that grants `blindIndex` on the key.
+   * @throws RESOURCE_EXHAUSTED, and when to come again; nothing is charged then
+   */
+  chargeIndex(key: string, partition: string, values: number): void;
 }
+
+/** What makes a key that is not there. */
+export type CreatingOperation = Extract<Operation, 'encrypt' | 'hmac' | 'blindIndex'>;
 
 export interface Policy {
   /** @throws UNAUTHENTICATED for the overflow uid */
@@ -55,6 +64,8 @@ export interface PolicyOptions {
   readonly dev: boolean;
   /** `socket.allowOwnUid`. */
   readonly allowOwnUid: boolean;
+  /** Milliseconds of a clock that never goes back, for quotas; `performance.now` unless given. */
+  readonly now?: (() => number) | undefined;
 }
 
 /** What every denial says. */
@@ -63,10 +74,16 @@ export const NOT_ALLOWED_TEXT = 'no such key, or not allowed';
 /** The kernel's stand-in for a uid that has no number in this user namespace: it names nobody. */
 export const OVERFLOW_UID = 65_534;
 
-const BITS = { encrypt: 1, decrypt: 2, reencrypt: 4, anyKey: 8, keyInfo: 16 } as const satisfies Record<
-  Operation,
-  number
->;
+const BITS = {
+  encrypt: 1,
+  decrypt: 2,
+  reencrypt: 4,
+  anyKey: 8,
+  keyInfo: 16,
+  hmac: 64,
+  verifyHmac: 128,
+  blindIndex: 256,
+} as const satisfies Record<Operation, number>;
 const CREATE_BIT = 32;
 
 /** Answers remembered for one caller; the map is dropped when it is full. */
@@ -83,6 +100,8 @@ interface CompiledRule {
   matchesPartition(partition: string): boolean;
   /** What has been charged, as `key NUL partition`; never more than `create.max`. */
   readonly created: Set<string>;
+  /** Of values for indexes. */
+  readonly indexing: Quotas;
 }
 
 /** @throws ConfigError when the rules cannot be honoured as they are */
@@ -95,7 +114,11 @@ export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptio
   if (problems.length > 0) {
     throw new ConfigError(problems);
   }
-  return new CompiledPolicy(rules.map(compileRule), options);
+  const now = options.now ?? (() => performance.now());
+  return new CompiledPolicy(
+    rules.map((rule) => compileRule(rule, now)),
+    options,
+  );
 }
 
 function ruleProblems(rule: PolicyRule, index: number, options: PolicyOptions): ConfigProblem[] {
@@ -129,7 +152,7 @@ function admitsOwnUid({ callers }: PolicyRule, { ownUid }: PolicyOptions): boole
   return (callers.uid?.includes(ownUid) ?? false) && callers.socket.includes('data');
 }
 
-function compileRule(rule: PolicyRule): CompiledRule {
+function compileRule(rule: PolicyRule, now: () => number): CompiledRule {
   const operations = rule.operations.reduce((bits, operation) => bits | BITS[operation], 0);
   return {
     rule,
@@ -137,6 +160,7 @@ function compileRule(rule: PolicyRule): CompiledRule {
     matchesKey: anyGlob(rule.keys),
     matchesPartition: anyGlob(rule.partitions),
     created: new Set(),
+    indexing: new Quotas(rule.blindIndexPerSecond, now),
   };
 }
 
@@ -229,22 +253,21 @@ class CompiledCaller implements Caller {
     }
   }
 
-  mayCreate(key: string, partition: string): boolean {
-    return (this.#granted(key, partition) & (CREATE_BIT | BITS.encrypt)) === (CREATE_BIT | BITS.encrypt);
+  mayCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): boolean {
+    const needed = CREATE_BIT | BITS[by];
+    return (this.#granted(key, partition) & needed) === needed;
   }
 
-  authorizeCreate(key: string, partition: string): void {
+  authorizeCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): void {
     const granted = this.#granted(key, partition);
-    if ((granted & BITS.encrypt) === 0) {
-      throw this.#denial(['encrypt'], key, partition);
+    if ((granted & BITS[by]) === 0) {
+      throw this.#denial([by], key, partition);
     }
     if ((granted & CREATE_BIT) === 0) {
-      const { reason } = this.#denial(['encrypt', 'create'], key, partition);
+      const { reason } = this.#denial([by, 'create'], key, partition);
       throw new DekdError('KEY_NOT_FOUND', 'no such key', reason === undefined ? {} : { reason });
     }
-    const creating = this.#rules.filter(
-      (rule) => (rule.bits & CREATE_BIT) !== 0 && rule.matchesKey(key) && rule.matchesPartition(partition),
-    );
+    const creating = this.#granting(CREATE_BIT, key, partition);
     const entry = `${key}\u0000${partition}`;
     if (!creating.some((rule) => charge(rule, entry))) {
       const caps = creating.map(
@@ -254,6 +277,30 @@ class CompiledCaller implements Caller {
         reason: `${caps.join(', ')}; raise create.max there, or make the key with \`dekd keys create\``,
       });
     }
+  }
+
+  chargeIndex(key: string, partition: string, values: number): void {
+    let retryAfterMs = Number.POSITIVE_INFINITY;
+    const granting = this.#granting(BITS.blindIndex, key, partition);
+    for (const { indexing } of granting) {
+      const waitMs = indexing.take(this.#peer.uid, values);
+      if (waitMs === 0) {
+        return;
+      }
+      retryAfterMs = Math.min(retryAfterMs, waitMs);
+    }
+    const quotas = granting.map(({ rule }) => `rule ${JSON.stringify(rule.name)} allows ${rule.blindIndexPerSecond}`);
+    throw new DekdError('RESOURCE_EXHAUSTED', 'the quota of values for indexes is used up for now', {
+      retryAfterMs,
+      reason: `${quotas.join(', ')} a second to ${this.share}, and ${values} were asked for at once; raise blindIndexPerSecond there if this is no guessing`,
+    });
+  }
+
+  /** Rules that grant one of `bits` on a key. */
+  #granting(bits: number, key: string, partition: string): CompiledRule[] {
+    return this.#rules.filter(
+      (rule) => (rule.bits & bits) !== 0 && rule.matchesKey(key) && rule.matchesPartition(partition),
+    );
   }
 
   #granted(key: string, partition: string): number {

@@ -9,7 +9,16 @@ import { compileGlob } from '../../src/glob.ts';
 import { compilePolicy, NOT_ALLOWED_TEXT, type Peer, type PolicyOptions } from '../../src/policy/policy.ts';
 
 const NATIVE: PolicyOptions = { native: true, ownUid: 500, dev: false, allowOwnUid: false };
-const OPERATIONS: readonly Operation[] = ['encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo'];
+const OPERATIONS: readonly Operation[] = [
+  'encrypt',
+  'decrypt',
+  'reencrypt',
+  'anyKey',
+  'keyInfo',
+  'hmac',
+  'verifyHmac',
+  'blindIndex',
+];
 
 function rulesOf(yamlRules: string): readonly PolicyRule[] {
   return parseConfig(
@@ -143,6 +152,7 @@ describe('a policy', () => {
       partitions: globs,
       operations: fc.subarray([...OPERATIONS], { minLength: 1 }),
       create: fc.constant(false as const),
+      blindIndexPerSecond: fc.constant(1),
     });
     const who = fc.record({
       uid: fc.constantFrom(1, 2, 3),

@@ -1,6 +1,6 @@
 /** Entries of lists and mappings: routes, what holds for keys, recipients, rules of the policy. */
 import * as v from 'valibot';
-import { absolutePath, creation, flag, list, oneOf, oneOrMany, text, textMapping } from '../readers.ts';
+import { absolutePath, creation, flag, integer, list, oneOf, oneOrMany, text, textMapping } from '../readers.ts';
 import { type KeyMetadata, key, leaf, optionalKey, requiredKey, section } from './key.ts';
 import { glob, id, partitionGlob } from './names.ts';
 import { rotationKeys } from './rotation.ts';
@@ -143,6 +143,11 @@ export const recipient = v.pipe(
   v.metadata({ meaning: '' } as KeyMetadata),
 );
 
+/** A fast index is a machine for guessing: this is what a busy page needs, and not what a dictionary does. */
+export const BLIND_INDEX_PER_SECOND = 1000;
+
+const OPERATIONS = oneOf('encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo', 'hmac', 'verifyHmac', 'blindIndex');
+
 export const rule = v.pipe(
   v.strictObject({
     name: requiredKey(text('a name', 64), { meaning: 'Name of the rule, for the log.', example: 'shop' }),
@@ -168,14 +173,21 @@ export const rule = v.pipe(
     partitions: key(oneOrMany(partitionGlob), ['*'], {
       meaning: 'Partitions, in the same way; * includes calls without one, "" is only those.',
     }),
-    operations: requiredKey(oneOrMany(oneOf('encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo')), {
-      meaning: 'Any of encrypt, decrypt, reencrypt, keyInfo, and anyKey: to decrypt without naming the key.',
+    operations: requiredKey(oneOrMany(OPERATIONS), {
+      meaning:
+        'Any of encrypt, decrypt, reencrypt, keyInfo; hmac, verifyHmac; blindIndex, which fingerprints need too; and anyKey: to decrypt without naming the key.',
+      danger: 'a caller that may blindIndex can try a dictionary against each indexed column that it can read.',
       example: '[encrypt, decrypt]',
     }),
     create: key(creation, false, {
       meaning:
-        'Whether encrypting makes a key that is not there: false, or { max: N } for at most N of them while the agent runs.',
+        'Whether encrypting, hmac and blindIndex make a key that is not there: false, or { max: N } for at most N of them while the agent runs.',
       danger: 'a caller that may create can fill the keystore up to N.',
+    }),
+    blindIndexPerSecond: key(integer(1, 1_000_000_000), BLIND_INDEX_PER_SECOND, {
+      meaning:
+        'Values that each caller may have blindIndex and fingerprint compute in a second, items of batches included.',
+      danger: 'it is how fast a caller can guess the values behind an index.',
     }),
   }),
   v.metadata({ meaning: '' } as KeyMetadata),

@@ -1,0 +1,68 @@
+/** Callers remembered before those that have used nothing lately are forgotten. */
+const MAX_CALLERS = 1024;
+
+interface Bucket {
+  /** What may still be taken; below zero after more was taken at once than a second holds. */
+  level: number;
+  /** When that was so. */
+  at: number;
+}
+
+/**
+ * How much of something each caller may still have, at so much a second: a token bucket for each, which is full at first and
+ * holds a second's worth.
+ *
+ * What is asked for at once is given whole or not at all. More than the bucket holds is given when it is full, and paid for by
+ * the time after: the rate over time is kept, and no size is refused for good.
+ */
+export class Quotas {
+  readonly #perSecond: number;
+  readonly #now: () => number;
+  readonly #buckets = new Map<number, Bucket>();
+
+  /** @param now milliseconds of a clock that never goes back */
+  constructor(perSecond: number, now: () => number) {
+    this.#perSecond = perSecond;
+    this.#now = now;
+  }
+
+  /** Takes `count` for the caller of this uid. @returns 0, or in how many milliseconds that much can be had, and takes nothing */
+  take(uid: number, count: number): number {
+    const bucket = this.#bucketOf(uid);
+    const wanted = Math.min(count, this.#perSecond);
+    if (bucket.level < wanted) {
+      return Math.max(1, Math.ceil(((wanted - bucket.level) * 1000) / this.#perSecond));
+    }
+    bucket.level -= count;
+    return 0;
+  }
+
+  #bucketOf(uid: number): Bucket {
+    const at = this.#now();
+    let bucket = this.#buckets.get(uid);
+    if (bucket === undefined) {
+      this.#forgetIdle(at);
+      bucket = { level: this.#perSecond, at };
+      this.#buckets.set(uid, bucket);
+    }
+    bucket.level = this.#levelOf(bucket, at);
+    bucket.at = at;
+    return bucket;
+  }
+
+  #levelOf(bucket: Bucket, at: number): number {
+    return Math.min(this.#perSecond, bucket.level + ((at - bucket.at) * this.#perSecond) / 1000);
+  }
+
+  /** A full bucket says nothing that a new one would not. */
+  #forgetIdle(at: number): void {
+    if (this.#buckets.size < MAX_CALLERS) {
+      return;
+    }
+    for (const [uid, bucket] of this.#buckets) {
+      if (this.#levelOf(bucket, at) >= this.#perSecond) {
+        this.#buckets.delete(uid);
+      }
+    }
+  }
+}
