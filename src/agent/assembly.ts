@@ -19,6 +19,8 @@ export interface AssemblyOptions {
   readonly log: Log;
   /** Takes the socket over from a live agent. */
   readonly replace?: boolean;
+  /** Milliseconds of the clock that quotas go by, which never goes back; `performance.now` unless given. */
+  readonly quotaClock?: (() => number) | undefined;
 }
 
 export interface AssembledAgent {
@@ -37,10 +39,10 @@ export interface AssembledAgent {
  * Starts an agent; when this resolves, both sockets answer.
  * @throws DekdError with the remedy for everything that stands in the way; nothing is left behind then
  */
-export async function assembleAgent({ config, log, replace = false }: AssemblyOptions): Promise<AssembledAgent> {
+export async function assembleAgent(options: AssemblyOptions): Promise<AssembledAgent> {
   const undo: (() => unknown)[] = [];
   try {
-    return await assemble(config, log, replace, undo);
+    return await assemble(options, undo);
   } catch (error) {
     for (const step of undo.reverse()) {
       await step();
@@ -49,7 +51,8 @@ export async function assembleAgent({ config, log, replace = false }: AssemblyOp
   }
 }
 
-async function assemble(config: Config, log: Log, replace: boolean, undo: (() => unknown)[]): Promise<AssembledAgent> {
+async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Promise<AssembledAgent> {
+  const { config, log, replace = false, quotaClock } = options;
   const warnings: string[] = [];
   let isStarting = true;
   const warn = (warning: string): void => {
@@ -90,6 +93,7 @@ async function assemble(config: Config, log: Log, replace: boolean, undo: (() =>
     ownUid: process.getuid!(),
     dev: config.dev,
     allowOwnUid: config.socket.allowOwnUid,
+    now: quotaClock,
   });
 
   const backEnds = await BackEnds.start({ config, engine, warn, route: keystoreRoutes(config) });

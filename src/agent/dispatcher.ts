@@ -1,9 +1,11 @@
 /** Which operation answers which request, on which socket. */
 import { DekdError } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import { blindIndex } from '../operations/blind-index.ts';
 import { decryptMany, decryptValue } from '../operations/decrypt.ts';
 import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
+import { hmacMany, hmacValue } from '../operations/hmac.ts';
 import { decryptShared, encryptShared } from '../operations/lane.ts';
 import type { MessageRequest } from '../operations/message-begin.ts';
 import { decryptFiles, encryptFiles } from '../operations/message-files.ts';
@@ -11,6 +13,7 @@ import { reencryptingWork } from '../operations/message-reencryption.ts';
 import { openingWork, sealingWork } from '../operations/message-streams.ts';
 import { reencryptMany, reencryptValue } from '../operations/reencrypt.ts';
 import type { Caller } from '../operations/request.ts';
+import { verifyHmacMany, verifyHmacValue } from '../operations/verify-hmac.ts';
 import { messages } from '../protocol/messages.ts';
 import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
 import type { CountedOperation, Counters } from '../telemetry/counters.ts';
@@ -38,6 +41,11 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.fileEncrypt]: 'encrypt',
   [OPERATION.fileDecrypt]: 'decrypt',
   [OPERATION.reencryptStream]: 'reencrypt',
+  [OPERATION.hmac]: 'hmac',
+  [OPERATION.hmacMany]: 'hmac',
+  [OPERATION.verifyHmac]: 'verifyHmac',
+  [OPERATION.verifyHmacMany]: 'verifyHmac',
+  [OPERATION.blindIndex]: 'blindIndex',
 };
 
 const STREAM_WORK = { encrypt: sealingWork, decrypt: openingWork, reencrypt: reencryptingWork } as const;
@@ -101,6 +109,21 @@ export class Dispatcher {
       case OPERATION.reencryptMany:
         request.readBinding();
         return reencryptMany(env, caller, request, connection);
+      case OPERATION.hmac:
+        request.readBinding();
+        return this.#one('hmac', hmacValue(env, caller, request, connection));
+      case OPERATION.verifyHmac:
+        request.readBinding();
+        return this.#one('verifyHmac', verifyHmacValue(env, caller, request, connection));
+      case OPERATION.hmacMany:
+        request.readBinding();
+        return hmacMany(env, caller, request, connection);
+      case OPERATION.verifyHmacMany:
+        request.readBinding();
+        return verifyHmacMany(env, caller, request, connection);
+      case OPERATION.blindIndex:
+        request.readBlindIndex();
+        return blindIndex(env, caller, request, connection);
       case OPERATION.encryptStream:
         request.readOpenStream();
         return this.#stream('encrypt', connection, request, caller);
@@ -328,6 +351,7 @@ function operatorOf(caller: Caller): Caller {
     authorize: () => {},
     allows: (operation) => operation === 'reencrypt',
     mayCreate: () => false,
+    chargeIndex: () => {},
     authorizeCreate: () => {
       throw new DekdError('PERMISSION_DENIED', 'no key is made on the way of a re-encryption');
     },

@@ -155,6 +155,7 @@ function serverOver(
   });
   const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
   const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
+  const macDecoy = engine.generateKey({ algorithm: 'hmac-sha-256', purpose: 'mac' });
   const dispatcher = new Dispatcher({
     env: {
       engine,
@@ -164,6 +165,7 @@ function serverOver(
       maxExpanded: config.limits.maxExpanded,
       decoy,
       messageDecoy,
+      macDecoy,
       exposeRecordContext: config.message.exposeRecordContext,
       volume: counters,
     },

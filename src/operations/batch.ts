@@ -256,9 +256,14 @@ export abstract class Pass implements ItemVisitor {
       }
       messages += 1;
       bytes += table[row + ROW.dataLength]!;
-      this.env.volume.bytesSealed += table[row + ROW.dataLength]!;
+      this.countVolume(table[row + ROW.dataLength]!);
     }
     run?.used(messages, bytes);
+  }
+
+  /** Counts bytes of plaintext that were worked on. */
+  protected countVolume(bytes: number): void {
+    this.env.volume.bytesSealed += bytes;
   }
 
   finish(output: Output): void {

@@ -16,6 +16,8 @@ export interface OperationsEnvironment {
   readonly decoy: KeyHandle;
   /** The same for messages: no data key was ever wrapped with it. */
   readonly messageDecoy: KeyHandle;
+  /** The same for MACs. */
+  readonly macDecoy: KeyHandle;
   /** Whether the context of a record may be stored in messages, and shown to the providers of their recipients. */
   readonly exposeRecordContext: boolean;
   /** Plaintext bytes so far, counted by the operations. */

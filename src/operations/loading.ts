@@ -5,7 +5,7 @@ import type { DataKey, DataPurpose } from '../keyring/keyring.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import type { Caller } from './request.ts';
 
-/** The sealing version, creating the key when the caller may. @throws KEY_NOT_FOUND and what the keyring throws */
+/** The sealing version for a purpose, `seal` unless given, creating the key when the caller may. @throws KEY_NOT_FOUND and what the keyring throws */
 export function loadSealing(
   env: OperationsEnvironment,
   caller: Caller,
@@ -13,7 +13,8 @@ export function loadSealing(
   partition: string,
   purpose?: DataPurpose,
 ): Promise<DataKey> {
-  const create = caller.mayCreate(key, partition) ? () => caller.authorizeCreate(key, partition) : undefined;
+  const by = purpose === 'mac' ? 'hmac' : purpose === 'index' ? 'blindIndex' : 'encrypt';
+  const create = caller.mayCreate(key, partition, by) ? () => caller.authorizeCreate(key, partition, by) : undefined;
   return env.keyring.prepareSealing(key, partition, caller.share, create, purpose);
 }
 
@@ -23,6 +24,7 @@ export function loadOpening(
   frame: Uint8Array,
   tokenOffset: number,
 ): Promise<DataKey | undefined> {
+  // The kid lies at the same place in a token and in a MAC.
   const start = tokenOffset + TOKEN_KID_OFFSET;
   // A copy, which the slice of a Buffer is not: the frame is gone when the keystore answers.
   return env.keyring.prepareOpening(new Uint8Array(frame.subarray(start, start + 16)), caller.share);

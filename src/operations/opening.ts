@@ -11,6 +11,9 @@ import { checkPayload } from './limits.ts';
 import { type Loaded, loadOpening } from './loading.ts';
 import type { Caller, ManyRequest, ValueRequest } from './request.ts';
 
+/** What names its key by a kid. */
+type OpenedPurpose = Exclude<DataPurpose, 'index'>;
+
 /** The key that a caller names, or with `anyKey` whichever it is. */
 export interface ExpectedKey {
   readonly key: string;
@@ -26,12 +29,12 @@ export interface ExpectedKey {
 export function openingHandle(
   env: OperationsEnvironment,
   caller: Caller,
-  operation: 'decrypt' | 'reencrypt',
+  operation: 'decrypt' | 'reencrypt' | 'verifyHmac',
   key: DataKey | undefined,
   expected: ExpectedKey,
-  purpose: DataPurpose = 'seal',
+  purpose: OpenedPurpose = 'seal',
 ): { handle: KeyHandle; refusal: string | undefined } {
-  const decoy = purpose === 'seal' ? env.decoy : env.messageDecoy;
+  const { decoy, what } = decoyFor(env, purpose);
   if (key === undefined) {
     return { handle: decoy, refusal: 'no key has this kid' };
   }
@@ -43,7 +46,7 @@ export function openingHandle(
       return { handle: decoy, refusal: `no rule grants anyKey and ${operation} on key ${quoted(key)}` };
     }
   } else if (key.name !== expected.key || key.partition !== expected.partition) {
-    return { handle: decoy, refusal: `the ${purpose === 'seal' ? 'token' : 'message'} is of key ${quoted(key)}` };
+    return { handle: decoy, refusal: `the ${what} is of key ${quoted(key)}` };
   }
   try {
     return { handle: key.handle(), refusal: undefined };
@@ -52,6 +55,17 @@ export function openingHandle(
       return { handle: decoy, refusal: `key ${quoted(key)} is ${key.state}` };
     }
     throw error;
+  }
+}
+
+function decoyFor(env: OperationsEnvironment, purpose: OpenedPurpose): { decoy: KeyHandle; what: string } {
+  switch (purpose) {
+    case 'seal':
+      return { decoy: env.decoy, what: 'token' };
+    case 'message':
+      return { decoy: env.messageDecoy, what: 'message' };
+    case 'mac':
+      return { decoy: env.macDecoy, what: 'MAC' };
   }
 }
 

@@ -1,7 +1,10 @@
 /** What an operation is given and where it puts its result; the agent implements both over frames. */
 import type { DekdError } from '../errors.ts';
 
-export type OperationName = 'encrypt' | 'decrypt' | 'reencrypt' | 'keyInfo';
+export type OperationName = 'encrypt' | 'decrypt' | 'reencrypt' | 'keyInfo' | 'hmac' | 'verifyHmac' | 'blindIndex';
+
+/** What makes a key that is not there. */
+export type CreatingName = Extract<OperationName, 'encrypt' | 'hmac' | 'blindIndex'>;
 
 /** One value and its binding, by offset into `frame`. Views stay intact while referenced; nothing is written to them. */
 export interface ValueRequest {
@@ -18,7 +21,10 @@ export interface ValueRequest {
   copy(memory?: Buffer): ValueRequest;
 }
 
-/** Takes the items of a batch in order; `undefined` means the item does not say and the call's value holds. */
+/**
+ * Takes the items of a batch in order; `undefined` means the item does not say and the call's value holds. A MAC has no
+ * bytes where none was said.
+ */
 export interface ItemVisitor {
   item(
     dataOffset: number,
@@ -27,6 +33,8 @@ export interface ItemVisitor {
     contextLength: number,
     key: string | undefined,
     partition: string | undefined,
+    macOffset?: number,
+    macLength?: number,
   ): void;
 }
 
@@ -38,6 +46,22 @@ export interface ManyRequest extends ValueRequest {
    */
   visitSome(visitor: ItemVisitor, position: number, count: number): number;
   copy(memory?: Buffer): ManyRequest;
+}
+
+/** A value, and what is to be its MAC. */
+export interface VerifyRequest extends ValueRequest {
+  readonly macOffset: number;
+  readonly macLength: number;
+  copy(memory?: Buffer): VerifyRequest;
+}
+
+/** Values for an index, which all lie in one place; items have data only. */
+export interface IndexRequest extends ManyRequest {
+  readonly table: string;
+  readonly column: string;
+  /** Fingerprints are asked for, which lie in no place. */
+  readonly isFingerprint: boolean;
+  copy(memory?: Buffer): IndexRequest;
 }
 
 export interface ItemFailure {
@@ -90,8 +114,13 @@ export interface Caller {
   /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such key" */
   authorize(operation: OperationName, key: string, partition: string): void;
   allows(operation: OperationName | 'anyKey', key: string, partition: string): boolean;
-  /** Checks and counts the right to create a key on first use. @throws PERMISSION_DENIED, RESOURCE_EXHAUSTED */
-  authorizeCreate(key: string, partition: string): void;
+  /**
+   * Checks and counts the right to create a key on first use.
+   * @param by what uses it, `encrypt` unless given. @throws PERMISSION_DENIED, RESOURCE_EXHAUSTED
+   */
+  authorizeCreate(key: string, partition: string, by?: CreatingName): void;
   /** Whether a rule lets this caller create the key. */
-  mayCreate(key: string, partition: string): boolean;
+  mayCreate(key: string, partition: string, by?: CreatingName): boolean;
+  /** Counts values for an index against the caller's quota. @throws RESOURCE_EXHAUSTED */
+  chargeIndex(key: string, partition: string, values: number): void;
 }

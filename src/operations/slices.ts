@@ -9,10 +9,19 @@
 import { ROW_WORDS } from '../crypto/engine.ts';
 import { withoutStacks } from '../errors.ts';
 import type { RowsPlan } from '../pool/pool.ts';
+import type { RowsWork } from '../pool/work.ts';
 import { checkCount, type Pass, Weighing } from './batch.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { Loaded } from './loading.ts';
-import type { DetachedOutput, ItemFailure, ItemVisitor, ManyRequest, Output, ValueRequest } from './request.ts';
+import type {
+  DetachedOutput,
+  ItemFailure,
+  ItemVisitor,
+  ManyRequest,
+  Output,
+  ValueRequest,
+  VerifyRequest,
+} from './request.ts';
 
 /** One slice while it is worked on. */
 export interface Slice {
@@ -22,19 +31,25 @@ export interface Slice {
   readonly loaded: Loaded;
   /** Gives the next value, of `length` bytes, its place in the reply. */
   manyValue(length: number): number;
-  /** Seals or opens the rows of a pass, whose keys were just decided on. */
-  rows(kind: 'sealRows' | 'openRows', pass: Pass, input: Uint8Array, output: Uint8Array): Promise<void> | undefined;
+  /** Works on the rows of a pass, whose keys were just decided on. @param scopes of MACs only */
+  rows(
+    kind: RowsWork['kind'],
+    pass: Pass,
+    input: Uint8Array,
+    output: Uint8Array,
+    scopes?: Uint8Array,
+  ): Promise<void> | undefined;
 }
 
 /** What is done with the items of a large request. */
-export interface SliceWork {
+export interface SliceWork<P extends Pass = Pass> {
   /** What a value is longer than its data, and what its plaintext is shorter than them; in bytes. */
   readonly growth: number;
   readonly overhead: number;
   /** Takes the items of a slice; `table` is as long as they need. */
-  pass(request: ManyRequest, loaded: Loaded, table: Uint32Array): Pass;
+  pass(request: ManyRequest, loaded: Loaded, table: Uint32Array): P;
   /** Works on the slice that the pass has taken; its values are placed in order, before the first wait. */
-  run(slice: Slice, pass: Pass): Promise<void>;
+  run(slice: Slice, pass: P): Promise<void>;
 }
 
 /** The request holds what has no place in slices. */
@@ -164,7 +179,8 @@ class SlicedRun {
     const placed = (length: number): number => this.#reply.reserveValue(id, length);
     try {
       await this.#runAll((visitor) => {
-        visitor.item(dataOffset, dataLength, contextOffset, contextLength, undefined, undefined);
+        const { macOffset, macLength } = this.#request as Partial<VerifyRequest>;
+        visitor.item(dataOffset, dataLength, contextOffset, contextLength, undefined, undefined, macOffset, macLength);
         return 0;
       }, placed);
       for (const { error } of this.#failures()) {
@@ -229,9 +245,9 @@ class SlicedRun {
       reply: this.#reply,
       loaded: this.#loaded,
       manyValue: placed,
-      rows: (kind, pass, input, output) =>
+      rows: (kind, pass, input, output, scopes) =>
         pool.rows(
-          { kind, table: pass.table, count: pass.count, input, output, flag: this.#flag },
+          { kind, table: pass.table, count: pass.count, input, output, scopes, flag: this.#flag },
           (dataBytes * pass.count) / count,
           plan.inWorkers,
         ),

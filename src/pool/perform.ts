@@ -17,6 +17,8 @@ export function perform(engine: Engine, work: Work): Performed {
   switch (work.kind) {
     case 'sealRows':
     case 'openRows':
+    case 'macRows':
+    case 'verifyRows':
       performRows(engine, work);
       return {};
     case 'sealFrames':
@@ -34,14 +36,23 @@ export function perform(engine: Engine, work: Work): Performed {
 }
 
 /** Each call draws a nonce of its own, so that rows can be done in pieces of any size. */
-function performRows(engine: Engine, { kind, table, count, input, output, flag }: RowsWork): void {
+function performRows(engine: Engine, { kind, table, count, input, output, scopes, flag }: RowsWork): void {
   for (let row = 0; row < count && Atomics.load(flag, 0) === 0; row += ROWS_AT_ONCE) {
     const rows = Math.min(ROWS_AT_ONCE, count - row);
     const part = table.subarray(row * ROW_WORDS, (row + rows) * ROW_WORDS);
-    if (kind === 'sealRows') {
-      engine.sealMany(part, rows, input, output);
-    } else {
-      engine.openMany(part, rows, input, output);
+    switch (kind) {
+      case 'sealRows':
+        engine.sealMany(part, rows, input, output);
+        break;
+      case 'openRows':
+        engine.openMany(part, rows, input, output);
+        break;
+      case 'macRows':
+        engine.macMany(part, rows, scopes!, input, output);
+        break;
+      case 'verifyRows':
+        engine.verifyMacMany(part, rows, scopes!, input);
+        break;
     }
   }
 }

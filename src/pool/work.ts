@@ -3,13 +3,15 @@ import type { EngineShare, KeyHandle, OpenedFrames } from '../crypto/engine.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Codec } from './blocks.ts';
 
-/** Rows of a batch, as `Engine.sealMany` and `openMany` take them. */
+/** Rows of a batch, as `Engine.sealMany` and `openMany` take them, and with scopes `macMany` and `verifyMacMany`. */
 export interface RowsWork {
-  readonly kind: 'sealRows' | 'openRows';
+  readonly kind: 'sealRows' | 'openRows' | 'macRows' | 'verifyRows';
   readonly table: Uint32Array;
   readonly count: number;
   readonly input: Uint8Array;
   readonly output: Uint8Array;
+  /** Of MACs only. */
+  readonly scopes?: Uint8Array | undefined;
   /** Not 0 once nobody wants the result; looked at between slices. */
   readonly flag: Int32Array;
 }

@@ -26,7 +26,12 @@ export const OPERATION = {
   laneDecrypt: 18,
   fileEncrypt: 19,
   fileDecrypt: 20,
+  hmac: 21,
+  blindIndex: 22,
   reencryptStream: 23,
+  verifyHmac: 24,
+  hmacMany: 25,
+  verifyHmacMany: 26,
 } as const;
 /** What this reader knows; a field beyond is of a newer client. */
 const KNOWN: ReadonlySet<number> = new Set(Object.values(OPERATION));
@@ -39,6 +44,7 @@ const FIELD = {
   partition: 0x12,
   context: 0x1a,
   anyKey: 0x20,
+  mac: 0x22,
   frameLength: 0x28,
   credit: 0x30,
   compression: 0x38,
@@ -47,6 +53,8 @@ const FIELD = {
   frames: 0x50,
   data: 0x7a,
 } as const;
+/** Of BlindIndex, beside what it shares with the others. */
+const INDEX_FIELD = { table: 0x22, column: 0x2a, fingerprint: 0x30 } as const;
 /** Of LaneCall, beside what it shares with the others. */
 const LANE_FIELD = { input: 0x2a, result: 0x32 } as const;
 
@@ -67,6 +75,8 @@ export interface ItemVisitor {
     contextLength: number,
     key: string | undefined,
     partition: string | undefined,
+    macOffset?: number,
+    macLength?: number,
   ): void;
 }
 
@@ -87,6 +97,9 @@ export class RequestReader {
   contextLength = 0;
   dataOffset = 0;
   dataLength = 0;
+  /** Of a MAC to be verified. */
+  macOffset = 0;
+  macLength = 0;
   /** Items of a batch. */
   count = 0;
   /** Of a stream: bytes of plaintext in a frame, bytes that may be sent to the client, and whether its part is the last. */
@@ -99,6 +112,10 @@ export class RequestReader {
   /** Of a stream that opens a part of a message: the number of the first frame, and how many follow; 0 where it does not say. */
   firstFrame = 0;
   frames = 0;
+  /** Of values for an index: where they lie, and whether fingerprints are asked for. */
+  table = '';
+  column = '';
+  isFingerprint = false;
   /** Of a call through the lane: where its bytes lie, and where the result goes. */
   readonly input: WireRange = { handle: 0, offset: 0, length: 0 };
   readonly result: WireRange = { handle: 0, offset: 0, length: 0 };
@@ -191,6 +208,29 @@ export class RequestReader {
     });
   }
 
+  /** Reads what BlindIndex says beyond what `readBinding` reads. */
+  readBlindIndex(): void {
+    this.readBinding();
+    this.table = '';
+    this.column = '';
+    this.isFingerprint = false;
+    guarded(() => {
+      const reader = this.#operationReader();
+      while (reader.pos < reader.len) {
+        const tag = reader.uint32();
+        if (tag === INDEX_FIELD.table) {
+          this.table = textOf(reader);
+        } else if (tag === INDEX_FIELD.column) {
+          this.column = textOf(reader);
+        } else if (tag === INDEX_FIELD.fingerprint) {
+          this.isFingerprint = reader.bool();
+        } else {
+          reader.skipType(tag & 7);
+        }
+      }
+    });
+  }
+
   /** Reads a part of a stream; its data is at `dataOffset`. */
   readStreamPart(): void {
     this.credit = 0;
@@ -229,6 +269,8 @@ export class RequestReader {
     this.contextLength = 0;
     this.dataOffset = this.#end;
     this.dataLength = 0;
+    this.macOffset = 0;
+    this.macLength = 0;
     this.count = 0;
     guarded(() => {
       const reader = this.#operationReader();
@@ -250,6 +292,11 @@ export class RequestReader {
           }
           case FIELD.anyKey:
             this.anyKey = reader.bool();
+            break;
+          case FIELD.mac:
+            this.macLength = reader.uint32();
+            this.macOffset = reader.pos;
+            reader.skip(this.macLength);
             break;
           case FIELD.data: {
             const length = reader.uint32();
@@ -298,6 +345,8 @@ export class RequestReader {
         let contextLength = this.contextLength;
         let dataOffset = end;
         let dataLength = 0;
+        let macOffset = 0;
+        let macLength = 0;
         while (reader.pos < end) {
           const inner = reader.uint32();
           switch (inner) {
@@ -312,6 +361,11 @@ export class RequestReader {
               contextOffset = reader.pos;
               reader.skip(contextLength);
               break;
+            case FIELD.mac:
+              macLength = reader.uint32();
+              macOffset = reader.pos;
+              reader.skip(macLength);
+              break;
             case FIELD.data:
               dataLength = reader.uint32();
               dataOffset = reader.pos;
@@ -324,7 +378,7 @@ export class RequestReader {
         if (reader.pos !== end) {
           throw new RangeError('item runs over its length');
         }
-        visitor.item(dataOffset, dataLength, contextOffset, contextLength, key, partition);
+        visitor.item(dataOffset, dataLength, contextOffset, contextLength, key, partition, macOffset, macLength);
         left--;
       }
       return reader.pos;
@@ -412,9 +466,14 @@ export class RequestReader {
     copy.contextLength = this.contextLength;
     copy.dataOffset = this.dataOffset;
     copy.dataLength = this.dataLength;
+    copy.macOffset = this.macOffset;
+    copy.macLength = this.macLength;
     copy.count = this.count;
     copy.frameLength = this.frameLength;
     copy.credit = this.credit;
+    copy.table = this.table;
+    copy.column = this.column;
+    copy.isFingerprint = this.isFingerprint;
     Object.assign(copy.input, this.input);
     Object.assign(copy.result, this.result);
     copy.#start = this.#start;

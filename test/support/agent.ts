@@ -35,6 +35,7 @@ export interface TestAgentOptions {
   readonly yaml?: string;
   readonly folder?: string;
   readonly replace?: boolean;
+  readonly quotaClock?: () => number;
 }
 
 /** An agent in this process on a socket of its own; `dev` with everything in memory unless a file is given. */
@@ -58,6 +59,7 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     config,
     log: createLog({ level: 'debug', format: 'json', destination }),
     replace: options.replace ?? false,
+    quotaClock: options.quotaClock,
   });
   return {
     folder,

@@ -17,6 +17,7 @@ const CALLER: Caller = {
   allows: () => true,
   authorizeCreate: () => {},
   mayCreate: () => true,
+  chargeIndex: () => {},
 };
 
 const KEY = {
@@ -43,6 +44,7 @@ function environment(): OperationsEnvironment {
     maxExpanded: 1024,
     decoy: 0 as never,
     messageDecoy: 0 as never,
+    macDecoy: 0 as never,
     exposeRecordContext: false,
     pool: { planRows: () => undefined, isWorthHop: () => false } as unknown as WorkPool,
     volume: { bytesSealed: 0, bytesOpened: 0 },

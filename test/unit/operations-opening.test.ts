@@ -16,6 +16,7 @@ const CALLER: Caller = {
   allows: () => true,
   authorizeCreate: () => {},
   mayCreate: () => true,
+  chargeIndex: () => {},
 };
 
 /** Tokens whose kid is that of a key which does not open tokens: what a caller can tell of it is nothing. */
@@ -43,6 +44,7 @@ describe("a token with the kid of the named key's message version", () => {
       maxExpanded: 1024,
       decoy,
       messageDecoy,
+      macDecoy: messageDecoy,
       exposeRecordContext: false,
       volume: { bytesSealed: 0, bytesOpened: 0 },
     };

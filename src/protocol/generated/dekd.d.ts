@@ -86,11 +86,26 @@ export namespace dekd {
             /** Request fileDecrypt. */
             fileDecrypt?: (dekd.v1.FileCall.$Properties|null);
 
+            /** Request hmac. */
+            hmac?: (dekd.v1.Hmac.$Properties|null);
+
+            /** Request blindIndex. */
+            blindIndex?: (dekd.v1.BlindIndex.$Properties|null);
+
             /** Request reencryptStream. */
             reencryptStream?: (dekd.v1.OpenStream.$Properties|null);
 
+            /** Request verifyHmac. */
+            verifyHmac?: (dekd.v1.VerifyHmac.$Properties|null);
+
+            /** Request hmacMany. */
+            hmacMany?: (dekd.v1.Many.$Properties|null);
+
+            /** Request verifyHmacMany. */
+            verifyHmacMany?: (dekd.v1.Many.$Properties|null);
+
             /** Request operation. */
-            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"reencryptStream");
+            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"hmac"|"blindIndex"|"reencryptStream"|"verifyHmac"|"hmacMany"|"verifyHmacMany");
 
             /**
              * Encodes the specified Request message. Does not implicitly {@link dekd.v1.Request.verify|verify} messages.
@@ -176,11 +191,26 @@ export namespace dekd {
                 /** Request fileDecrypt */
                 fileDecrypt?: (dekd.v1.FileCall.$Properties|null);
 
+                /** Request hmac */
+                hmac?: (dekd.v1.Hmac.$Properties|null);
+
+                /** Request blindIndex */
+                blindIndex?: (dekd.v1.BlindIndex.$Properties|null);
+
                 /** Request reencryptStream */
                 reencryptStream?: (dekd.v1.OpenStream.$Properties|null);
 
+                /** Request verifyHmac */
+                verifyHmac?: (dekd.v1.VerifyHmac.$Properties|null);
+
+                /** Request hmacMany */
+                hmacMany?: (dekd.v1.Many.$Properties|null);
+
+                /** Request verifyHmacMany */
+                verifyHmacMany?: (dekd.v1.Many.$Properties|null);
+
                 /** Request operation */
-                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"reencryptStream");
+                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"hmac"|"blindIndex"|"reencryptStream"|"verifyHmac"|"hmacMany"|"verifyHmacMany");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -208,10 +238,15 @@ export namespace dekd {
               laneDecrypt?: dekd.v1.LaneCall.$Shape|null;
               fileEncrypt?: dekd.v1.FileCall.$Shape|null;
               fileDecrypt?: dekd.v1.FileCall.$Shape|null;
+              hmac?: dekd.v1.Hmac.$Shape|null;
+              blindIndex?: dekd.v1.BlindIndex.$Shape|null;
               reencryptStream?: dekd.v1.OpenStream.$Shape|null;
+              verifyHmac?: dekd.v1.VerifyHmac.$Shape|null;
+              hmacMany?: dekd.v1.Many.$Shape|null;
+              verifyHmacMany?: dekd.v1.Many.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; fileEncrypt?: null; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "fileEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt: dekd.v1.FileCall.$Shape; fileDecrypt?: null; reencryptStream?: null }|{ operation?: "fileDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt: dekd.v1.FileCall.$Shape; reencryptStream?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; reencryptStream: dekd.v1.OpenStream.$Shape })
+              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "fileEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt: dekd.v1.FileCall.$Shape; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "fileDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt: dekd.v1.FileCall.$Shape; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "hmac"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac: dekd.v1.Hmac.$Shape; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "blindIndex"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex: dekd.v1.BlindIndex.$Shape; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream: dekd.v1.OpenStream.$Shape; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "verifyHmac"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac: dekd.v1.VerifyHmac.$Shape; hmacMany?: null; verifyHmacMany?: null }|{ operation?: "hmacMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany: dekd.v1.Many.$Shape; verifyHmacMany?: null }|{ operation?: "verifyHmacMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany: dekd.v1.Many.$Shape })
             );
         }
 
@@ -934,6 +969,249 @@ export namespace dekd {
         }
 
         /**
+         * Properties of a Hmac.
+         * @deprecated Use dekd.v1.Hmac.$Properties instead.
+         */
+        interface IHmac extends dekd.v1.Hmac.$Properties {
+        }
+
+        /** Represents a Hmac. */
+        class Hmac {
+
+            /**
+             * Constructs a new Hmac.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Hmac.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Hmac key. */
+            key: string;
+
+            /** Hmac partition. */
+            partition: string;
+
+            /** Hmac context. */
+            context: Uint8Array;
+
+            /** Hmac data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified Hmac message. Does not implicitly {@link dekd.v1.Hmac.verify|verify} messages.
+             * @param message Hmac message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Hmac.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Hmac message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Hmac & dekd.v1.Hmac.$Shape} Hmac
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Hmac & dekd.v1.Hmac.$Shape;
+        }
+
+        namespace Hmac {
+
+            /** Properties of a Hmac. */
+            interface $Properties {
+
+                /** Hmac key */
+                key?: (string|null);
+
+                /** Hmac partition */
+                partition?: (string|null);
+
+                /** Hmac context */
+                context?: (Uint8Array|null);
+
+                /** Hmac data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Hmac. */
+            type $Shape = dekd.v1.Hmac.$Properties;
+        }
+
+        /**
+         * Properties of a VerifyHmac.
+         * @deprecated Use dekd.v1.VerifyHmac.$Properties instead.
+         */
+        interface IVerifyHmac extends dekd.v1.VerifyHmac.$Properties {
+        }
+
+        /** Represents a VerifyHmac. */
+        class VerifyHmac {
+
+            /**
+             * Constructs a new VerifyHmac.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.VerifyHmac.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** VerifyHmac key. */
+            key: string;
+
+            /** VerifyHmac partition. */
+            partition: string;
+
+            /** VerifyHmac context. */
+            context: Uint8Array;
+
+            /** VerifyHmac mac. */
+            mac: Uint8Array;
+
+            /** VerifyHmac data. */
+            data: Uint8Array;
+
+            /**
+             * Encodes the specified VerifyHmac message. Does not implicitly {@link dekd.v1.VerifyHmac.verify|verify} messages.
+             * @param message VerifyHmac message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.VerifyHmac.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a VerifyHmac message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.VerifyHmac & dekd.v1.VerifyHmac.$Shape} VerifyHmac
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.VerifyHmac & dekd.v1.VerifyHmac.$Shape;
+        }
+
+        namespace VerifyHmac {
+
+            /** Properties of a VerifyHmac. */
+            interface $Properties {
+
+                /** VerifyHmac key */
+                key?: (string|null);
+
+                /** VerifyHmac partition */
+                partition?: (string|null);
+
+                /** VerifyHmac context */
+                context?: (Uint8Array|null);
+
+                /** VerifyHmac mac */
+                mac?: (Uint8Array|null);
+
+                /** VerifyHmac data */
+                data?: (Uint8Array|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a VerifyHmac. */
+            type $Shape = dekd.v1.VerifyHmac.$Properties;
+        }
+
+        /**
+         * Properties of a BlindIndex.
+         * @deprecated Use dekd.v1.BlindIndex.$Properties instead.
+         */
+        interface IBlindIndex extends dekd.v1.BlindIndex.$Properties {
+        }
+
+        /** Represents a BlindIndex. */
+        class BlindIndex {
+
+            /**
+             * Constructs a new BlindIndex.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.BlindIndex.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** BlindIndex key. */
+            key: string;
+
+            /** BlindIndex partition. */
+            partition: string;
+
+            /** BlindIndex table. */
+            table: string;
+
+            /** BlindIndex column. */
+            column: string;
+
+            /** BlindIndex fingerprint. */
+            fingerprint: boolean;
+
+            /** BlindIndex items. */
+            items: dekd.v1.Item.$Properties[];
+
+            /**
+             * Encodes the specified BlindIndex message. Does not implicitly {@link dekd.v1.BlindIndex.verify|verify} messages.
+             * @param message BlindIndex message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.BlindIndex.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a BlindIndex message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.BlindIndex & dekd.v1.BlindIndex.$Shape} BlindIndex
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.BlindIndex & dekd.v1.BlindIndex.$Shape;
+        }
+
+        namespace BlindIndex {
+
+            /** Properties of a BlindIndex. */
+            interface $Properties {
+
+                /** BlindIndex key */
+                key?: (string|null);
+
+                /** BlindIndex partition */
+                partition?: (string|null);
+
+                /** BlindIndex table */
+                table?: (string|null);
+
+                /** BlindIndex column */
+                column?: (string|null);
+
+                /** BlindIndex fingerprint */
+                fingerprint?: (boolean|null);
+
+                /** BlindIndex items */
+                items?: (dekd.v1.Item.$Properties[]|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a BlindIndex. */
+            type $Shape = dekd.v1.BlindIndex.$Properties;
+        }
+
+        /**
          * Properties of a Many.
          * @deprecated Use dekd.v1.Many.$Properties instead.
          */
@@ -1042,6 +1320,9 @@ export namespace dekd {
             /** Item context. */
             context?: (Uint8Array|null);
 
+            /** Item mac. */
+            mac: Uint8Array;
+
             /** Item data. */
             data: Uint8Array;
 
@@ -1077,6 +1358,9 @@ export namespace dekd {
 
                 /** Item context */
                 context?: (Uint8Array|null);
+
+                /** Item mac */
+                mac?: (Uint8Array|null);
 
                 /** Item data */
                 data?: (Uint8Array|null);

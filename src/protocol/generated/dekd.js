@@ -43,12 +43,17 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.laneDecrypt = null;
             Request.prototype.fileEncrypt = null;
             Request.prototype.fileDecrypt = null;
+            Request.prototype.hmac = null;
+            Request.prototype.blindIndex = null;
             Request.prototype.reencryptStream = null;
+            Request.prototype.verifyHmac = null;
+            Request.prototype.hmacMany = null;
+            Request.prototype.verifyHmacMany = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "reencryptStream"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -99,8 +104,18 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.FileCall.encode(message.fileEncrypt, writer.uint32(154).fork(), _depth + 1).ldelim();
                 if (message.fileDecrypt != null && $Object.hasOwnProperty.call(message, "fileDecrypt"))
                     $root.dekd.v1.FileCall.encode(message.fileDecrypt, writer.uint32(162).fork(), _depth + 1).ldelim();
+                if (message.hmac != null && $Object.hasOwnProperty.call(message, "hmac"))
+                    $root.dekd.v1.Hmac.encode(message.hmac, writer.uint32(170).fork(), _depth + 1).ldelim();
+                if (message.blindIndex != null && $Object.hasOwnProperty.call(message, "blindIndex"))
+                    $root.dekd.v1.BlindIndex.encode(message.blindIndex, writer.uint32(178).fork(), _depth + 1).ldelim();
                 if (message.reencryptStream != null && $Object.hasOwnProperty.call(message, "reencryptStream"))
                     $root.dekd.v1.OpenStream.encode(message.reencryptStream, writer.uint32(186).fork(), _depth + 1).ldelim();
+                if (message.verifyHmac != null && $Object.hasOwnProperty.call(message, "verifyHmac"))
+                    $root.dekd.v1.VerifyHmac.encode(message.verifyHmac, writer.uint32(194).fork(), _depth + 1).ldelim();
+                if (message.hmacMany != null && $Object.hasOwnProperty.call(message, "hmacMany"))
+                    $root.dekd.v1.Many.encode(message.hmacMany, writer.uint32(202).fork(), _depth + 1).ldelim();
+                if (message.verifyHmacMany != null && $Object.hasOwnProperty.call(message, "verifyHmacMany"))
+                    $root.dekd.v1.Many.encode(message.verifyHmacMany, writer.uint32(210).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -278,11 +293,46 @@ export const dekd = $root.dekd = (() => {
                             message.operation = "fileDecrypt";
                             continue;
                         }
+                    case 21: {
+                            if (wireType !== 2)
+                                break;
+                            message.hmac = $root.dekd.v1.Hmac.decode(reader, reader.size(), $undefined, _depth + 1, message.hmac);
+                            message.operation = "hmac";
+                            continue;
+                        }
+                    case 22: {
+                            if (wireType !== 2)
+                                break;
+                            message.blindIndex = $root.dekd.v1.BlindIndex.decode(reader, reader.size(), $undefined, _depth + 1, message.blindIndex);
+                            message.operation = "blindIndex";
+                            continue;
+                        }
                     case 23: {
                             if (wireType !== 2)
                                 break;
                             message.reencryptStream = $root.dekd.v1.OpenStream.decode(reader, reader.size(), $undefined, _depth + 1, message.reencryptStream);
                             message.operation = "reencryptStream";
+                            continue;
+                        }
+                    case 24: {
+                            if (wireType !== 2)
+                                break;
+                            message.verifyHmac = $root.dekd.v1.VerifyHmac.decode(reader, reader.size(), $undefined, _depth + 1, message.verifyHmac);
+                            message.operation = "verifyHmac";
+                            continue;
+                        }
+                    case 25: {
+                            if (wireType !== 2)
+                                break;
+                            message.hmacMany = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.hmacMany);
+                            message.operation = "hmacMany";
+                            continue;
+                        }
+                    case 26: {
+                            if (wireType !== 2)
+                                break;
+                            message.verifyHmacMany = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.verifyHmacMany);
+                            message.operation = "verifyHmacMany";
                             continue;
                         }
                     }
@@ -1402,6 +1452,397 @@ export const dekd = $root.dekd = (() => {
             return Reencrypt;
         })();
 
+        v1.Hmac = (function() {
+
+            const Hmac = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Hmac.prototype.key = "";
+            Hmac.prototype.partition = "";
+            Hmac.prototype.context = $util.newBuffer([]);
+            Hmac.prototype.data = $util.newBuffer([]);
+
+            Hmac.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
+                    writer.uint32(26).bytes(message.context);
+                if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
+                    writer.uint32(122).bytes(message.data);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Hmac.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.Hmac();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.context = value;
+                            else
+                                delete message.context;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.data = value;
+                            else
+                                delete message.data;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return Hmac;
+        })();
+
+        v1.VerifyHmac = (function() {
+
+            const VerifyHmac = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            VerifyHmac.prototype.key = "";
+            VerifyHmac.prototype.partition = "";
+            VerifyHmac.prototype.context = $util.newBuffer([]);
+            VerifyHmac.prototype.mac = $util.newBuffer([]);
+            VerifyHmac.prototype.data = $util.newBuffer([]);
+
+            VerifyHmac.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
+                    writer.uint32(26).bytes(message.context);
+                if (message.mac != null && $Object.hasOwnProperty.call(message, "mac") && message.mac.length)
+                    writer.uint32(34).bytes(message.mac);
+                if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
+                    writer.uint32(122).bytes(message.data);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            VerifyHmac.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.VerifyHmac();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    case 3: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.context = value;
+                            else
+                                delete message.context;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.mac = value;
+                            else
+                                delete message.mac;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.data = value;
+                            else
+                                delete message.data;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return VerifyHmac;
+        })();
+
+        v1.BlindIndex = (function() {
+
+            const BlindIndex = function (properties) {
+                this.items = [];
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            BlindIndex.prototype.key = "";
+            BlindIndex.prototype.partition = "";
+            BlindIndex.prototype.table = "";
+            BlindIndex.prototype.column = "";
+            BlindIndex.prototype.fingerprint = false;
+            BlindIndex.prototype.items = $util.emptyArray;
+
+            BlindIndex.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.table != null && $Object.hasOwnProperty.call(message, "table") && message.table !== "")
+                    writer.uint32(34).string(message.table);
+                if (message.column != null && $Object.hasOwnProperty.call(message, "column") && message.column !== "")
+                    writer.uint32(42).string(message.column);
+                if (message.fingerprint != null && $Object.hasOwnProperty.call(message, "fingerprint") && message.fingerprint !== false)
+                    writer.uint32(48).bool(message.fingerprint);
+                if (message.items != null && message.items.length)
+                    for (let i = 0; i < message.items.length; ++i)
+                        $root.dekd.v1.Item.encode(message.items[i], writer.uint32(122).fork(), _depth + 1).ldelim();
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            BlindIndex.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.BlindIndex();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.table = value;
+                            else
+                                delete message.table;
+                            continue;
+                        }
+                    case 5: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.column = value;
+                            else
+                                delete message.column;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.fingerprint = value;
+                            else
+                                delete message.fingerprint;
+                            continue;
+                        }
+                    case 15: {
+                            if (wireType !== 2)
+                                break;
+                            if (!(message.items && message.items.length))
+                                message.items = [];
+                            message.items.push($root.dekd.v1.Item.decode(reader, reader.size(), $undefined, _depth + 1));
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return BlindIndex;
+        })();
+
         v1.Many = (function() {
 
             const Many = function (properties) {
@@ -1545,6 +1986,7 @@ export const dekd = $root.dekd = (() => {
             Item.prototype.key = null;
             Item.prototype.partition = null;
             Item.prototype.context = null;
+            Item.prototype.mac = $util.newBuffer([]);
             Item.prototype.data = $util.newBuffer([]);
 
             let $oneOfFields;
@@ -1580,6 +2022,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(18).string(message.partition);
                 if (message.context != null && $Object.hasOwnProperty.call(message, "context"))
                     writer.uint32(26).bytes(message.context);
+                if (message.mac != null && $Object.hasOwnProperty.call(message, "mac") && message.mac.length)
+                    writer.uint32(34).bytes(message.mac);
                 if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
                     writer.uint32(122).bytes(message.data);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -1634,6 +2078,15 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.context = reader.bytes();
                             message._context = "context";
+                            continue;
+                        }
+                    case 4: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.bytes()).length)
+                                message.mac = value;
+                            else
+                                delete message.mac;
                             continue;
                         }
                     case 15: {
