@@ -5,6 +5,8 @@ import { ContextMemo } from './context-memo.ts';
 import type { StreamValue, WireBinding } from './requests.ts';
 import type { DecryptOptions, EncryptOptions } from './types.ts';
 
+const encoder = new TextEncoder();
+
 export const MAX_TIMEOUT_MS = 0x7fffffff;
 
 /** Of all clients of the process. */
@@ -31,6 +33,14 @@ export function checkBytes(data: unknown, item?: number): void {
     const what = item === undefined ? 'data' : `data of item ${item}`;
     throw new DekdError('INVALID_ARGUMENT', `${what} is ${data === null ? 'null' : typeof data}, not a Uint8Array`);
   }
+}
+
+/** A fresh copy. */
+export function utf8Of(text: string): Uint8Array {
+  if (!text.isWellFormed()) {
+    throw new DekdError('INVALID_ARGUMENT', 'the text has a lone surrogate, which UTF-8 cannot carry');
+  }
+  return encoder.encode(text);
 }
 
 export function checkKey(key: unknown): string {

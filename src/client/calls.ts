@@ -29,7 +29,24 @@ const MANY_OF: Readonly<Record<number, number>> = {
   [OPERATION.encrypt]: OPERATION.encryptMany,
   [OPERATION.decrypt]: OPERATION.decryptMany,
   [OPERATION.reencrypt]: OPERATION.reencryptMany,
+  [OPERATION.hmac]: OPERATION.hmacMany,
+  [OPERATION.verifyHmac]: OPERATION.verifyHmacMany,
 };
+/** Operations that give a MAC, or what is computed like one. */
+const HASHES: ReadonlySet<number> = new Set([
+  OPERATION.hmac,
+  OPERATION.hmacMany,
+  OPERATION.verifyHmac,
+  OPERATION.verifyHmacMany,
+  OPERATION.blindIndex,
+]);
+/** Operations whose data is a token: it is longer than what counts towards the limit. */
+const TAKES_TOKENS: ReadonlySet<number> = new Set([
+  OPERATION.decrypt,
+  OPERATION.decryptMany,
+  OPERATION.reencrypt,
+  OPERATION.reencryptMany,
+]);
 
 export type AnyCall = ValueCall | PartCall | DocumentCall | StreamCall | LaneCall;
 
@@ -281,7 +298,7 @@ export class DocumentCall extends BaseCall {
 
 /** What one item counts towards the payload limit. */
 export function itemWeight(operation: number, item: WireItem): number {
-  const plaintext = operation === OPERATION.encryptMany ? item.data.length : item.data.length - MIN_TOKEN_LENGTH;
+  const plaintext = TAKES_TOKENS.has(operation) ? item.data.length - MIN_TOKEN_LENGTH : item.data.length;
   return Math.max(0, plaintext) + ITEM_ALLOWANCE + (item.context?.length ?? 0);
 }
 
@@ -312,7 +329,7 @@ export const sender: Sender<AnyCall> = {
     } else if (first instanceof PartCall) {
       const { operation, binding, items, from, to } = first;
       if (to - from === 1) {
-        const error = payloadError(channel, operation === OPERATION.encryptMany, items[from]!.data);
+        const error = payloadError(channel, !TAKES_TOKENS.has(operation), items[from]!.data, HASHES.has(operation));
         if (error !== undefined) {
           first.resolve([{ ok: false, error }]);
           return;
@@ -369,7 +386,7 @@ function sendValues(channel: Channel, calls: readonly ValueCall[]): void {
 
 function sendValue(channel: Channel, call: ValueCall): void {
   const { operation, binding, data } = call;
-  const error = payloadError(channel, operation === OPERATION.encrypt, data);
+  const error = payloadError(channel, !TAKES_TOKENS.has(operation), data, HASHES.has(operation));
   if (error !== undefined) {
     throw error;
   }
@@ -393,12 +410,27 @@ function sendShared(channel: Channel, calls: readonly ValueCall[]): void {
   channel.push(channel.writer.shared(operation, id, longest(calls), calls));
 }
 
-/** The agent would refuse it too, but only after it had to be sent. */
-export function payloadError(channel: Channel, encrypts: boolean, data: Uint8Array): DekdError | undefined {
+/**
+ * The agent would refuse it too, but only after it had to be sent.
+ * @param encrypts whether all of `data` counts. @param hashes whether there is no other way for a larger value
+ */
+export function payloadError(
+  channel: Channel,
+  encrypts: boolean,
+  data: Uint8Array,
+  hashes = false,
+): DekdError | undefined {
   const { maxPayload } = channel.limits;
   const length = encrypts ? data.length : data.length - MIN_TOKEN_LENGTH;
   if (length <= maxPayload) {
     return undefined;
+  }
+  if (hashes) {
+    return new DekdError(
+      'INVALID_ARGUMENT',
+      `value of ${length} bytes is over the agent's maxPayload of ${maxPayload}: raise limits.maxPayload (to 16 MiB), or ` +
+        'give a SHA-256 of the value instead',
+    );
   }
   const lane = channel.lane?.offer.maxPayload;
   const beside =

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { encodeMacText } from '../envelope/mac.ts';
 import { FILE_FRAME_LENGTH } from '../envelope/message-body.ts';
 import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
@@ -11,11 +12,14 @@ import {
   checkKey,
   checkPartition,
   decryptBinding,
+  utf8Of,
   valueSaying,
 } from './arguments.ts';
 import { passBatch } from './batch.ts';
+import { fingerprintOf, indexValues, textOf } from './blind-index.ts';
 import { Caller } from './caller.ts';
 import { type AnyCall, sender, ValueCall } from './calls.ts';
+import { claimedMac, isVerified } from './claimed-mac.ts';
 import type { FileWays, PassTarget } from './file-ways.ts';
 import { ClientLane } from './lane.ts';
 import { LaneValues } from './lane-values.ts';
@@ -29,6 +33,8 @@ import { findSocket } from './socket-place.ts';
 import { type SpawnedAgent, spawnAgent } from './spawn.ts';
 import { Transport } from './transport.ts';
 import type {
+  BlindIndexItem,
+  BlindIndexOptions,
   ByteRange,
   CallOptions,
   Capabilities,
@@ -39,7 +45,10 @@ import type {
   EncryptLargeOptions,
   EncryptOptions,
   EncryptStreamOptions,
+  FingerprintOptions,
+  HmacOptions,
   KeyDescription,
+  ManyBlindIndexOptions,
   ManyDecryptOptions,
   ManyItem,
   ManyOptions,
@@ -48,9 +57,12 @@ import type {
   MessageTransform,
   OpenFile,
   PingReply,
+  TextResult,
 } from './types.ts';
 import { WebMessageStream } from './web-message-stream.ts';
 
+/** What takes text as well as bytes. */
+const HASHED: ReadonlySet<number> = new Set([OPERATION.hmac, OPERATION.verifyHmac]);
 /** What comes out of a message was worth encrypting. */
 const PLAINTEXT_MODE = 0o600;
 const CIPHERTEXT_MODE = 0o666;
@@ -124,10 +136,7 @@ class Client implements DekdClient {
     if (typeof text !== 'string') {
       throw new DekdError('INVALID_ARGUMENT', `encryptText takes a string, not ${typeof text}`);
     }
-    if (!text.isWellFormed()) {
-      throw new DekdError('INVALID_ARGUMENT', 'the text has a lone surrogate, which UTF-8 cannot carry');
-    }
-    return encodeTokenText(await this.encrypt(new TextEncoder().encode(text), options));
+    return encodeTokenText(await this.encrypt(utf8Of(text), options));
   }
 
   decrypt(token: Uint8Array, options: DecryptOptions): Promise<Uint8Array> {
@@ -157,6 +166,33 @@ class Client implements DekdClient {
 
   reencryptMany(items: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {
     return passBatch(this.#caller, OPERATION.reencryptMany, items, options, false);
+  }
+
+  hmac(data: Uint8Array | string, options: HmacOptions): Promise<Uint8Array> {
+    return this.#value(OPERATION.hmac, data, bindingOf, options);
+  }
+
+  async hmacText(data: Uint8Array | string, options: HmacOptions): Promise<string> {
+    return encodeMacText(await this.hmac(data, options));
+  }
+
+  async verifyHmac(data: Uint8Array | string, mac: Uint8Array | string, options: HmacOptions): Promise<boolean> {
+    const claimed = claimedMac(mac);
+    const bind = (given: HmacOptions): WireBinding => ({ ...bindingOf(given), mac: claimed });
+    return isVerified(await this.#value(OPERATION.verifyHmac, data, bind, options));
+  }
+
+  async blindIndex(value: Uint8Array | string, options: BlindIndexOptions): Promise<string> {
+    const [result] = await indexValues(this.#caller, [{ value }], options, false);
+    return textOf(result!);
+  }
+
+  blindIndexMany(values: readonly BlindIndexItem[], options: ManyBlindIndexOptions): Promise<TextResult[]> {
+    return indexValues(this.#caller, values, options, true);
+  }
+
+  async fingerprint(value: Uint8Array | string, options: FingerprintOptions): Promise<string> {
+    return textOf(await fingerprintOf(this.#caller, value, options));
   }
 
   encryptStream(options: EncryptStreamOptions): Duplex {
@@ -307,18 +343,19 @@ class Client implements DekdClient {
 
   #value<Options extends CallOptions>(
     operation: number,
-    data: Uint8Array,
+    value: Uint8Array | string,
     bind: (options: Options) => WireBinding,
     options: Options,
   ): Promise<Uint8Array> {
     // What is wrong with the arguments is thrown inside, so that it rejects like everything else.
     return new Promise((resolve, reject) => {
+      const data = typeof value === 'string' && HASHED.has(operation) ? utf8Of(value) : (value as Uint8Array);
       checkBytes(data);
       const binding = bind(options);
       const { signal } = options;
       signal?.throwIfAborted();
       const deadline = this.#caller.deadline(options);
-      const lane = operation === OPERATION.reencrypt ? undefined : this.#laneValues;
+      const lane = operation === OPERATION.encrypt || operation === OPERATION.decrypt ? this.#laneValues : undefined;
       if (lane?.wants(data)) {
         lane.submit({ operation, binding, data, deadline, signal, resolve, reject });
         return;

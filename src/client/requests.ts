@@ -8,7 +8,8 @@ import { messages } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 
 const TAG = { id: 0x08, timeout: 0x10 } as const;
-const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, data: 0x7a } as const;
+const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, mac: 0x22, data: 0x7a } as const;
+const INDEX_FIELD = { table: 0x22, column: 0x2a, fingerprint: 0x30 } as const;
 const LANE_FIELD = { input: 0x2a, result: 0x32 } as const;
 /** Prefix, id, time-out, operation tag and length at their longest. */
 const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
@@ -21,6 +22,15 @@ export interface WireBinding {
   /** Canonical bytes. */
   readonly context: Uint8Array;
   readonly anyKey: boolean;
+  /** What is to be the MAC of the value. */
+  readonly mac?: Uint8Array | undefined;
+  /** Where values for an index lie; of no place, they become fingerprints. */
+  readonly place?: IndexPlace | 'nowhere' | undefined;
+}
+
+export interface IndexPlace {
+  readonly table: string;
+  readonly column: string;
 }
 
 /** What a stream says of the message that it makes; all 0 where it says nothing. */
@@ -134,6 +144,9 @@ export class RequestWriter {
         at = this.#string(at, FIELD.partition, binding.partition);
       }
       at = this.#bytes(at, FIELD.context, binding.context);
+      if (binding.mac !== undefined) {
+        at = this.#bytes(at, FIELD.mac, binding.mac);
+      }
       at = this.#bytes(at, FIELD.data, data);
     }
     return this.#close(start, at);
@@ -247,7 +260,19 @@ export class RequestWriter {
       this.#slab[at++] = FIELD.anyKey;
       this.#slab[at++] = 1;
     }
-    return at;
+    if (binding.mac !== undefined) {
+      at = this.#bytes(at, FIELD.mac, binding.mac);
+    }
+    return binding.place === undefined ? at : this.#place(at, binding.place);
+  }
+
+  #place(at: number, place: IndexPlace | 'nowhere'): number {
+    if (place === 'nowhere') {
+      this.#slab[at] = INDEX_FIELD.fingerprint;
+      this.#slab[at + 1] = 1;
+      return at + 2;
+    }
+    return this.#string(this.#string(at, INDEX_FIELD.table, place.table), INDEX_FIELD.column, place.column);
   }
 
   #tagged(at: number, tag: number, length: number): number {
@@ -319,6 +344,10 @@ function bindingLength(binding: WireBinding): number {
   let length = binding.anyKey ? 2 : 0;
   length += binding.key === '' ? 0 : textLength(binding.key);
   length += binding.partition === '' ? 0 : textLength(binding.partition);
+  length += binding.mac === undefined ? 0 : bytesLength(binding.mac);
+  if (binding.place !== undefined) {
+    length += binding.place === 'nowhere' ? 2 : textLength(binding.place.table) + textLength(binding.place.column);
+  }
   return length + (binding.context.length === 0 ? 0 : bytesLength(binding.context));
 }
 
@@ -342,6 +371,9 @@ function itemLength(item: WireItem): number {
 
 function sharedLength(data: Uint8Array, binding: WireBinding, key: string, partition: string): number {
   let length = bytesLength(data) + bytesLength(binding.context);
+  if (binding.mac !== undefined) {
+    length += bytesLength(binding.mac);
+  }
   if (binding.key !== key) {
     length += textLength(binding.key);
   }

@@ -108,6 +108,51 @@ export type ManyItem =
       readonly context?: EncryptionContext | undefined;
     };
 
+/** Which key makes or verifies a MAC, and what it binds beside the data. */
+export interface HmacOptions extends Binding, CallOptions {}
+
+/**
+ * How text is made the same before it is indexed: `nfkc` (one form of each character, NFKC), `lowercase` (by Unicode, whatever the
+ * locale), `trim` (no white space around it), `digits` (nothing but 0 to 9, of any script's digits that NFKC makes those),
+ * `email` (trim, nfkc, lowercase).
+ */
+export type NamedNormalisation = 'nfkc' | 'lowercase' | 'trim' | 'digits' | 'email';
+
+/** Steps are done in order; a function is given the text and returns text. */
+export type Normalisation = NamedNormalisation | readonly NamedNormalisation[] | ((value: string) => string);
+
+/** What an index is of: values under one key, partition, table and column are comparable, and no others. */
+export interface IndexBinding {
+  readonly key: string;
+  /** The tenant; absent means none. */
+  readonly partition?: string | undefined;
+  readonly table: string;
+  readonly column: string;
+  /** Bits of the result: whole bytes, 16 to 256; default 128. */
+  readonly bits?: number | undefined;
+  /** None unless given: text is indexed as its UTF-8 bytes. */
+  readonly normalise?: Normalisation | undefined;
+}
+
+export interface BlindIndexOptions extends IndexBinding, CallOptions {}
+
+/** Options of a batch: what an item does not say comes from here. */
+export interface ManyBlindIndexOptions extends Partial<IndexBinding>, CallOptions {}
+
+/** A value, or one with an index of its own. */
+export type BlindIndexItem = Uint8Array | string | ({ readonly value: Uint8Array | string } & Partial<IndexBinding>);
+
+export interface FingerprintOptions extends CallOptions {
+  readonly key: string;
+  /** The tenant; absent means none. Equal values of two tenants have different fingerprints. */
+  readonly partition?: string | undefined;
+}
+
+/** What became of one item that gives text. */
+export type TextResult =
+  | { readonly ok: true; readonly value: string }
+  | { readonly ok: false; readonly error: DekdError };
+
 /** What became of one item. Values of one batch share one ArrayBuffer. */
 export type ManyResult =
   | { readonly ok: true; readonly value: Uint8Array }
@@ -116,7 +161,7 @@ export type ManyResult =
 export interface KeyVersionInfo {
   /** Lower hex; in the clear in every ciphertext of this version. */
   readonly kid: string;
-  /** `seal` for tokens, `message` for streams; versions of each count from 1. */
+  /** `seal` for tokens, `message` for streams, `mac`, `index`; versions of each count from 1. */
   readonly purpose: string;
   readonly version: number;
   readonly state: string;
@@ -194,6 +239,35 @@ export interface DekdClient extends AsyncDisposable {
   reencrypt(token: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
   /** As `encryptMany`, of tokens; items are moved one by one, and may be of several keys. */
   reencryptMany(items: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
+  /**
+   * The MAC (HMAC-SHA-256) of bytes, or of the UTF-8 of text, bound to key, partition and context: 50 bytes that say which version
+   * of the key made them, so that they verify after it was rotated. A key of the same name as for `encrypt` is another key.
+   */
+  hmac(data: Uint8Array | string, options: HmacOptions): Promise<Uint8Array>;
+  /** The same as text, `dm1.…`, safe in JSON, URLs and headers. */
+  hmacText(data: Uint8Array | string, options: HmacOptions): Promise<string>;
+  /**
+   * Whether `mac`, in either form, is of this data, key, partition and context; compared in the agent, in constant time. Anything
+   * else is `false`, be it of another key, of none, or no MAC at all. Rejects with KEY_DISABLED where the version that made it
+   * must not be used any more.
+   */
+  verifyHmac(data: Uint8Array | string, mac: Uint8Array | string, options: HmacOptions): Promise<boolean>;
+  /**
+   * What equal values can be found by without being known: lowercase hexadecimal text, the same for the same value under the same key,
+   * partition, table and column. Says which rows have equal values to whoever sees it, and which value to whoever may ask for
+   * indexes of a dictionary: a right and a quota of its own. Rejects with RESOURCE_EXHAUSTED and `retryAfterMs` over it.
+   */
+  blindIndex(value: Uint8Array | string, options: BlindIndexOptions): Promise<string>;
+  /**
+   * One result per value, in order. What the quota does not give at once is waited for until the deadline: `timeoutMs` is how
+   * long a large batch may take.
+   */
+  blindIndexMany(values: readonly BlindIndexItem[], options: ManyBlindIndexOptions): Promise<TextResult[]>;
+  /**
+   * 64 lowercase hexadecimal characters that are the same for the same value under the same key and partition, to find
+   * duplicates and to name secrets in an audit. Takes the right and the quota of `blindIndex`.
+   */
+  fingerprint(value: Uint8Array | string, options: FingerprintOptions): Promise<string>;
   /**
    * A Duplex that makes a message of what is written to it: to be read by `decryptStream`, and by whoever has the key in the
    * AWS Encryption SDK. Never resumed: what breaks it destroys it.
