@@ -7,8 +7,8 @@ const STEPS: Readonly<Record<NamedNormalisation, (text: string) => string>> = {
   lowercase: (text) => text.toLowerCase(),
   trim: (text) => text.trim(),
   digits: (text) => text.normalize('NFKC').replace(/[^0-9]/g, ''),
-  // Lower case may take characters out of NFKC again.
-  email: (text) => text.trim().normalize('NFKC').toLowerCase().normalize('NFKC'),
+  // Lower case may take characters out of NFKC again, and NFKC makes white space of some that are none.
+  email: (text) => text.normalize('NFKC').toLowerCase().normalize('NFKC').trim(),
 };
 
 /** What normalising does to a value. @throws INVALID_ARGUMENT for a step that is not known */

@@ -114,7 +114,7 @@ export interface HmacOptions extends Binding, CallOptions {}
 /**
  * How text is made the same before it is indexed: `nfkc` (one form of each character, NFKC), `lowercase` (by Unicode, whatever the
  * locale), `trim` (no white space around it), `digits` (nothing but 0 to 9, of any script's digits that NFKC makes those),
- * `email` (trim, nfkc, lowercase).
+ * `email` (nfkc, lowercase, trim).
  */
 export type NamedNormalisation = 'nfkc' | 'lowercase' | 'trim' | 'digits' | 'email';
 

@@ -2,7 +2,7 @@
 const MAX_CALLERS = 1024;
 
 interface Bucket {
-  /** What may still be taken; below zero after more was taken at once than a second holds. */
+  /** What may still be taken, in thousandths; below zero after more was taken at once than a second holds. */
   level: number;
   /** When that was so. */
   at: number;
@@ -29,11 +29,11 @@ export class Quotas {
   /** Takes `count` for the caller of this uid. @returns 0, or in how many milliseconds that much can be had, and takes nothing */
   take(uid: number, count: number): number {
     const bucket = this.#bucketOf(uid);
-    const wanted = Math.min(count, this.#perSecond);
+    const wanted = Math.min(count, this.#perSecond) * 1000;
     if (bucket.level < wanted) {
-      return Math.max(1, Math.ceil(((wanted - bucket.level) * 1000) / this.#perSecond));
+      return Math.max(1, Math.ceil((wanted - bucket.level) / this.#perSecond));
     }
-    bucket.level -= count;
+    bucket.level -= count * 1000;
     return 0;
   }
 
@@ -42,7 +42,7 @@ export class Quotas {
     let bucket = this.#buckets.get(uid);
     if (bucket === undefined) {
       this.#forgetIdle(at);
-      bucket = { level: this.#perSecond, at };
+      bucket = { level: this.#perSecond * 1000, at };
       this.#buckets.set(uid, bucket);
     }
     bucket.level = this.#levelOf(bucket, at);
@@ -51,7 +51,7 @@ export class Quotas {
   }
 
   #levelOf(bucket: Bucket, at: number): number {
-    return Math.min(this.#perSecond, bucket.level + ((at - bucket.at) * this.#perSecond) / 1000);
+    return Math.min(this.#perSecond * 1000, bucket.level + (at - bucket.at) * this.#perSecond);
   }
 
   /** A full bucket says nothing that a new one would not. */
@@ -60,7 +60,7 @@ export class Quotas {
       return;
     }
     for (const [uid, bucket] of this.#buckets) {
-      if (this.#levelOf(bucket, at) >= this.#perSecond) {
+      if (this.#levelOf(bucket, at) >= this.#perSecond * 1000) {
         this.#buckets.delete(uid);
       }
     }
