@@ -61,7 +61,8 @@ export async function indexValues(
   const normalisers = new Map<Normalisation, Normaliser>();
   for (let i = 0; i < values.length; i++) {
     const given = values[i] as BlindIndexItem;
-    const item = typeof given === 'string' || given instanceof Uint8Array ? { value: given } : given;
+    const isValue = typeof given !== 'object' || given === null || given instanceof Uint8Array;
+    const item = isValue ? { value: given } : given;
     const { group, length, normalise } = indexOf(groups, normalisers, item, options);
     checkValue(item.value, normalise);
     try {
