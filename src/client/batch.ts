@@ -4,7 +4,7 @@ import { checkBytes, checkKey, checkPartition, contexts } from './arguments.ts';
 import type { Caller } from './caller.ts';
 import { PartCall, partition } from './calls.ts';
 import type { WireBinding, WireItem } from './requests.ts';
-import type { ManyItem, ManyOptions, ManyResult } from './types.ts';
+import type { CallOptions, ManyItem, ManyOptions, ManyResult } from './types.ts';
 
 /** Parts of one batch under way at once: enough to keep both sides busy, few enough to bound memory. */
 const PARTS_IN_FLIGHT = 4;
@@ -31,7 +31,21 @@ export async function passBatch(
     context: contexts.bytesOf(options.context),
     anyKey,
   };
-  const wire = wireItems(items, binding, anyKey);
+  return passItems(caller, operation, binding, wireItems(items, binding, anyKey), options, deadline);
+}
+
+/**
+ * The same of items as they go onto the wire.
+ * @param deadline by the monotonic clock
+ */
+export async function passItems(
+  caller: Caller,
+  operation: number,
+  binding: WireBinding,
+  wire: readonly WireItem[],
+  options: CallOptions,
+  deadline: number,
+): Promise<ManyResult[]> {
   const { maxPayload } = caller.transport;
   let ends = partition(operation, wire, maxPayload ?? SMALLEST_PAYLOAD);
   if (ends.length > 1 && maxPayload === undefined) {

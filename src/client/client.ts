@@ -20,6 +20,8 @@ import { fingerprintOf, indexValues, textOf } from './blind-index.ts';
 import { Caller } from './caller.ts';
 import { type AnyCall, sender, ValueCall } from './calls.ts';
 import { claimedMac, isVerified } from './claimed-mac.ts';
+import { defineFields } from './fields/fields.ts';
+import type { FieldPath, Fields, FieldsDefinition } from './fields/types.ts';
 import type { FileWays, PassTarget } from './file-ways.ts';
 import { ClientLane } from './lane.ts';
 import { LaneValues } from './lane-values.ts';
@@ -293,6 +295,10 @@ class Client implements DekdClient {
 
   async reencryptFile(source: string, target: string, options: EncryptOptions): Promise<void> {
     await passFile(source, { through: () => this.reencryptStream(options) }, target, CIPHERTEXT_MODE);
+  }
+
+  fields<T>(): <const P extends FieldPath<T>>(definition: FieldsDefinition<T, P>) => Fields<T, P> {
+    return (definition) => defineFields(this.#caller, definition);
   }
 
   async keyInfo(

@@ -2,4 +2,5 @@
 export { DekdError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 export type * from './bench-module.ts';
 export { connect } from './client.ts';
+export type * from './fields/types.ts';
 export type * from './types.ts';

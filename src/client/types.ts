@@ -1,4 +1,5 @@
 import type { DekdError } from '../errors.ts';
+import type { FieldPath, Fields, FieldsDefinition } from './fields/types.ts';
 
 /** Caller's map of non-secret strings that a ciphertext is bound to. Never stored, needed again to decrypt. */
 export type EncryptionContext = Readonly<Record<string, string>>;
@@ -334,6 +335,11 @@ export interface DekdClient extends AsyncDisposable {
    * INVALID_ARGUMENT for a message that was not made by it.
    */
   decryptLarge<T = unknown>(message: Uint8Array, options: DecryptLargeOptions): Promise<T>;
+  /**
+   * Encrypts named values of rows of type `T`, and nothing else of them: `dekd.fields<User>()({ key, fields: ['email'],
+   * context: (user) => ({ user: user.id }) })`. Throws INVALID_ARGUMENT for a definition that says something impossible.
+   */
+  fields<T>(): <const P extends FieldPath<T>>(definition: FieldsDefinition<T, P>) => Fields<T, P>;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**

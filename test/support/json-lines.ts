@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import { parseFields } from '../../src/cli/json-lines/field-path.ts';
+import { parseFields } from '../../src/cli/json-lines/field-list.ts';
 import {
   type Direction,
   type FieldCipher,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseFields } from '../../src/cli/json-lines/field-path.ts';
+import { parseFields } from '../../src/cli/json-lines/field-list.ts';
 import { DekdError } from '../../src/errors.ts';
 
 describe('field paths', () => {

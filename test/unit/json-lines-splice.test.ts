@@ -206,7 +206,7 @@ describe('JSON Lines flow', () => {
 
   it('answers a line before the next one is written, as a co-process needs', async () => {
     const { PassThrough } = await import('node:stream');
-    const { parseFields } = await import('../../src/cli/json-lines/field-path.ts');
+    const { parseFields } = await import('../../src/cli/json-lines/field-list.ts');
     const { spliceJsonLines } = await import('../../src/cli/json-lines/splice.ts');
     const input = new PassThrough();
     const outputs: string[] = [];

@@ -1,7 +1,7 @@
 import type { DecryptOptions, DekdClient, EncryptOptions, ManyDecryptOptions, ManyResult } from '../../client/types.ts';
 import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
-import { parseFields } from '../json-lines/field-path.ts';
+import { parseFields } from '../json-lines/field-list.ts';
 import { type Direction, type SpliceReport, spliceJsonLines } from '../json-lines/splice.ts';
 import { keepingCurrent } from '../reencrypt/tokens.ts';
 import { openTarget, type Target } from '../target-file.ts';

@@ -5,9 +5,9 @@
  * always a prefix of whole lines of the right result.
  */
 import { isUtf8 } from 'node:buffer';
+import type { FieldSet } from '../../client/fields/field-path.ts';
 import type { ManyResult } from '../../client/types.ts';
 import { DekdError, type ErrorCode } from '../../errors.ts';
-import type { FieldSet } from './field-path.ts';
 import { checkValue, JsonSyntaxError, Matches, scanLine } from './scanner.ts';
 import { looksLikeToken, quotedTokenLength, readQuotedToken, writeQuotedToken } from './token-text.ts';
 

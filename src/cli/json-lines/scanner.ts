@@ -5,7 +5,7 @@
  * byte: it is the sentinel that lets the loops below run without comparing against an end. (A newline stops a string, a
  * number, a literal and white space alike.) UTF-8 is not checked here; the whole block is, at once, by the caller.
  */
-import type { FieldNode, FieldSet } from './field-path.ts';
+import type { FieldNode, FieldSet } from '../../client/fields/field-path.ts';
 
 /** Deeper JSON is refused: recursion has to end somewhere, well before the stack does. */
 export const MAX_DEPTH = 1_000;

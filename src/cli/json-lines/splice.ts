@@ -7,10 +7,10 @@
  * its last line gets it.
  */
 import type { Readable } from 'node:stream';
+import type { FieldSet } from '../../client/fields/field-path.ts';
 import type { ManyResult } from '../../client/types.ts';
 import { DekdError } from '../../errors.ts';
 import { Block, type BlockOutcome } from './block.ts';
-import type { FieldSet } from './field-path.ts';
 import { LineCutter } from './line-cutter.ts';
 
 const MAX_BLOCKS_IN_FLIGHT = 4;

@@ -16,7 +16,7 @@ export interface MemberNode {
   readonly node: FieldNode;
 }
 
-/** The paths of `--fields`, in the order given, and the tree they make. */
+/** Paths in the order given, and the tree they make. */
 export interface FieldSet {
   readonly paths: readonly string[];
   readonly root: FieldNode;
@@ -29,13 +29,12 @@ const MAX_PATH_STEPS = 64;
 /**
  * Reads paths such as `email`, `address.street`, `cards[].pan`, `tags[]`.
  *
- * A name is any text without `.`, `[`, `]` and `,`; `[]` means every element of the array. No path may lie inside another
- * one: the inner value would be encrypted twice.
+ * A name is any text without `.`, `[` and `]`; `[]` means every element of the array. No path may lie inside another one: the
+ * inner value would be encrypted twice.
  *
  * @throws DekdError INVALID_ARGUMENT naming the path.
  */
-export function parseFields(list: readonly string[]): FieldSet {
-  const paths = list.flatMap((text) => text.split(',')).map((path) => path.trim());
+export function fieldSetOf(paths: readonly string[]): FieldSet {
   if (paths.length === 0 || (paths.length === 1 && paths[0] === '')) {
     throw invalid('no field is named');
   }

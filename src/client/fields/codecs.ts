@@ -1,0 +1,70 @@
+import { kindOf, NotJson } from './json-text.ts';
+import type { FieldCodec, JsonValue } from './types.ts';
+
+/** RFC 3339, or a day alone, which is then that of UTC. */
+const DATE = /^(?:\d{4}|[+-]\d{6})-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/;
+const INTEGER = /^(?:0|-?[1-9]\d*)$/;
+
+const date: FieldCodec<Date> = {
+  encode(value) {
+    if (typeof value !== 'object' || kindOf(value) !== 'Date' || Number.isNaN(value.getTime())) {
+      throw new NotJson('the value is not a valid Date');
+    }
+    return value.toISOString();
+  },
+  decode(json) {
+    const value = typeof json === 'string' && DATE.test(json) ? new Date(json) : undefined;
+    if (value === undefined || Number.isNaN(value.getTime())) {
+      throw new NotJson("the plaintext is not a date in ISO 8601: it was not encrypted with the codec 'date'");
+    }
+    return value;
+  },
+};
+
+const bigint: FieldCodec<bigint> = {
+  encode(value) {
+    if (typeof value !== 'bigint') {
+      throw new NotJson('the value is not a bigint');
+    }
+    return String(value);
+  },
+  decode(json) {
+    if (typeof json !== 'string' || !INTEGER.test(json)) {
+      throw new NotJson("the plaintext is not a text of digits: it was not encrypted with the codec 'bigint'");
+    }
+    return BigInt(json);
+  },
+};
+
+const bytes: FieldCodec<Uint8Array> = {
+  encode(value) {
+    if (!(value instanceof Uint8Array)) {
+      throw new NotJson('the value is not a Uint8Array');
+    }
+    return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
+  },
+  decode(json) {
+    const value = typeof json === 'string' ? Buffer.from(json, 'base64') : undefined;
+    if (value?.toString('base64') !== json) {
+      throw new NotJson("the plaintext is not base64: it was not encrypted with the codec 'bytes'");
+    }
+    return new Uint8Array(value as Buffer);
+  },
+};
+
+const BUILT_IN: Readonly<Record<string, unknown>> = { date, bigint, bytes };
+
+/** A codec whose values nobody knows the type of here. */
+export interface AnyCodec {
+  encode(value: unknown): unknown;
+  decode(json: JsonValue): unknown;
+}
+
+/** The codec that a definition names or is. @returns undefined when it is none */
+export function codecOf(choice: unknown): AnyCodec | undefined {
+  if (typeof choice === 'string') {
+    return Object.hasOwn(BUILT_IN, choice) ? (BUILT_IN[choice] as AnyCodec) : undefined;
+  }
+  const own = choice as AnyCodec | null | undefined;
+  return typeof own?.encode === 'function' && typeof own.decode === 'function' ? own : undefined;
+}

@@ -1,0 +1,97 @@
+/** What a definition says, checked once. Everything here throws INVALID_ARGUMENT and nothing else. */
+import { DekdError } from '../../errors.ts';
+import { checkKey, checkPartition } from '../arguments.ts';
+import type { EncryptionContext } from '../types.ts';
+import { type AnyCodec, codecOf } from './codecs.ts';
+import { type FieldNode, fieldSetOf } from './field-path.ts';
+
+/** A definition whose types are not known here. */
+export interface AnyDefinition {
+  readonly key: string;
+  readonly partition?: string | ((row: never) => string) | undefined;
+  readonly fields: readonly string[];
+  readonly context: (row: never) => EncryptionContext;
+  readonly codecs?: Readonly<Record<string, unknown>> | undefined;
+  readonly nulls?: 'encrypt' | 'keep' | undefined;
+  readonly bindPositions?: boolean | undefined;
+  readonly idempotent?: boolean | undefined;
+}
+
+export interface CheckedDefinition {
+  readonly key: string;
+  readonly partition: string | ((row: object) => unknown);
+  readonly paths: readonly string[];
+  readonly root: FieldNode;
+  readonly context: (row: object) => EncryptionContext;
+  /** By index of the path; undefined where the value is JSON as it is. */
+  readonly codecs: readonly (AnyCodec | undefined)[];
+  /** By index of the path: whether it leads into an array. */
+  readonly isRepeated: readonly boolean[];
+  readonly keepsNulls: boolean;
+  readonly bindsPositions: boolean;
+  readonly isIdempotent: boolean;
+}
+
+export function checkDefinition(definition: AnyDefinition): CheckedDefinition {
+  if (typeof definition !== 'object' || definition === null) {
+    throw invalid('a definition of fields is an object: { key, fields, context }');
+  }
+  const { key, partition, fields, context, nulls, bindPositions, idempotent } = definition;
+  if (!Array.isArray(fields) || !fields.every((path) => typeof path === 'string')) {
+    throw invalid('fields is an array of paths');
+  }
+  if (typeof context !== 'function') {
+    throw invalid('context is a function of a row: what it returns is what the values of that row are bound to');
+  }
+  if (nulls !== undefined && nulls !== 'encrypt' && nulls !== 'keep') {
+    throw invalid("nulls is 'encrypt' or 'keep'");
+  }
+  for (const [name, flag] of [
+    ['bindPositions', bindPositions],
+    ['idempotent', idempotent],
+  ] as const) {
+    if (flag !== undefined && typeof flag !== 'boolean') {
+      throw invalid(`${name} is true or false`);
+    }
+  }
+  const { paths, root } = fieldSetOf([...fields]);
+  return {
+    key: checkKey(key),
+    partition: typeof partition === 'function' ? (partition as (row: object) => unknown) : checkPartition(partition),
+    paths: Object.freeze(paths),
+    root,
+    context: context as (row: object) => EncryptionContext,
+    codecs: codecsOf(definition.codecs, paths),
+    isRepeated: paths.map((path) => path.includes('[]')),
+    keepsNulls: nulls === 'keep',
+    bindsPositions: bindPositions === true,
+    isIdempotent: idempotent !== false,
+  };
+}
+
+function codecsOf(
+  choices: Readonly<Record<string, unknown>> | undefined,
+  paths: readonly string[],
+): readonly (AnyCodec | undefined)[] {
+  const codecs = new Map<string, AnyCodec>();
+  for (const [path, choice] of Object.entries(choices ?? {})) {
+    if (choice === undefined) {
+      continue;
+    }
+    if (!paths.includes(path)) {
+      throw invalid(`a codec is given for '${path}', which is not one of the fields`);
+    }
+    const codec = codecOf(choice);
+    if (codec === undefined) {
+      throw invalid(
+        `the codec of '${path}' is neither 'date', 'bigint' or 'bytes' nor an object with encode and decode`,
+      );
+    }
+    codecs.set(path, codec);
+  }
+  return paths.map((path) => codecs.get(path));
+}
+
+export function invalid(reason: string, cause?: unknown): DekdError {
+  return new DekdError('INVALID_ARGUMENT', reason, cause === undefined ? {} : { cause });
+}
