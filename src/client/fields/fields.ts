@@ -1,48 +1,42 @@
-/** Typed fields: named values of rows, encrypted and decrypted in one batch a call. */
-
-import { MIN_TOKEN_LENGTH, TOKEN_FORMAT } from '../../envelope/token.ts';
-import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
-import { DekdError } from '../../errors.ts';
-import { OPERATION } from '../../protocol/request-reader.ts';
-import { checkPartition } from '../arguments.ts';
-import { passItems } from '../batch.ts';
+/** Typed fields: named values of rows, encrypted and decrypted in batches. */
 import type { Caller } from '../caller.ts';
-import { ContextMemo } from '../context-memo.ts';
-import type { WireBinding, WireItem } from '../requests.ts';
-import type { CallOptions, EncryptionContext, ManyResult } from '../types.ts';
+import type { CallOptions } from '../types.ts';
 import { type AnyDefinition, type CheckedDefinition, checkDefinition, invalid } from './definition.ts';
-import { jsonTextOf, jsonValueOf, NotJson, textOfUtf8 } from './json-text.ts';
-import { FIELD_NAME, PairSplice, POSITION_NAME, withPair } from './row-context.ts';
-import { copyRow, Misshapen, type Slot } from './row-walk.ts';
+import type { FieldBatch, FieldCall, Row } from './field-batch.ts';
+import { Opening } from './opening.ts';
+import { fieldPairsOf, RowBinding } from './row-binding.ts';
+import type { Holder } from './row-walk.ts';
+import { Sealing } from './sealing.ts';
+import { Slab } from './slab.ts';
 import type { FieldPath, Fields, FieldsDefinition } from './types.ts';
 
-type Row = Record<string, unknown>;
-type DecryptOptions = CallOptions & { readonly only?: readonly string[] | undefined };
+/** Batches of one call under way at once. */
+const IN_FLIGHT = 4;
 
-const fieldPairs = new PairSplice(FIELD_NAME);
-const positionPairs = new PairSplice(POSITION_NAME);
-const encoder = new TextEncoder();
-const NO_CONTEXT = new Uint8Array(0);
-/** What stands for a value until its token is there. */
-const PENDING = TOKEN_TEXT_PREFIX;
+type OpeningOptions = CallOptions & { readonly only?: readonly string[] | undefined };
+interface ValueOfRow {
+  readonly value: unknown;
+  readonly row: Row;
+}
 
 /** @throws INVALID_ARGUMENT for a definition that says something impossible */
-export function defineFields<T, const P extends FieldPath<T>>(
+export function defineFields<T, P extends FieldPath<T>>(
   caller: Caller,
   definition: FieldsDefinition<T, P>,
 ): Fields<T, P> {
-  return new FieldsOfRows(caller, checkDefinition(definition as unknown as AnyDefinition)) as unknown as Fields<T, P>;
+  return new RowFields(caller, checkDefinition(definition as unknown as AnyDefinition)) as unknown as Fields<T, P>;
 }
 
-class FieldsOfRows {
+/** `Fields` without its types, which only the compiler has. */
+class RowFields {
   readonly #caller: Caller;
   readonly #definition: CheckedDefinition;
-  readonly #binder: Binder;
+  readonly #pairs: readonly Uint8Array[];
 
   constructor(caller: Caller, definition: CheckedDefinition) {
     this.#caller = caller;
     this.#definition = definition;
-    this.#binder = new Binder(definition);
+    this.#pairs = fieldPairsOf(definition);
   }
 
   get paths(): readonly string[] {
@@ -54,80 +48,89 @@ class FieldsOfRows {
   }
 
   async encryptMany(rows: readonly Row[], options: CallOptions = {}): Promise<Row[]> {
-    return this.#encrypt(checkRows(rows), false, options);
+    return this.#encrypt(checkArray(rows), false, options);
   }
 
-  async decrypt(row: Row, options: DecryptOptions = {}): Promise<Row> {
+  async decrypt(row: Row, options: OpeningOptions = {}): Promise<Row> {
     return (await this.#decrypt([row], true, options))[0]!;
   }
 
-  async decryptMany(rows: readonly Row[], options: DecryptOptions = {}): Promise<Row[]> {
-    return this.#decrypt(checkRows(rows), false, options);
+  async decryptMany(rows: readonly Row[], options: OpeningOptions = {}): Promise<Row[]> {
+    return this.#decrypt(checkArray(rows), false, options);
   }
 
-  async #encrypt(rows: readonly Row[], isSingle: boolean, options: CallOptions): Promise<Row[]> {
-    options.signal?.throwIfAborted();
-    const deadline = this.#caller.deadline(options);
-    const batch = new Batch(this.#definition, this.#binder, isSingle);
-    const copies: Row[] = new Array(rows.length);
-    const suspects: Item[] = [];
-    for (let index = 0; index < rows.length; index++) {
-      copies[index] = batch.addRow(rows[index]!, index, (item, value) => {
-        const token = this.#definition.isIdempotent ? tokenOf(value) : undefined;
-        if (token === undefined) {
-          item.data = encoder.encode(batch.textOf(item, value));
-        } else {
-          item.data = token;
-          item.kept = value as string;
-          suspects.push(item);
-        }
-        item.holder[item.name] = PENDING;
-        return true;
-      });
-      batch.checkIsUnbound(copies[index]!, index);
+  column(path: string): Column {
+    const field = this.#definition.paths.indexOf(path);
+    if (field < 0) {
+      throw invalid('column takes one of the paths of the fields');
     }
-    const { binding, items } = batch;
-    if (suspects.length > 0) {
-      const opened = await passItems(this.#caller, OPERATION.decryptMany, binding, suspects, options, deadline);
-      for (let i = 0; i < suspects.length; i++) {
-        judge(batch, suspects[i]!, opened[i]!);
-      }
+    if (this.#definition.bindsPositions && path.includes('[]')) {
+      throw invalid(`the elements of '${path}' are bound to their positions, which a value alone has not`);
     }
-    const wanted = suspects.length === 0 ? items : items.filter((item) => item.kept === undefined);
-    const sealed = await passItems(this.#caller, OPERATION.encryptMany, binding, wanted, options, deadline);
-    for (let i = 0; i < wanted.length; i++) {
-      const { holder, name } = wanted[i]!;
-      holder[name] = encodeTokenText(valueIn(batch, wanted[i]!, sealed[i]!));
-    }
-    for (const { holder, name, kept } of suspects) {
-      if (kept !== undefined) {
-        holder[name] = kept;
-      }
-    }
-    return copies;
+    return new Column(this, path, field);
   }
 
-  async #decrypt(rows: readonly Row[], isSingle: boolean, options: DecryptOptions): Promise<Row[]> {
-    options.signal?.throwIfAborted();
-    const deadline = this.#caller.deadline(options);
+  /** @internal */
+  async sealValues(
+    field: number,
+    values: readonly ValueOfRow[],
+    isSingle: boolean,
+    options: CallOptions,
+  ): Promise<unknown[]> {
+    const call = this.#call(isSingle, options);
+    return this.#values(field, values, () => new Sealing(call));
+  }
+
+  /** @internal */
+  async openValues(
+    field: number,
+    values: readonly ValueOfRow[],
+    isSingle: boolean,
+    options: CallOptions,
+  ): Promise<unknown[]> {
+    const call = this.#call(isSingle, options);
+    return this.#values(field, values, () => new Opening(call, undefined));
+  }
+
+  #encrypt(rows: readonly Row[], isSingle: boolean, options: CallOptions): Promise<Row[]> {
+    const call = this.#call(isSingle, options);
+    return this.#rows(rows, () => new Sealing(call));
+  }
+
+  #decrypt(rows: readonly Row[], isSingle: boolean, options: OpeningOptions): Promise<Row[]> {
+    const call = this.#call(isSingle, options);
     const isWanted = this.#wanted(options.only);
-    const batch = new Batch(this.#definition, this.#binder, isSingle);
-    const copies = rows.map((row, index) =>
-      batch.addRow(row, index, (item, value) => {
-        if (isWanted?.[item.field] === false || (value === null && this.#definition.keepsNulls)) {
-          return false;
-        }
-        item.data = batch.tokenAt(item, value);
-        return true;
-      }),
-    );
-    const { binding, items } = batch;
-    const opened = await passItems(this.#caller, OPERATION.decryptMany, binding, items, options, deadline);
-    for (let i = 0; i < items.length; i++) {
-      const item = items[i]!;
-      item.holder[item.name] = batch.valueAt(item, valueIn(batch, item, opened[i]!));
-    }
+    return this.#rows(rows, () => new Opening(call, isWanted));
+  }
+
+  async #rows(rows: readonly Row[], begin: () => FieldBatch): Promise<Row[]> {
+    const copies: Row[] = new Array(rows.length);
+    await inBatches(rows.length, begin, (batch, index) => {
+      copies[index] = batch.addRow(rows[index]!, index);
+    });
     return copies;
+  }
+
+  async #values(field: number, values: readonly ValueOfRow[], begin: () => FieldBatch): Promise<unknown[]> {
+    const results: unknown[] = values.map((each) => each?.value);
+    await inBatches(values.length, begin, (batch, index) => {
+      batch.addValue(results[index], values[index]?.row as Row, results as unknown as Holder, index, field);
+    });
+    return results;
+  }
+
+  #call(isSingle: boolean, options: CallOptions): FieldCall {
+    options.signal?.throwIfAborted();
+    const slab = new Slab();
+    return {
+      caller: this.#caller,
+      definition: this.#definition,
+      binding: new RowBinding(this.#definition, this.#pairs, slab),
+      slab,
+      isSingle,
+      options,
+      deadline: this.#caller.deadline(options),
+    };
   }
 
   #wanted(only: readonly string[] | undefined): boolean[] | undefined {
@@ -135,308 +138,79 @@ class FieldsOfRows {
       return undefined;
     }
     const { paths } = this.#definition;
-    if (!Array.isArray(only)) {
-      throw invalid('only is an array of paths');
-    }
-    for (const path of only as readonly unknown[]) {
-      if (!paths.includes(path as string)) {
-        throw invalid('only names a path that is not one of the fields');
-      }
+    if (!Array.isArray(only) || !only.every((path) => paths.includes(path))) {
+      throw invalid('only is an array of paths of the fields');
     }
     return paths.map((path) => only.includes(path));
   }
 }
 
-/** A value on its way. */
-class Item implements WireItem, Slot {
-  data: Uint8Array = NO_CONTEXT;
-  readonly key: string | undefined = undefined;
-  readonly partition: string | undefined;
-  readonly context: Uint8Array;
-  readonly holder: Slot['holder'];
-  readonly name: string | number;
-  readonly field: number;
-  readonly places: readonly number[];
-  readonly row: number;
-  /** The text of the row, while it may be a token of this very field, and once it is known to be one. */
-  kept: string | undefined = undefined;
+/** `FieldColumn` without its types. */
+class Column {
+  readonly path: string;
+  readonly #fields: RowFields;
+  readonly #field: number;
 
-  constructor(slot: Slot, row: number, partition: string | undefined, context: Uint8Array) {
-    this.holder = slot.holder;
-    this.name = slot.name;
-    this.field = slot.field;
-    this.places = slot.places;
-    this.row = row;
-    this.partition = partition;
-    this.context = context;
+  constructor(fields: RowFields, path: string, field: number) {
+    this.#fields = fields;
+    this.path = path;
+    this.#field = field;
+  }
+
+  async encrypt(value: unknown, row: Row, options: CallOptions = {}): Promise<unknown> {
+    return (await this.#fields.sealValues(this.#field, [{ value, row }], true, options))[0];
+  }
+
+  async encryptMany(values: readonly ValueOfRow[], options: CallOptions = {}): Promise<unknown[]> {
+    return this.#fields.sealValues(this.#field, checkArray(values), false, options);
+  }
+
+  async decrypt(value: unknown, row: Row, options: CallOptions = {}): Promise<unknown> {
+    return (await this.#fields.openValues(this.#field, [{ value, row }], true, options))[0];
+  }
+
+  async decryptMany(values: readonly ValueOfRow[], options: CallOptions = {}): Promise<unknown[]> {
+    return this.#fields.openValues(this.#field, checkArray(values), false, options);
   }
 }
 
-/** The values of one call, and what is said when one of them cannot be done. */
-class Batch {
-  readonly items: Item[] = [];
-  readonly #definition: CheckedDefinition;
-  readonly #binder: Binder;
-  readonly #isSingle: boolean;
-  #partition: string | undefined;
-
-  constructor(definition: CheckedDefinition, binder: Binder, isSingle: boolean) {
-    this.#definition = definition;
-    this.#binder = binder;
-    this.#isSingle = isSingle;
-  }
-
-  /** What holds for items that do not say. */
-  get binding(): WireBinding {
-    return { key: this.#definition.key, partition: this.#partition ?? '', context: NO_CONTEXT, anyKey: false };
-  }
-
-  /**
-   * Copies a row, and adds an item for each value that `take` takes.
-   * @throws INVALID_ARGUMENT, and what `take` throws
-   */
-  addRow(row: Row, index: number, take: (item: Item, value: unknown) => boolean): Row {
-    if (typeof row !== 'object' || row === null || Array.isArray(row)) {
-      throw invalid(`${this.#rowName(index)}the row is not an object`);
-    }
-    const binder = this.#binder;
-    try {
-      binder.begin(row);
-      this.#partition ??= binder.partition;
-      const partition = binder.partition === this.#partition ? undefined : binder.partition;
-      return copyRow(row, this.#definition.root, (value, holder, name, field, places) => {
-        const slot = { holder, name, field, places };
-        const item = new Item(slot, index, partition, binder.contextOf(field, places));
-        if (take(item, value)) {
-          this.items.push(item);
-        }
-      });
-    } catch (error) {
-      if (error instanceof Misshapen) {
-        throw invalid(`${this.#rowName(index)}${this.#pathName(error.field, error.places)}: ${error.message}`);
-      }
-      throw error instanceof Unbound ? invalid(`${this.#rowName(index)}${error.message}`, error.cause) : error;
-    }
-  }
-
-  /** @throws INVALID_ARGUMENT when the row, encrypted, would say another context or partition */
-  checkIsUnbound(copy: Row, index: number): void {
-    try {
-      this.#binder.checkSame(copy);
-    } catch (error) {
-      throw error instanceof Unbound ? invalid(`${this.#rowName(index)}${error.message}`, error.cause) : error;
-    }
-  }
-
-  /** @throws INVALID_ARGUMENT */
-  textOf(item: Item, value: unknown): string {
-    const codec = value === null ? undefined : this.#definition.codecs[item.field];
-    return this.#said(item, () => jsonTextOf(codec === undefined ? value : codec.encode(value)));
-  }
-
-  /** @throws MALFORMED */
-  tokenAt(item: Item, value: unknown): Uint8Array {
-    const token = tokenOf(value);
-    if (token === undefined) {
-      throw new DekdError('MALFORMED', `${this.at(item)}: the value is not a token (a text that begins with dk1.)`);
-    }
-    return token;
-  }
-
-  valueAt(item: Item, plaintext: Uint8Array): unknown {
-    return this.#said(item, () => {
-      const bytes = Buffer.from(plaintext.buffer, plaintext.byteOffset, plaintext.byteLength);
-      const value = jsonValueOf(textOfUtf8(bytes, 0, bytes.length));
-      const codec = value === null ? undefined : this.#definition.codecs[item.field];
-      return codec === undefined ? value : codec.decode(value as never);
-    });
-  }
-
-  /** Where an item is, in words. */
-  at({ row, field, places }: Item): string {
-    return this.#rowName(row) + this.#pathName(field, places);
-  }
-
-  #said<R>(item: Item, work: () => R): R {
-    try {
-      return work();
-    } catch (error) {
-      if (error instanceof NotJson) {
-        throw invalid(`${this.at(item)}: ${error.message}`);
-      }
-      throw invalid(`${this.at(item)}: its codec failed`, error);
-    }
-  }
-
-  #rowName(index: number): string {
-    return this.#isSingle ? '' : `row ${index}, `;
-  }
-
-  #pathName(field: number, places: readonly number[]): string {
-    let depth = 0;
-    const path = this.#definition.paths[field]!.replace(/\[\]/g, () =>
-      depth < places.length ? `[${places[depth++]}]` : '[]',
-    );
-    return `field '${path}'`;
-  }
-}
-
-/** The row says nothing that its values could be bound to. */
-class Unbound extends Error {
-  override readonly name = 'Unbound';
-}
-
-/** What the values of the row under way are bound to. */
-class Binder {
-  partition = '';
-  readonly #definition: CheckedDefinition;
-  readonly #memo = new ContextMemo();
-  readonly #pairs: readonly Uint8Array[];
-  /** Of the row: canonical, without field. */
-  #base: Uint8Array = NO_CONTEXT;
-  #place = 0;
-  /** By index of the path, for `#base`. */
-  #contexts: (Uint8Array | undefined)[] = [];
-
-  constructor(definition: CheckedDefinition) {
-    this.#definition = definition;
-    this.#pairs = definition.paths.map((path) => fieldPairs.pair(path));
-  }
-
-  /** @throws Unbound */
-  begin(row: Row): void {
-    const base = this.#contextOfRow(row);
-    this.partition = this.#partitionOfRow(row);
-    if (base === this.#base && this.#contexts.length > 0) {
-      return;
-    }
-    const place = fieldPairs.placeIn(base);
-    if (place < 0) {
-      throw new Unbound("the context has 'field', which is the path of each value: name yours otherwise");
-    }
-    if (this.#definition.bindsPositions && positionPairs.placeIn(base) < 0) {
-      throw new Unbound("the context has 'position', which bindPositions sets: name yours otherwise");
-    }
-    this.#base = base;
-    this.#place = place;
-    this.#contexts = new Array(this.#pairs.length).fill(undefined);
-  }
-
-  /** Canonical bytes, shared: nobody writes to them. */
-  contextOf(field: number, places: readonly number[]): Uint8Array {
-    let context = this.#contexts[field];
-    if (context === undefined) {
-      context = withPair(this.#base, this.#place, this.#pairs[field]!);
-      this.#contexts[field] = context;
-    }
-    if (!this.#definition.bindsPositions || places.length === 0) {
-      return context;
-    }
-    return withPair(context, positionPairs.placeIn(context), positionPairs.pair(places.join('.')));
-  }
-
-  /** @throws Unbound when the row says something else than the one that was begun with */
-  checkSame(row: Row): void {
-    const base = this.#base;
-    const other = this.#contextOfRow(row);
-    if (other !== base && Buffer.compare(other, base) !== 0) {
-      throw new Unbound('the context changes when the row is encrypted: it must not be made of a field of the list');
-    }
-    if (this.#partitionOfRow(row) !== this.partition) {
-      throw new Unbound('the partition changes when the row is encrypted: it must not be made of a field of the list');
-    }
-  }
-
-  #contextOfRow(row: Row): Uint8Array {
-    const { context } = this.#definition;
-    let said: EncryptionContext;
-    try {
-      said = context(row);
-    } catch (error) {
-      throw new Unbound('the context function failed', { cause: error });
-    }
-    if (said === undefined) {
-      throw new Unbound('the context function returned nothing');
-    }
-    try {
-      return this.#memo.bytesOf(said);
-    } catch (error) {
-      throw new Unbound((error as Error).message);
-    }
-  }
-
-  #partitionOfRow(row: Row): string {
-    const { partition } = this.#definition;
-    if (typeof partition === 'string') {
-      return partition;
-    }
-    let said: unknown;
-    try {
-      said = partition(row);
-    } catch (error) {
-      throw new Unbound('the partition function failed', { cause: error });
-    }
-    if (typeof said !== 'string') {
-      throw new Unbound(`the partition function returned ${said === null ? 'null' : typeof said}, not a string`);
-    }
-    return checkPartition(said);
-  }
-}
-
-function checkRows(rows: readonly Row[]): readonly Row[] {
-  if (!Array.isArray(rows)) {
-    throw invalid('rows is an array of rows');
-  }
-  return rows;
-}
-
-/** The bytes of what may be a token; undefined for everything that is none whoever looks. */
-function tokenOf(value: unknown): Uint8Array | undefined {
-  if (typeof value !== 'string' || !value.startsWith(TOKEN_TEXT_PREFIX)) {
-    return undefined;
-  }
+/**
+ * Fills batches one after the other and runs a few of them at once, so that this side prepares the next while the agent works
+ * on those before, and other work of the process gets its turn between two.
+ * @throws what failed first, in the order of the rows
+ */
+async function inBatches(
+  count: number,
+  begin: () => FieldBatch,
+  add: (batch: FieldBatch, index: number) => void,
+): Promise<void> {
+  const running: Promise<void>[] = [];
+  let next = 0;
   try {
-    const token = decodeTokenText(value);
-    return token.length >= MIN_TOKEN_LENGTH && token[0] === TOKEN_FORMAT ? token : undefined;
-  } catch {
-    return undefined;
+    while (next < count) {
+      const batch = begin();
+      while (next < count && !batch.isFull) {
+        add(batch, next++);
+      }
+      const run = batch.run();
+      // Awaited in its turn below; until then a rejection is not unhandled.
+      run.catch(() => {});
+      running.push(run);
+      if (next < count) {
+        await new Promise((resolve) => setImmediate(resolve));
+        await running[running.length - IN_FLIGHT];
+      }
+    }
+  } finally {
+    for (const run of running) {
+      await run;
+    }
   }
 }
 
-/** Decides whether a value that looks like a token is one of this very field. @throws what the agent could not tell */
-function judge(batch: Batch, item: Item, result: ManyResult): void {
-  if (result.ok) {
-    return;
+function checkArray<E>(array: readonly E[]): readonly E[] {
+  if (!Array.isArray(array)) {
+    throw invalid('many is an array');
   }
-  const { code } = result.error;
-  if (code === 'DECRYPTION_FAILED' || code === 'MALFORMED' || code === 'UNSUPPORTED_VERSION') {
-    const text = item.kept!;
-    item.kept = undefined;
-    item.data = encoder.encode(batch.textOf(item, text));
-    return;
-  }
-  const { message } = result.error;
-  throw failure(
-    batch,
-    item,
-    result.error,
-    code === 'PERMISSION_DENIED'
-      ? `the value looks like a token, and to tell takes the right to decrypt (or idempotent: false, to encrypt every value): ${message}`
-      : message,
-  );
-}
-
-function valueIn(batch: Batch, item: Item, result: ManyResult): Uint8Array {
-  if (result.ok) {
-    return result.value;
-  }
-  throw failure(batch, item, result.error, result.error.message);
-}
-
-function failure(batch: Batch, item: Item, error: DekdError, message: string): DekdError {
-  const { code, incident, retryAfterMs } = error;
-  return new DekdError(code, `${batch.at(item)}: ${message}`, {
-    ...(incident === undefined ? {} : { incident }),
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-  });
+  return array;
 }

@@ -26,14 +26,14 @@ export function jsonValueOf(text: string): unknown {
   }
 }
 
-/** The text in UTF-8 at `[start, end)`. @throws NotJson */
-export function textOfUtf8(bytes: Buffer, start: number, end: number): string {
-  const text = bytes.toString('utf8', start, end);
+/** The text of a plaintext. @throws NotJson */
+export function textOfUtf8(bytes: Uint8Array): string {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
   if (!text.includes('\ufffd')) {
     return text;
   }
   try {
-    return decoder.decode(bytes.subarray(start, end));
+    return decoder.decode(bytes);
   } catch {
     throw new NotJson('the plaintext is not UTF-8: it was not encrypted as a field');
   }

@@ -6,16 +6,8 @@
 import type { FieldNode } from './field-path.ts';
 import { isPlain, kindOf } from './json-text.ts';
 
-/** Where a value was found, and is to be put. */
-export interface Slot {
-  /** An object or array of the copy, and the name or index in it. */
-  readonly holder: Record<string | number, unknown>;
-  readonly name: string | number;
-  /** Index of the path. */
-  readonly field: number;
-  /** Indices of the arrays on the way, outermost first. */
-  readonly places: readonly number[];
-}
+/** An object or array of the copy of a row. */
+export type Holder = Record<string | number, unknown>;
 
 /** A row has another shape than its paths say; `message` is said behind where it is. */
 export class Misshapen extends Error {
@@ -30,10 +22,14 @@ export class Misshapen extends Error {
   }
 }
 
-/** Takes a value that was found; what it is replaced by is written to the slot, now or later. */
+/**
+ * Takes a value that was found at `name` of `holder`, where what it becomes is written, now or later.
+ * @param field index of the path
+ * @param places indices of the arrays on the way, outermost first
+ */
 export type Found = (
   value: unknown,
-  holder: Slot['holder'],
+  holder: Holder,
   name: string | number,
   field: number,
   places: readonly number[],
@@ -79,7 +75,7 @@ function copyArray(source: readonly unknown[], node: FieldNode, places: readonly
       if (value === undefined) {
         throw new Misshapen(node.field, here, 'the element is undefined, which JSON cannot carry');
       }
-      found(value, copy as unknown as Slot['holder'], i, node.field, here);
+      found(value, copy as unknown as Holder, i, node.field, here);
     } else if (value !== null && value !== undefined) {
       copy[i] = copyInner(value, node, here, found);
     }

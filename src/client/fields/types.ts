@@ -231,4 +231,29 @@ export interface Fields<T, P extends FieldPath<T>> {
     rows: readonly Encrypted<T, P>[],
     options: FieldsDecryptOptions<Only>,
   ): Promise<Encrypted<T, Exclude<P, Only> & FieldPath<T>>[]>;
+  /** One field by itself, for whoever has values and not rows. Throws INVALID_ARGUMENT for an element whose position is bound. */
+  column<Q extends P>(path: Q): FieldColumn<T, FieldValue<T, Q & string>>;
 }
+
+/** A value, and what its row is known by: as much of the row as partition and context are made of. */
+export interface ValueOfRow<T, V> {
+  readonly value: V;
+  readonly row: Readonly<Partial<T>>;
+}
+
+/**
+ * One field by itself. What it makes, `Fields` opens, and the reverse. It cannot see whether a context is made of an encrypted
+ * member: give rows without those.
+ */
+export interface FieldColumn<T, V> {
+  readonly path: string;
+  encrypt(value: V | Ciphertext<V>, row: Readonly<Partial<T>>, options?: CallOptions): Promise<Ciphertext<V>>;
+  decrypt(value: Ciphertext<V>, row: Readonly<Partial<T>>, options?: CallOptions): Promise<V>;
+  /** One result a value, in order. */
+  encryptMany(values: readonly ValueOfRow<T, V | Ciphertext<V>>[], options?: CallOptions): Promise<Ciphertext<V>[]>;
+  decryptMany(values: readonly ValueOfRow<T, Ciphertext<V>>[], options?: CallOptions): Promise<V[]>;
+}
+
+/** The rows that `F`, a `Fields`, encrypts, and what they are encrypted: `EncryptedRow<typeof users>`. */
+export type PlainRow<F> = F extends Fields<infer T, infer _P> ? T : never;
+export type EncryptedRow<F> = F extends Fields<infer T, infer P> ? Encrypted<T, P & FieldPath<T>> : never;
