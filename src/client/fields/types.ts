@@ -60,11 +60,13 @@ type MemberPath<T, D extends number> = T extends object
   ? {
       [K in keyof T & (string | number)]-?: `${K}` extends Unnameable
         ? never
-        : [T[K]] extends [AnyFunction | undefined]
+        : IsMethod<T[K]> extends true
           ? never
           : `${K}` | `${K}${Onward<NonNullable<T[K]>, D>}`;
     }[keyof T & (string | number)]
   : never;
+
+type IsMethod<V> = IsAny<V> extends true ? false : [V] extends [AnyFunction | undefined] ? true : false;
 
 /** What may follow the name of a member or of an element with the value `V`. */
 type Onward<V, D extends number> =
@@ -89,11 +91,11 @@ export type FieldValue<T, P extends string> = Exclude<Walked<T, P>, undefined>;
 
 type Walked<T, P extends string> = P extends `${infer Head}.${infer Rest}` ? Walked<Step<T, Head>, Rest> : Step<T, P>;
 
-type Step<T, Name extends string> = Name extends `${infer Before}[]` ? Element<Step<T, Before>> : Member<T, Name>;
+type Step<T, Name extends string> = Name extends `${infer Before}[]` ? Element<Step<T, Before>> : MemberValue<T, Name>;
 
 type Element<A> = IsAny<A> extends true ? A : A extends readonly (infer E)[] ? E : never;
 
-type Member<T, Name extends string> =
+type MemberValue<T, Name extends string> =
   IsAny<T> extends true
     ? T
     : T extends object
@@ -134,7 +136,9 @@ type SealedMember<V, P extends string, K, Plain extends boolean> = K extends str
 type SealedAt<V, Rest extends string, Plain extends boolean> = [Rest] extends [never]
   ? V
   : '' extends Rest
-    ? Ciphertext<Exclude<V, undefined>> | (Plain extends true ? V : Extract<V, undefined>)
+    ? IsAny<V> extends true
+      ? Ciphertext<V>
+      : Ciphertext<Exclude<V, undefined>> | (Plain extends true ? V : Extract<V, undefined>)
     : Sealed<V, Rest, Plain>;
 
 /** What remains of the paths that begin with `Name`; the empty text of one that ends there. */
@@ -198,6 +202,9 @@ export type FieldsDefinition<T, P extends FieldPath<T>> = FieldsBasis<T, P> &
     ? { readonly codecs?: FieldCodecs<T, NoInfer<P>> | undefined }
     : { readonly codecs: FieldCodecs<T, NoInfer<P>> });
 
+/** Names of members of a row, encrypted or not. */
+type Member<T, P extends FieldPath<T>> = keyof T & keyof Encrypted<T, P>;
+
 export interface FieldsDecryptOptions<Only> extends CallOptions {
   /** The fields to decrypt; the others stay as they are. */
   readonly only: readonly Only[];
@@ -215,22 +222,28 @@ export interface WholeRowOptions extends CallOptions {
 export interface Fields<T, P extends FieldPath<T>> {
   readonly paths: readonly P[];
   encrypt(row: T | PartlyEncrypted<T, P>, options?: CallOptions): Promise<Encrypted<T, P>>;
-  /** A part of a row, with all that its context is made of. */
-  encrypt<K extends keyof T>(
-    row: Pick<T, K>,
-    options?: CallOptions,
-  ): Promise<Pick<Encrypted<T, P>, K & keyof Encrypted<T, P>>>;
+  /** Some members of a row, among them all that its context is made of. */
+  encrypt<K extends Member<T, P>>(row: Pick<T, K>, options?: CallOptions): Promise<Pick<Encrypted<T, P>, K>>;
   encryptMany(rows: readonly (T | PartlyEncrypted<T, P>)[], options?: CallOptions): Promise<Encrypted<T, P>[]>;
+  encryptMany<K extends Member<T, P>>(
+    rows: readonly Pick<T, K>[],
+    options?: CallOptions,
+  ): Promise<Pick<Encrypted<T, P>, K>[]>;
   decrypt(row: Encrypted<T, P>, options?: WholeRowOptions): Promise<T>;
   decrypt<Only extends P>(
     row: Encrypted<T, P>,
     options: FieldsDecryptOptions<Only>,
   ): Promise<Encrypted<T, Exclude<P, Only> & FieldPath<T>>>;
+  decrypt<K extends Member<T, P>>(row: Pick<Encrypted<T, P>, K>, options?: WholeRowOptions): Promise<Pick<T, K>>;
   decryptMany(rows: readonly Encrypted<T, P>[], options?: WholeRowOptions): Promise<T[]>;
   decryptMany<Only extends P>(
     rows: readonly Encrypted<T, P>[],
     options: FieldsDecryptOptions<Only>,
   ): Promise<Encrypted<T, Exclude<P, Only> & FieldPath<T>>[]>;
+  decryptMany<K extends Member<T, P>>(
+    rows: readonly Pick<Encrypted<T, P>, K>[],
+    options?: WholeRowOptions,
+  ): Promise<Pick<T, K>[]>;
   /** One field by itself, for whoever has values and not rows. Throws INVALID_ARGUMENT for an element whose position is bound. */
   column<Q extends P>(path: Q): FieldColumn<T, FieldValue<T, Q & string>>;
 }
