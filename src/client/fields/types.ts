@@ -48,13 +48,13 @@ type Opaque = AnyFunction | Date | RegExp | Uint8Array | ReadonlyMap<unknown, un
 type Foreign = bigint | symbol | Opaque;
 type Unnameable = '' | `${string}.${string}` | `${string}[${string}` | `${string}]${string}`;
 /** `Less[N]` is N - 1. */
-type Less = [never, 0, 1, 2, 3, 4, 5];
+type Less = [never, 0, 1, 2];
 
 /**
- * The paths to values in `T`: `email`, `address.street`, `cards[].pan`, `tags[]`, `grid[][]`; up to six names deep. Of a union of
+ * The paths to values in `T`: `email`, `address.street`, `cards[].pan`, `tags[]`, `grid[][]`; up to five names deep. Of a union of
  * objects it has the paths of every one of them; into a union of objects and other values no path leads.
  */
-export type FieldPath<T> = IsAny<T> extends true ? string : MemberPath<T, 5> & string;
+export type FieldPath<T> = IsAny<T> extends true ? string : MemberPath<T, 3> & string;
 
 type MemberPath<T, D extends number> = T extends object
   ? {
@@ -77,7 +77,7 @@ type Onward<V, D extends number> =
       : [D] extends [never]
         ? never
         : [V] extends [readonly (infer E)[]]
-          ? '[]' | `[]${Onward<NonNullable<E>, Less[D]>}`
+          ? '[]' | `[]${Onward<NonNullable<E>, NonNullable<E> extends readonly unknown[] ? Less[D] : D>}`
           : [V] extends [Opaque]
             ? never
             : [V] extends [object]
