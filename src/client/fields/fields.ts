@@ -210,7 +210,7 @@ async function inBatches(
 
 function checkArray<E>(array: readonly E[]): readonly E[] {
   if (!Array.isArray(array)) {
-    throw invalid('many is an array');
+    throw invalid('rows are given as an array');
   }
   return array;
 }

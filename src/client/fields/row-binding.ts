@@ -111,7 +111,8 @@ export class RowBinding {
     const said = answer('partition', partition, row);
     if (typeof said !== 'string' || !said.isWellFormed()) {
       const kind = said === null ? 'null' : typeof said;
-      throw new Unbound(`the partition function returned ${kind === 'string' ? 'a text with a lone surrogate' : kind}`);
+      const what = kind === 'string' ? 'a text with a lone surrogate' : `${kind}, not a text`;
+      throw new Unbound(`the partition function returned ${what}`);
     }
     return said;
   }

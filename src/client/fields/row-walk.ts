@@ -102,19 +102,22 @@ function checkAbsent(source: object, name: string, node: FieldNode, places: read
     throw new Misshapen(
       firstField(node),
       places,
-      `the object has '${name}' as an accessor of its class or hidden: give a plain object, as toObject() or toJSON() makes`,
+      `the object has '${name}' hidden, or as an accessor of its class: give a plain object, as toObject() or toJSON() makes`,
     );
   }
 }
 
 function misshapen(value: unknown, node: FieldNode, places: readonly number[]): Misshapen {
-  const kind = Array.isArray(value)
-    ? 'an array'
-    : typeof value === 'object'
-      ? `a ${kindOf(value!)}`
-      : `a ${typeof value}`;
   const wanted = node.members.length === 0 ? 'an array' : 'an object';
-  return new Misshapen(firstField(node), places, `there is ${kind} where the path has ${wanted}`);
+  return new Misshapen(firstField(node), places, `there is ${nounOf(value)} where the path has ${wanted}`);
+}
+
+function nounOf(value: unknown): string {
+  if (Array.isArray(value)) {
+    return 'an array';
+  }
+  const kind = typeof value === 'object' ? kindOf(value!) : typeof value;
+  return kind === 'Object' ? 'an object' : `a ${kind}`;
 }
 
 /** The first path of the definition that leads through `node`. */
