@@ -6,6 +6,7 @@
 import { type BarResult, figure, holds } from './bars/bar.ts';
 import { engineBars } from './bars/engine-bars.ts';
 import { fairnessBars } from './bars/fairness-bars.ts';
+import { fieldsBars } from './bars/fields-bars.ts';
 import { fileBars } from './bars/file-bars.ts';
 import { laneBars } from './bars/lane-bars.ts';
 import { memoryBars } from './bars/memory-bars.ts';
@@ -26,6 +27,7 @@ const all = [
   ...engineBars,
   ...poolBars,
   ...socketBars,
+  ...fieldsBars,
   ...laneBars,
   ...processBars,
   ...fairnessBars,
