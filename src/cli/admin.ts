@@ -1,15 +1,13 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { askAdmin } from '../client/admin-request.ts';
 import { Channel } from '../client/channel.ts';
-import { errorOf } from '../client/replies.ts';
 import { socketCandidates } from '../client/socket-place.ts';
 import { DekdError } from '../errors.ts';
 import type { AdminFields } from '../protocol/messages.ts';
 import type { CommandLine } from './terminal.ts';
 
 const GREETING_TIMEOUT_MS = 5_000;
-/** A rotation or an import waits for the keystore and the disk. */
-const ANSWER_TIMEOUT_MS = 60_000;
 
 /** The admin socket of an agent: only its own user and root get in. */
 export class AdminClient implements Disposable {
@@ -39,30 +37,7 @@ export class AdminClient implements Disposable {
 
   /** Sends one command, never twice; resolves with the document it is answered with. */
   send(command: AdminFields): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const channel = this.#channel;
-      const timer = setTimeout(() => {
-        reject(new DekdError('DEADLINE_EXCEEDED', `the agent gave no answer within ${ANSWER_TIMEOUT_MS} ms`));
-        channel.close();
-      }, ANSWER_TIMEOUT_MS);
-      const id = channel.expect({
-        reply: (reply) => {
-          clearTimeout(timer);
-          const { error, document } = reply.decode();
-          if (error) {
-            reject(errorOf(error));
-          } else {
-            resolve(document && document.length > 0 ? JSON.parse(Buffer.from(document).toString('utf8')) : {});
-          }
-        },
-        lost: (error) => {
-          clearTimeout(timer);
-          reject(error);
-        },
-      });
-      channel.push(channel.writer.message({ id, admin: command }));
-      channel.flush();
-    });
+    return askAdmin(this.#channel, command);
   }
 
   [Symbol.dispose](): void {

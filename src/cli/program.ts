@@ -115,7 +115,10 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
     .option('--ephemeral', 'keep nothing: tokens die with the agent')
     .option('--root-key-file <file>', 'root key to use instead of the one in the state folder')
     // For who starts an agent as a child: the pipe ends when the parent does, however that dies.
-    .addOption(new Option('--until-stdin-ends', 'stop when standard input ends').hideHelp());
+    .addOption(
+      new Option('--until-stdin-ends [folder]', 'stop when standard input ends, and remove that folder').hideHelp(),
+    )
+    .addOption(new Option('--config <file>', 'sections of a configuration in place of its own').hideHelp());
 
   describeValues(leaf, program, self);
   describeReencrypt(leaf, program, self);

@@ -8,8 +8,31 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { DekdError } from '../errors.ts';
 
-const START_TIMEOUT_MS = 5_000;
+/** A child that cannot start ends long before. */
+export const START_TIMEOUT_MS = 20_000;
 const POLL_MS = 4;
+const LAST_WORDS_MS = 1_000;
+/** Longer than an agent drains. */
+const STOP_TIMEOUT_MS = 15_000;
+
+/** A command that is an agent, and ends when its standard input does. */
+export interface AgentCommand {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+}
+
+/** An agent that runs, or ran, as a child of this process. */
+export interface RunningAgent {
+  readonly pid: number;
+  isRunning(): boolean;
+  /** Ends it as it should end, and kills it when it does not. Resolves when it has ended. */
+  stop(): Promise<void>;
+  /** Ends it with that signal, or stops and continues it. */
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves when it has ended. */
+  readonly exited: Promise<void>;
+}
 
 export interface SpawnedAgent {
   readonly socket: string;
@@ -20,17 +43,59 @@ export interface SpawnedAgent {
 /** @throws AGENT_UNAVAILABLE with what the child said, when it does not come up */
 export async function spawnAgent(): Promise<SpawnedAgent> {
   const folder = await mkdtemp(join(tmpdir(), 'dekd-'));
-  const socket = join(folder, 'agent.sock');
+  const socket = socketIn(folder);
+  const remove = () => rm(folder, { recursive: true, force: true });
+  try {
+    const agent = await startAgent(privateAgent(folder), socket);
+    return {
+      socket,
+      isRunning: agent.isRunning,
+      async stop() {
+        await agent.stop();
+        await remove();
+      },
+    };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+/** The agent of which nothing is left when it ends, the folder of its socket included. */
+export function privateAgent(folder: string): AgentCommand {
+  return agentCommand(folder, ['--ephemeral']);
+}
+
+/**
+ * A development agent whose socket is `agent.sock` in `folder`, which it removes when it ends because this process has.
+ * @param options of `dekd dev`
+ */
+export function agentCommand(
+  folder: string,
+  options: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): AgentCommand {
   // From .ts in development, from .js once built: the entry has the extension of this file.
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
   const entry = fileURLToPath(new URL(`../cli/main.${extension}`, import.meta.url));
   // A Node too old to know the option is too old for the agent, which says so better than Node would.
   const flags = process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? ['--disable-sigusr1'] : [];
-  const child = spawn(
-    process.execPath,
-    [...flags, entry, 'dev', '--ephemeral', '--socket', socket, '--until-stdin-ends'],
-    { stdio: ['pipe', 'ignore', 'pipe'], env: { ...process.env, NODE_OPTIONS: '' } },
-  );
+  const place = ['--socket', socketIn(folder), '--until-stdin-ends', folder];
+  return {
+    file: process.execPath,
+    args: [...flags, entry, 'dev', ...options, ...place],
+    env: { ...env, NODE_OPTIONS: '' },
+  };
+}
+
+/** Where the agent of a private folder listens. */
+export function socketIn(folder: string): string {
+  return join(folder, 'agent.sock');
+}
+
+/** @throws AGENT_UNAVAILABLE with what the child said, when it does not come up */
+export async function startAgent({ file, args, env }: AgentCommand, socket: string): Promise<RunningAgent> {
+  const child = spawn(file, args, { stdio: ['pipe', 'ignore', 'pipe'], env });
   // Without a listener a child that cannot be started would be an uncaught exception.
   let failure = '';
   child.once('error', (error) => {
@@ -41,12 +106,8 @@ export async function spawnAgent(): Promise<SpawnedAgent> {
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(-2_000);
   });
+  const silent = new Promise((resolve) => child.once('close', resolve));
   const isRunning = (): boolean => child.exitCode === null && child.signalCode === null;
-  const stop = async (): Promise<void> => {
-    child.stdin.end();
-    await exited(child);
-    await rm(folder, { recursive: true, force: true });
-  };
   for (const began = performance.now(); performance.now() - began < START_TIMEOUT_MS; ) {
     if (!isRunning() || failure !== '') {
       break;
@@ -56,12 +117,30 @@ export async function spawnAgent(): Promise<SpawnedAgent> {
       child.unref();
       (child.stdin as unknown as { unref(): void }).unref();
       (child.stderr as unknown as { unref(): void }).unref();
-      return { socket, isRunning, stop };
+      return {
+        pid: child.pid!,
+        isRunning,
+        async stop() {
+          child.kill('SIGTERM');
+          // One that was stopped hears the signal once it goes on.
+          child.kill('SIGCONT');
+          const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+          await exited(child);
+          clearTimeout(timer);
+        },
+        kill: (signal) => void child.kill(signal),
+        get exited() {
+          return exited(child);
+        },
+      };
     }
     await sleep(POLL_MS);
   }
   child.kill('SIGKILL');
-  await rm(folder, { recursive: true, force: true });
+  if (failure === '') {
+    // What it said last may come after it has ended.
+    await Promise.race([silent, sleep(LAST_WORDS_MS, undefined, { ref: false })]);
+  }
   throw new DekdError(
     'AGENT_UNAVAILABLE',
     `the private agent did not start: ${said.trim() || failure || 'it said nothing'}`,

@@ -4,7 +4,7 @@ import { agentSocketPath } from '../protocol/socket-paths.ts';
 import type { PolicyRule } from './config.ts';
 import type { Environment } from './environment.ts';
 import { devStateFolder, surroundings } from './paths.ts';
-import { configOf, type LoadedConfig } from './resolve.ts';
+import { configOf, type LoadedConfig, type RawSource } from './resolve.ts';
 import { BLIND_INDEX_PER_SECOND } from './schema/entries.ts';
 
 /** Without uid: whoever can open the socket, also where the kernel's word on callers cannot be had. */
@@ -32,6 +32,8 @@ export interface DevOptions {
   readonly env?: Environment;
   /** Whether the log goes to a person at a terminal. */
   readonly terminal?: boolean | undefined;
+  /** Sections of a configuration file in place of those here: for an agent of a test. Its policy then is the policy. */
+  readonly sections?: RawSource | undefined;
 }
 
 /**
@@ -56,13 +58,19 @@ export function devConfig(options: DevOptions = {}): LoadedConfig {
     },
     keystore: { kind: ephemeral ? 'memory' : 'sqlite' },
     log: { format: options.terminal ? 'text' : 'json' },
+    ...options.sections?.raw,
   };
+  const { sections } = options;
   // The socket option says where, over what the variables say.
   const flags = {
     ...(options.socket === undefined ? {} : { 'socket.path': socket }),
     ...(options.state === undefined || ephemeral ? {} : { state }),
   };
-  const source = { raw: raw as Record<string, unknown>, locate: () => 'dekd dev' };
-  const { config, warnings } = configOf(source, env, flags, { ownKeyFile, rule: DEV_RULE });
+  const source: RawSource = {
+    raw,
+    locate: (path) => (sections !== undefined && String(path[0]) in sections.raw ? sections.locate(path) : 'dekd dev'),
+  };
+  const rule = sections !== undefined && 'policy' in sections.raw ? undefined : DEV_RULE;
+  const { config, warnings } = configOf(source, env, flags, { ownKeyFile, rule });
   return { config, warnings, file: undefined };
 }

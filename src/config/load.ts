@@ -34,6 +34,11 @@ export function parseConfig(
   return configOf(readSource(new YamlSource(name, yamlText)), env, flags, undefined);
 }
 
+/** The sections of a file, which need not be a whole configuration. @throws ConfigError */
+export function loadSections(file: string): RawSource {
+  return readSource(new YamlSource(file, readConfigFile(file, true)!));
+}
+
 function readSource(source: YamlSource): RawSource {
   const problems = source.problems();
   if (problems.length > 0) {

@@ -180,8 +180,8 @@ function problemOf(issue: BaseIssue<unknown>, whereSaid: (path: KeyPath) => stri
 export interface DevMarks {
   /** Root key file that is made when it is absent; any other must be there. */
   readonly ownKeyFile: string | undefined;
-  /** The only rule. */
-  readonly rule: PolicyRule;
+  /** The only rule; undefined where the policy says them. */
+  readonly rule: PolicyRule | undefined;
 }
 
 /** Fills in what depends on the surroundings. */
@@ -252,7 +252,7 @@ function resolveConfig(
     recipients: Object.entries(file.recipients).map(([name, recipient]) => recipientOf(name, recipient)),
     message: file.message,
     policy: {
-      rules: dev
+      rules: dev?.rule
         ? [dev.rule]
         : file.policy.rules.map((rule) => ({
             ...rule,

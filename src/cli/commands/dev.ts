@@ -1,8 +1,10 @@
+import { rmSync } from 'node:fs';
 import { type Agent, startAgent } from '../../agent/agent.ts';
 import { socketCandidates } from '../../client/socket-place.ts';
 import type { Config } from '../../config/config.ts';
 import { devConfig } from '../../config/dev.ts';
 import { DEFAULT_KEYSTORE } from '../../config/keystores.ts';
+import type { RawSource } from '../../config/resolve.ts';
 import { refusedToStart } from '../exit.ts';
 import { foreignCode } from '../host-checks.ts';
 import { quote } from '../invocation.ts';
@@ -17,6 +19,7 @@ export async function dev(line: CommandLine, options: Record<string, unknown>): 
       ephemeral: options.ephemeral === true,
       rootKeyFile: options.rootKeyFile as string | undefined,
       terminal: process.stdout.isTTY === true,
+      sections: await sectionsOf(options.config),
     });
     const foreign = foreignCode(process.env, process.execArgv).map(
       (found) => `${found}: code that is not dekd's may run in the agent; dekd run refuses this`,
@@ -25,16 +28,30 @@ export async function dev(line: CommandLine, options: Record<string, unknown>): 
     process.stdout.write(
       line.json ? `${JSON.stringify(readyDocument(config, agent))}\n` : welcome(line, config, agent),
     );
-    if (options.untilStdinEnds === true) {
-      process.stdin.once('end', () => agent.close()).resume();
+    let isOrphaned = false;
+    if (options.untilStdinEnds !== undefined) {
+      process.stdin
+        .once('end', () => {
+          isOrphaned = true;
+          agent.close();
+        })
+        .resume();
     }
     const exitCode = await agent.closed;
     // An open pipe would keep the process alive.
     process.stdin.destroy();
+    if (isOrphaned && typeof options.untilStdinEnds === 'string') {
+      rmSync(options.untilStdinEnds, { recursive: true, force: true });
+    }
     return exitCode;
   } catch (error) {
     throw refusedToStart(error);
   }
+}
+
+/** Read only where there are any: an agent without a file starts without YAML. */
+async function sectionsOf(file: unknown): Promise<RawSource | undefined> {
+  return file === undefined ? undefined : (await import('../../config/load.ts')).loadSections(file as string);
 }
 
 function readyDocument(config: Config, agent: Agent): unknown {
