@@ -9,6 +9,9 @@ const encoder = new TextEncoder();
 
 export const MAX_TIMEOUT_MS = 0x7fffffff;
 
+const encoder = new TextEncoder();
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
 /** Of all clients of the process. */
 export const contexts = new ContextMemo();
 
@@ -84,4 +87,20 @@ export function checkTimeout(timeoutMs: number): number {
     );
   }
   return timeoutMs;
+}
+
+/** The UTF-8 of a text. */
+export function bytesOfText(text: unknown): Uint8Array {
+  if (typeof text !== 'string') {
+    throw new DekdError('INVALID_ARGUMENT', `encryptText takes a string, not ${typeof text}`);
+  }
+  return utf8Of(text);
+}
+
+export function textOfBytes(plaintext: Uint8Array): string {
+  try {
+    return decoder.decode(plaintext);
+  } catch {
+    throw new DekdError('INVALID_ARGUMENT', 'the plaintext is not UTF-8 text: use decrypt for bytes');
+  }
 }

@@ -25,13 +25,8 @@ export async function passBatch(
 ): Promise<ManyResult[]> {
   options.signal?.throwIfAborted();
   const deadline = caller.deadline(options);
-  const binding = {
-    key: options.key === undefined ? '' : checkKey(options.key),
-    partition: checkPartition(options.partition),
-    context: contexts.bytesOf(options.context),
-    anyKey,
-  };
-  return passItems(caller, operation, binding, wireItems(items, binding, anyKey), options, deadline);
+  const { binding, wire } = batchOf(items, options, anyKey);
+  return passItems(caller, operation, binding, wire, options, deadline);
 }
 
 /**
@@ -89,6 +84,21 @@ function part(
     const call = new PartCall(caller.transport, operation, binding, items, from, to, deadline, signal, resolve, reject);
     caller.transport.submit(call);
   });
+}
+
+/** A batch as it goes onto the wire. @throws INVALID_ARGUMENT */
+export function batchOf(
+  items: readonly ManyItem[],
+  options: ManyOptions,
+  anyKey: boolean,
+): { readonly binding: WireBinding; readonly wire: WireItem[] } {
+  const binding = {
+    key: options.key === undefined ? '' : checkKey(options.key),
+    partition: checkPartition(options.partition),
+    context: contexts.bytesOf(options.context),
+    anyKey,
+  };
+  return { binding, wire: wireItems(items, binding, anyKey) };
 }
 
 function wireItems(items: readonly ManyItem[], binding: WireBinding, anyKey: boolean): WireItem[] {

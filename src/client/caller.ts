@@ -6,7 +6,7 @@ import type { Channel } from './channel.ts';
 import type { Transport } from './transport.ts';
 import type { CallOptions } from './types.ts';
 
-const DEFAULT_TIMEOUT_MS = 10_000;
+export const DEFAULT_TIMEOUT_MS = 10_000;
 
 export class Caller {
   readonly transport: Transport<AnyCall>;

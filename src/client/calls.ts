@@ -14,7 +14,7 @@ import type { Call, Sender, Transport } from './transport.ts';
 import type { ManyResult } from './types.ts';
 
 /** Payloads from here on are sent as they lie in memory; below, one copy is cheaper than a second write. */
-const COPY_LIMIT = 16 * 1024;
+export const COPY_LIMIT = 16 * 1024;
 /** Calls of one tick share a frame up to this many and this much, so that the first does not wait for the last. */
 const SHARED_CALLS = 512;
 const SHARED_BYTES = 128 * 1024;
@@ -415,7 +415,7 @@ function sendShared(channel: Channel, calls: readonly ValueCall[]): void {
  * @param encrypts whether all of `data` counts. @param hashes whether there is no other way for a larger value
  */
 export function payloadError(
-  channel: Channel,
+  channel: Pick<Channel, 'limits' | 'lane'>,
   encrypts: boolean,
   data: Uint8Array,
   hashes = false,

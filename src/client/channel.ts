@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { DekdError } from '../errors.ts';
 import { FRAME_PREFIX, FrameReader } from '../protocol/frame.ts';
-import type { HelloReplyFields } from '../protocol/messages.ts';
+import type { HelloReplyFields, RequestFields } from '../protocol/messages.ts';
 import { LaneLink } from './lane-link.ts';
 import { IdTable } from './outstanding.ts';
 import { errorOf, ReplyReader } from './replies.ts';
@@ -12,7 +12,7 @@ import { joined, RequestWriter } from './requests.ts';
 /** Protocol versions this client speaks. */
 const VERSIONS = { minVersion: 1, maxVersion: 1 } as const;
 /** What no agent may exceed: the largest payload there is, and what may be around it. */
-const MAX_REPLY = 16 * 1024 * 1024 + 128 * 1024;
+export const MAX_REPLY = 16 * 1024 * 1024 + 128 * 1024;
 
 /**
  * What sockets are read into, one for all: it is emptied before anything else is read. Larger than a socket's buffer in
@@ -131,8 +131,7 @@ export class Channel {
       };
       const timer = setTimeout(() => fail(unavailable(path, `no greeting within ${timeoutMs} ms`)), timeoutMs);
       socket.once('connect', () => {
-        const hello = { ...VERSIONS, client: `dekd-client node/${process.version}`, ...(token ? { token } : {}) };
-        socket.write(new RequestWriter().message({ id: 1, hello }));
+        socket.write(new RequestWriter().message(helloOf(token)));
       });
       socket.once('error', (error) => fail(unavailable(path, error.message)));
       socket.once('close', () => fail(unavailable(path, 'the connection was closed')));
@@ -171,13 +170,7 @@ export class Channel {
 
   /** The agent would close the connection, and every other call on it would be lost. */
   #checkFrame(length: number): void {
-    const { maxFrame } = this.limits;
-    if (length - FRAME_PREFIX > maxFrame) {
-      throw new DekdError(
-        'INVALID_ARGUMENT',
-        `request of ${length - FRAME_PREFIX} bytes, names and contexts included, is over the agent's ${maxFrame}`,
-      );
-    }
+    checkFrame(length, this.limits);
   }
 
   flush(payload?: Uint8Array): void {
@@ -282,13 +275,29 @@ export class Channel {
   }
 }
 
-function notAReply(error: unknown): DekdError {
+/** @param length with its prefix. @throws INVALID_ARGUMENT */
+export function checkFrame(length: number, { maxFrame }: ChannelLimits): void {
+  if (length - FRAME_PREFIX > maxFrame) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `request of ${length - FRAME_PREFIX} bytes, names and contexts included, is over the agent's ${maxFrame}`,
+    );
+  }
+}
+
+export function notAReply(error: unknown): DekdError {
   return error instanceof DekdError
     ? error
     : new DekdError('PROTOCOL_ERROR', 'the agent sent what is not a reply', { cause: error });
 }
 
-function greeting(frame: Buffer): HelloReplyFields {
+/** What a client says first. */
+export function helloOf(token: Uint8Array | undefined): RequestFields {
+  return { id: 1, hello: { ...VERSIONS, client: `dekd-client node/${process.version}`, ...(token ? { token } : {}) } };
+}
+
+/** The answer to it. @throws PROTOCOL_ERROR, and what the agent refuses it with */
+export function greeting(frame: Buffer): HelloReplyFields {
   const reader = new ReplyReader();
   reader.read(frame);
   const { error, hello } = reader.decode();
@@ -317,7 +326,7 @@ function laneOf(path: string, hello: HelloReplyFields): LaneLink | undefined {
   });
 }
 
-function limitsOf(hello: HelloReplyFields): ChannelLimits {
+export function limitsOf(hello: HelloReplyFields): ChannelLimits {
   return {
     version: hello.version ?? 0,
     maxPayload: hello.maxPayload ?? 0,
@@ -328,6 +337,6 @@ function limitsOf(hello: HelloReplyFields): ChannelLimits {
   };
 }
 
-function unavailable(path: string, why: string): DekdError {
+export function unavailable(path: string, why: string): DekdError {
   return new DekdError('AGENT_UNAVAILABLE', `no agent answers on ${path}: ${why}`);
 }

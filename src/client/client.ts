@@ -7,11 +7,13 @@ import type { RequestFields } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import {
   bindingOf,
+  bytesOfText,
   checkBytes,
   checkFrameLength,
   checkKey,
   checkPartition,
   decryptBinding,
+  textOfBytes,
   utf8Of,
   valueSaying,
 } from './arguments.ts';
@@ -68,8 +70,6 @@ const HASHED: ReadonlySet<number> = new Set([OPERATION.hmac, OPERATION.verifyHma
 /** What comes out of a message was worth encrypting. */
 const PLAINTEXT_MODE = 0o600;
 const CIPHERTEXT_MODE = 0o666;
-
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * A client of the agent; nothing happens until the first call.
@@ -135,10 +135,7 @@ class Client implements DekdClient {
   }
 
   async encryptText(text: string, options: EncryptOptions): Promise<string> {
-    if (typeof text !== 'string') {
-      throw new DekdError('INVALID_ARGUMENT', `encryptText takes a string, not ${typeof text}`);
-    }
-    return encodeTokenText(await this.encrypt(utf8Of(text), options));
+    return encodeTokenText(await this.encrypt(bytesOfText(text), options));
   }
 
   decrypt(token: Uint8Array, options: DecryptOptions): Promise<Uint8Array> {
@@ -146,12 +143,7 @@ class Client implements DekdClient {
   }
 
   async decryptText(token: string, options: DecryptOptions): Promise<string> {
-    const plaintext = await this.decrypt(decodeTokenText(token), options);
-    try {
-      return decoder.decode(plaintext);
-    } catch {
-      throw new DekdError('INVALID_ARGUMENT', 'the plaintext is not UTF-8 text: use decrypt for bytes');
-    }
+    return textOfBytes(await this.decrypt(decodeTokenText(token), options));
   }
 
   encryptMany(items: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {

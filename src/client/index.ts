@@ -3,4 +3,6 @@ export { DekdError, ERROR_CODES, type ErrorCode } from '../errors.ts';
 export type * from './bench-module.ts';
 export { connect } from './client.ts';
 export type * from './fields/types.ts';
+export { connectSync } from './sync/connect-sync.ts';
+export type * from './sync/types.ts';
 export type * from './types.ts';

@@ -11,7 +11,7 @@ import { type Linkable, LinkedSet } from './outstanding.ts';
 
 const BACKOFF_MIN_MS = 5;
 const BACKOFF_MAX_MS = 500;
-const GREETING_TIMEOUT_MS = 5_000;
+export const GREETING_TIMEOUT_MS = 5_000;
 /** The longest timer there is; a longer one would fire at once. */
 const MAX_TIMER_MS = 0x7fffffff;
 
@@ -213,8 +213,7 @@ export class Transport<C extends Call> {
   async #connectUntilDone(): Promise<void> {
     for (let attempt = this.#losses; ; attempt++) {
       if (attempt > 0) {
-        const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (attempt - 1));
-        await sleep(ceiling / 2 + Math.random() * (ceiling / 2));
+        await sleep(backOffMs(attempt));
       }
       this.#queue = this.#queue.filter((call) => !call.isDone);
       if (this.#queue.length === 0) {
@@ -284,6 +283,12 @@ export class Transport<C extends Call> {
   }
 }
 
-function deadlineExceeded(): DekdError {
+/** How long to wait before a connection is tried again, after so many that came to nothing. */
+export function backOffMs(attempts: number): number {
+  const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (attempts - 1));
+  return ceiling / 2 + Math.random() * (ceiling / 2);
+}
+
+export function deadlineExceeded(): DekdError {
   return new DekdError('DEADLINE_EXCEEDED', 'the deadline of the call has passed (timeoutMs)');
 }
