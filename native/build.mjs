@@ -25,7 +25,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { delimiter, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
@@ -140,7 +140,9 @@ function filesBelow(folder) {
 
 /** Removes the declarations that no export of the package leads to: nobody could import them, the generated ones least. */
 function keepPublicDeclarations(output) {
-  const kept = new Set(['index.d.ts', 'client/index.d.ts'].map((file) => join(output, file)).filter(existsSync));
+  const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const doors = Object.values(exports).flatMap(({ types }) => (types === undefined ? [] : [relative('dist', types)]));
+  const kept = new Set(doors.map((file) => join(output, file)).filter(existsSync));
   for (const file of kept) {
     for (const [, specifier] of readFileSync(file, 'utf8').matchAll(/(?:from|import\() ?['"](\.[^'"]+)['"]/g)) {
       kept.add(join(dirname(file), specifier.replace(/\.[jt]s$/, '.d.ts')));

@@ -8,11 +8,11 @@
 // dist/cli/main.js, as deep as the modules they are made of, so that paths relative to a module (the addon, package.json,
 // such an entry) lead to the same places from both.
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { rolldown } from 'rolldown';
 
 const [dist] = process.argv.slice(2);
-const { dependencies, peerDependencies } = JSON.parse(
+const { dependencies, peerDependencies, exports } = JSON.parse(
   readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
 );
 /** What a start reads before it can do anything: command line, configuration file, schema. */
@@ -32,7 +32,10 @@ const { output } = await bundle.generate({
 });
 await bundle.close();
 
-const kept = reachable(['index.js', 'client/index.js'].map((file) => join(dist, file)));
+const doors = Object.values(exports).flatMap((door) =>
+  door.default === undefined ? [] : [relative('dist', door.default)],
+);
+const kept = reachable(doors.map((file) => join(dist, file)));
 for (const file of readdirSync(dist, { recursive: true }).map((name) => join(dist, name))) {
   if (file.endsWith('.js') && statSync(file).isFile() && !kept.has(file)) {
     rmSync(file);

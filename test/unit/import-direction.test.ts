@@ -61,6 +61,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   providers: ['vault', 'envelope'],
   telemetry: [],
+  testkit: ['client'],
   vault: [],
 };
 

@@ -1,0 +1,5 @@
+export default {
+  testMatch: ['<rootDir>/*.test.mjs'],
+  moduleFileExtensions: ['mjs', 'js'],
+  transform: {},
+};
