@@ -9,7 +9,6 @@ const encoder = new TextEncoder();
 
 export const MAX_TIMEOUT_MS = 0x7fffffff;
 
-const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Of all clients of the process. */

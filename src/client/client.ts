@@ -189,7 +189,7 @@ class Client implements DekdClient {
     return textOf(await fingerprintOf(this.#caller, value, options));
   }
 
-  encryptStream(options: EncryptStreamOptions): Duplex {
+  encryptStream(options: EncryptLargeOptions): Duplex {
     return new MessageStream(this.#transport, this.#sealing(options));
   }
 
@@ -197,7 +197,7 @@ class Client implements DekdClient {
     return new MessageStream(this.#transport, this.#opening(options));
   }
 
-  encryptWebStream(options: EncryptStreamOptions): MessageTransform {
+  encryptWebStream(options: EncryptLargeOptions): MessageTransform {
     return new WebMessageStream(this.#transport, this.#sealing(options));
   }
 
@@ -247,7 +247,8 @@ class Client implements DekdClient {
     const binding = bindingOf(options);
     const frameLength = options.frameLength === undefined ? FILE_FRAME_LENGTH : checkFrameLength(options.frameLength);
     return {
-      through: () => this.encryptStream({ ...options, frameLength }),
+      // Compression is no option of files: passed by descriptors they could not have it.
+      through: () => this.encryptStream({ ...options, frameLength, compression: undefined }),
       pass: (source, into) =>
         this.#passFiles(source, into, options, (handle) => ({
           fileEncrypt: { ...binding, frameLength, handle },
@@ -363,9 +364,10 @@ class Client implements DekdClient {
     });
   }
 
-  #sealing(options: EncryptStreamOptions): MessageStreamOptions {
+  #sealing(options: EncryptLargeOptions): MessageStreamOptions {
     const binding = bindingOf(options);
-    return this.#streaming(OPERATION.encryptStream, binding, options, valueSaying(options.frameLength));
+    const value = { ...valueSaying(options.frameLength), compression: compressionOf(options.compression) };
+    return this.#streaming(OPERATION.encryptStream, binding, options, value);
   }
 
   #opening(options: DecryptOptions): MessageStreamOptions {

@@ -271,16 +271,17 @@ export interface DekdClient extends AsyncDisposable {
   fingerprint(value: Uint8Array | string, options: FingerprintOptions): Promise<string>;
   /**
    * A Duplex that makes a message of what is written to it: to be read by `decryptStream`, and by whoever has the key in the
-   * AWS Encryption SDK. Never resumed: what breaks it destroys it.
+   * AWS Encryption SDK. Never resumed: what breaks it destroys it. `compression` as of `encryptLarge`; ranges of a compressed
+   * message are UNSUPPORTED.
    */
-  encryptStream(options: EncryptStreamOptions): MessageDuplex;
+  encryptStream(options: EncryptLargeOptions): MessageDuplex;
   /**
    * A Duplex that gives the plaintext of the message that is written to it, frame by frame, each verified before any byte
    * of it is given out. Only its end says that the message was complete: until then do not act on what was read.
    */
   decryptStream(options: DecryptOptions): MessageDuplex;
   /** `encryptStream` as a pair of web streams: `request.body.pipeThrough(dekd.encryptWebStream(options))`. */
-  encryptWebStream(options: EncryptStreamOptions): MessageTransform;
+  encryptWebStream(options: EncryptLargeOptions): MessageTransform;
   /**
    * `decryptStream` as a pair of web streams: `response.body.pipeThrough(dekd.decryptWebStream(options))`. Both sides end
    * with the same error, be it of the message, the agent or `signal`, or with the reason given to `abort` or `cancel`.

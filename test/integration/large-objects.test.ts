@@ -120,6 +120,23 @@ describe.each(CHOICES)('a large object with compression %s', (compression) => {
     });
   });
 
+  it('may be made by a stream, which stores no more than how it is compressed; parts of a compressed one are refused', async () => {
+    const value = Buffer.alloc(MIB, 'stream ');
+    const message = await passed(dekd.encryptStream({ ...KEY, compression }), value);
+    const codec = compression === true ? 'zstd' : compression;
+    expect(stored(message)).toEqual(codec === false ? {} : { 'dekd-compression': codec });
+    expect(message.length < value.length).toBe(codec !== false);
+    expect((await passed(dekd.decryptStream(KEY), message)).equals(value)).toBe(true);
+    const source = {
+      size: message.length,
+      read: async (at: number, length: number) => message.subarray(at, at + length),
+    };
+    const part = dekd.decryptRange(source, { start: 1, end: 3 }, KEY);
+    await (codec === false
+      ? expect(part).resolves.toEqual(new Uint8Array(value.subarray(1, 3)))
+      : expect(part).rejects.toMatchObject({ code: 'UNSUPPORTED' }));
+  });
+
   it('is expanded by decryptStream, too', async () => {
     const value = Buffer.alloc(MIB, 'stream ');
     const message = await dekd.encryptLarge(value, { ...KEY, compression });
