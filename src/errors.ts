@@ -47,6 +47,8 @@ export const ERROR_CODES = {
   AGENT_UNAVAILABLE: { number: 20, retryable: true },
   /** A defect in dekd. */
   INTERNAL: { number: 21, retryable: false },
+  /** What was presented is genuine, and its time is over (made by the helpers of the client only). */
+  EXPIRED: { number: 22, retryable: false },
 } as const satisfies Record<string, { number: number; retryable: boolean }>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

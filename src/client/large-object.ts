@@ -5,6 +5,7 @@ import { messageContext, readMessageHeader } from '../envelope/message-header.ts
 import { CONTENT_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
 import { COMPRESSION, CONTENT } from '../protocol/frame.ts';
+import { jsonText } from './json-text.ts';
 import type { CompressionChoice } from './types.ts';
 
 const DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024;
@@ -21,32 +22,7 @@ export function valueToSeal(value: unknown): LargeValue {
   if (value instanceof Uint8Array) {
     return { bytes: value, content: CONTENT.bytes };
   }
-  let text: string | undefined;
-  try {
-    text = JSON.stringify(value, onlyFinite);
-  } catch (error) {
-    throw error instanceof DekdError
-      ? error
-      : new DekdError(
-          'INVALID_ARGUMENT',
-          'the value cannot be written as JSON: it has a cycle, a BigInt, or a toJSON that throws',
-          {
-            cause: error,
-          },
-        );
-  }
-  if (text === undefined) {
-    throw new DekdError('INVALID_ARGUMENT', `the value is ${typeof value}, which JSON cannot carry`);
-  }
-  return { bytes: new TextEncoder().encode(text), content: CONTENT.json };
-}
-
-/** JSON would make null of it, and nobody would know. */
-function onlyFinite(_name: string, value: unknown): unknown {
-  if (typeof value === 'number' && !Number.isFinite(value)) {
-    throw new DekdError('INVALID_ARGUMENT', `the value has a number that JSON cannot carry: ${value}`);
-  }
-  return value;
+  return { bytes: new TextEncoder().encode(jsonText(value)), content: CONTENT.json };
 }
 
 /** @throws INVALID_ARGUMENT */

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what the tests start for themselves: PostgreSQL and SoftHSM2, and a compiler for their helpers. For Debian.
+# Installs what the tests start for themselves: PostgreSQL, Redis and SoftHSM2, and a compiler for their helpers. For Debian.
 # Without them the tests concerned are skipped, with the reason.
 set -eu
 
 missing=''
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v softhsm2-util >/dev/null 2>&1 || missing="$missing softhsm2"
 command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 [ -n "$missing" ] || exit 0

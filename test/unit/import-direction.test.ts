@@ -51,6 +51,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   bytes: [],
   errors: [],
   glob: [],
+  helpers: ['client', 'envelope'],
   loopback: [],
   index: ['client'],
   keyring: ['custody', 'crypto', 'envelope'],
