@@ -1,14 +1,23 @@
-/** In which of the forms that bytes are stored in `text` is found in `held`: as it is, base64 at any offset, hex, JSON. */
+/** Of shorter texts, base64 is found by chance. */
+const SHORTEST = 8;
+
+/**
+ * In which of the forms that stores keep bytes in `text`, of 8 characters and more, is found in `held`: as it is, base64 at any
+ * offset, hex, JSON, UTF-16.
+ */
 export function formsFound(held: Uint8Array, text: string): string[] {
+  if (text.length < SHORTEST) {
+    throw new Error(`${text} is too short to be looked for`);
+  }
   const where = Buffer.from(held.buffer, held.byteOffset, held.byteLength);
   const bytes = Buffer.from(text);
-  const forms: [string, string][] = [
+  const forms: [string, string | Buffer][] = [
     ['as it is', text],
     ['hex', bytes.toString('hex')],
     ['HEX', bytes.toString('hex').toUpperCase()],
     ['JSON', JSON.stringify(text).slice(1, -1)],
     ['JSON in JSON', JSON.stringify(JSON.stringify(text).slice(1, -1)).slice(1, -1)],
-    ['UTF-16', bytes.toString('utf8').split('').join('\0')],
+    ['UTF-16', Buffer.from(text, 'utf16le')],
   ];
   for (const encoding of ['base64', 'base64url'] as const) {
     for (const shift of [0, 1, 2]) {

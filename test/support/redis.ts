@@ -62,8 +62,8 @@ export class RedisServer {
   }
 
   /** Closed with the server. */
-  client(): Redis {
-    const client = new Redis(join(this.#folder, 's'));
+  client(keyPrefix = ''): Redis {
+    const client = new Redis(join(this.#folder, 's'), { keyPrefix });
     this.#clients.push(client);
     return client;
   }
