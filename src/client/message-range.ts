@@ -3,7 +3,13 @@ import { open } from 'node:fs/promises';
 import { pipeline, Readable } from 'node:stream';
 import { joined } from '../bytes.ts';
 import { bodyLayout, checkHasParts, frameOffset } from '../envelope/message-body.ts';
-import { DEFAULT_MESSAGE_LIMITS, type MessageHeader, MessageHeaderReader } from '../envelope/message-header.ts';
+import {
+  DEFAULT_MESSAGE_LIMITS,
+  type MessageHeader,
+  MessageHeaderReader,
+  messageContext,
+} from '../envelope/message-header.ts';
+import { COMPRESSION_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
 import type { MessageStream, StreamedPart } from './message-stream.ts';
 import type { ByteRange, MessageSource, OpenFile } from './types.ts';
@@ -48,6 +54,10 @@ export async function* readRange(
     const source = file === undefined ? await sourceOf(given as OpenFile | MessageSource) : await sourceOfFile(file);
     const header = await readHeader(source);
     checkHasParts(header);
+    // The agent would expand a message that is opened as a whole, which is a question of how short it became.
+    if (messageContext(header)[COMPRESSION_NAME] !== undefined) {
+      throw new DekdError('UNSUPPORTED', 'a compressed value has no parts: decrypt it whole');
+    }
     const frames = framesOf(header, source.size, start, end);
     const stream = opened(frames);
     // What fails of the source destroys the stream, and the reverse.

@@ -301,7 +301,7 @@ export interface DekdClient extends AsyncDisposable {
    * missing.
    *
    * Takes the right to decrypt. The whole range is held in memory: `decryptRangeStream` is for more.
-   * Rejects with UNSUPPORTED for a signed message and one in one piece, which have no parts; with MALFORMED for a source
+   * Rejects with UNSUPPORTED for a signed, a compressed message and one in one piece, which have no parts; with MALFORMED for a source
    * whose size no message has; with errors of the source as they are.
    */
   decryptRange(
