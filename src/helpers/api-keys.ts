@@ -9,10 +9,10 @@ const ID_BYTES = 12;
 const ID_LENGTH = 16;
 const BODY = /^[\w-]{59}$/;
 
-/** What API keys need of a client. */
+/** What API keys need of a client: both are of `DekdClient`. */
 export interface MacClient {
-  hmac(data: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
-  verifyHmac(data: Uint8Array, mac: Uint8Array, options: EncryptOptions): Promise<boolean>;
+  hmacText(data: string, options: EncryptOptions): Promise<string>;
+  verifyHmac(data: string, mac: string, options: EncryptOptions): Promise<boolean>;
 }
 
 export interface ApiKeysOptions<Name extends string = never> extends HelperOptions<Name> {
@@ -22,7 +22,7 @@ export interface ApiKeysOptions<Name extends string = never> extends HelperOptio
 
 /** What the store keeps of a key. */
 export interface StoredApiKey {
-  /** The MAC of the key, base64url: worth nothing to whoever reads it. */
+  /** The MAC of the key, `dm1.…`: worth nothing to whoever reads it. */
   readonly mac: string;
 }
 
@@ -47,7 +47,7 @@ export class ApiKeys<Name extends string = never> {
     this.#dekd = dekd;
     this.#binding = new Binding('api-key', options);
     const prefix = options.prefix ?? 'svc';
-    if (!/^[a-z0-9]{1,16}$/.test(prefix)) {
+    if (typeof prefix !== 'string' || !/^[a-z0-9]{1,16}$/.test(prefix)) {
       throw new DekdError('INVALID_ARGUMENT', 'prefix is 1 to 16 small letters and digits');
     }
     this.#prefix = `${prefix}_`;
@@ -56,8 +56,8 @@ export class ApiKeys<Name extends string = never> {
   /** A new key of 32 random bytes for this service. */
   async issue(service: string, ...[options]: BoundArgument<Name>): Promise<IssuedApiKey> {
     const apiKey = this.#prefix + randomBytes(ID_BYTES + BEARER_BYTES).toString('base64url');
-    const mac = await this.#dekd.hmac(Buffer.from(apiKey), this.#call(service, options));
-    return { apiKey, id: this.#idOf(apiKey)!, mac: Buffer.from(mac).toString('base64url') };
+    const mac = await this.#dekd.hmacText(apiKey, this.#call(service, options));
+    return { apiKey, id: this.#idOf(apiKey)!, mac };
   }
 
   /**
@@ -79,10 +79,9 @@ export class ApiKeys<Name extends string = never> {
       return undefined;
     }
     // What an unknown key is compared with: of the same key and version as any row's, and nobody's.
-    const decoy = this.#dekd.hmac(randomBytes(BEARER_BYTES), call);
+    const decoy = this.#dekd.hmacText(randomBytes(BEARER_BYTES).toString('base64url'), call);
     const [row, nobodys] = await Promise.all([find(id), decoy]);
-    const mac = row == null ? nobodys : Buffer.from(row.mac, 'base64url');
-    const matches = await this.#dekd.verifyHmac(Buffer.from(presented), mac, call);
+    const matches = await this.#dekd.verifyHmac(presented, row?.mac ?? nobodys, call);
     return matches && row != null ? row : undefined;
   }
 

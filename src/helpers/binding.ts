@@ -65,7 +65,11 @@ export class Binding {
     }
     this.#key = options.key;
     this.#own = { ...own, purpose };
-    this.#names = (options.bindTo ?? []).map((name) => checkText('a name in bindTo', name));
+    const names: unknown = options.bindTo ?? [];
+    if (!Array.isArray(names)) {
+      throw new DekdError('INVALID_ARGUMENT', 'bindTo is a list of names');
+    }
+    this.#names = names.map((name) => checkText('a name in bindTo', name));
     const taken = this.#names.find((name) => OWN_NAMES.has(name));
     if (taken !== undefined) {
       throw new DekdError('INVALID_ARGUMENT', `bindTo names ${taken}, which helpers bind by themselves`);

@@ -59,6 +59,8 @@ describe('what a helper binds to', () => {
       () => new PaginationTokens(UNUSED, { key: 'k', kind: 'k', ttlMs: 0 }),
       () => new PaginationTokens(UNUSED, { key: 'k', kind: 'k', maxLength: 1.5 }),
       () => new Sessions(UNUSED, { key: 'k', kind: 'k', bindTo: [''] as never }),
+      () => new Sessions(UNUSED, { key: 'k', kind: 'k', bindTo: 'user' as never }),
+      () => new Sessions(UNUSED, { key: 'k', kind: 'k', bindTo: [1] as never }),
     ];
     for (const make of wrong) {
       expect(invalidArgument(make)).not.toContain('undefined is not');
