@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { EncryptOptions } from '../client/types.ts';
+import type { DekdClient, EncryptOptions } from '../client/types.ts';
 import { DekdError } from '../errors.ts';
 import { BEARER_BYTES } from './bearer.ts';
 import { Binding, type BoundArgument, checkText, type GivenOptions, type HelperOptions } from './binding.ts';
@@ -9,11 +9,8 @@ const ID_BYTES = 12;
 const ID_LENGTH = 16;
 const BODY = /^[\w-]{59}$/;
 
-/** What API keys need of a client: both are of `DekdClient`. */
-export interface MacClient {
-  hmacText(data: string, options: EncryptOptions): Promise<string>;
-  verifyHmac(data: string, mac: string, options: EncryptOptions): Promise<boolean>;
-}
+/** What API keys need of a client. */
+export type MacClient = Pick<DekdClient, 'hmacText' | 'verifyHmac'>;
 
 export interface ApiKeysOptions<Name extends string = never> extends HelperOptions<Name> {
   /** What keys begin with, before `_`: 1 to 16 small letters and digits; default `svc`. Scanners find leaked keys by it. */

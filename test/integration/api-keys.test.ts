@@ -10,7 +10,7 @@ import {
 } from '../../src/helpers/index.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { formsFound } from '../support/canary.ts';
-import { MacStandIn } from '../support/mac-stand-in.ts';
+import { RawClient } from '../support/raw-client.ts';
 
 let agent: TestAgent;
 let dekd: DekdClient;
@@ -18,7 +18,7 @@ let macs: MacClient;
 beforeAll(async () => {
   agent = await startTestAgent();
   dekd = connect({ socket: agent.socket });
-  macs = new MacStandIn();
+  macs = dekd;
 });
 afterAll(async () => {
   await dekd.close();
@@ -122,6 +122,19 @@ describe('an API key', () => {
     }
   });
 
+  it('is good after the key for MACs was rotated, and is then as costly as ever', async () => {
+    const made = await issued();
+    const operator = await RawClient.greeted(agent.admin);
+    const { error } = await operator.ask({ admin: { rotate: { name: 'api-keys', purpose: 'mac' } } });
+    operator.destroy();
+    expect(error).toBeFalsy();
+    const later = await issued('billing', 'bob');
+    expect(later.mac.slice(0, 20)).not.toBe(made.mac.slice(0, 20));
+    expect(await keys().verify(made.apiKey, 'billing', find)).toMatchObject({ owner: 'ada' });
+    expect(await keys().verify(later.apiKey, 'billing', find)).toMatchObject({ owner: 'bob' });
+    expect(await keys().verify(later.apiKey, 'health', find)).toBeUndefined();
+  });
+
   it('is refused at once, without a look-up, when it does not look like one', async () => {
     const { apiKey } = await issued();
     for (const none of [
@@ -150,11 +163,11 @@ describe('an API key', () => {
         throw lost;
       }),
     ).rejects.toBe(lost);
-    const nobody: MacClient = {
-      hmacText: () => Promise.reject(new Error('no agent')),
-      verifyHmac: () => Promise.reject(new Error('no agent')),
-    };
-    await expect(new ApiKeys(nobody, { key: 'api-keys' }).verify(apiKey, 'billing', find)).rejects.toThrow('no agent');
+    const nobody = connect({ socket: '/nowhere/agent.sock', timeoutMs: 50 });
+    await expect(new ApiKeys(nobody, { key: 'api-keys' }).verify(apiKey, 'billing', find)).rejects.toMatchObject({
+      code: 'AGENT_UNAVAILABLE',
+    });
+    await nobody.close();
   });
 
   it('has a prefix that scanners can find, and a service', async () => {

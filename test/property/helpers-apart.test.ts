@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect, DekdError } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import {
+  ApiKeys,
   CacheTransformer,
   OneShotSecrets,
   type OneShotStore,
@@ -150,6 +151,20 @@ describe('what helpers make', () => {
       }),
       { numRuns: 40 },
     );
+  });
+
+  it('is no API key’s MAC, and the MAC of one helper is the MAC of no other', async () => {
+    const [keys, other] = [new ApiKeys(dekd, { key: 'shared' }), new ApiKeys(dekd, { key: 'shared', prefix: 'other' })];
+    const made = await keys.issue('name');
+    const text = made.apiKey;
+    for (const [maker, { seal }] of Object.entries(sealers())) {
+      const row = { mac: await seal('name', text) };
+      expect([maker, await keys.verify(text, 'name', async () => row)]).toEqual([maker, undefined]);
+    }
+    const own = { mac: await dekd.hmacText(text, { key: 'shared' }) };
+    expect(await keys.verify(text, 'name', async () => own)).toBeUndefined();
+    expect(await other.verify(text, 'name', async () => made)).toBeUndefined();
+    expect(await keys.verify(text, 'name', async () => made)).toBe(made);
   });
 
   it('does not open as what the application itself encrypts with the same key, nor the reverse', async () => {
