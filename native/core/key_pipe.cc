@@ -12,6 +12,7 @@
 #include "bytes.h"
 #include "data_key.h"
 #include "key_wrap.h"
+#include "legacy.h"
 #include "secret.h"
 
 namespace dekd {
@@ -199,7 +200,7 @@ Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, KeyUs
   Status status = Status::kOk;
   if (bytes.size() != kKeyLength) {
     status = Status::kInvalidArgument;
-  } else if (!travels(use)) {
+  } else if (!travels(use) && use != kLegacyUse) {
     status = Status::kWrongUse;
   } else {
     status = table.reserve(use, owner, reservation);

@@ -66,7 +66,7 @@ Status send_opened(KeyTable& table, int fd, uint32_t id, KeyHandle key, std::spa
 // For a library that runs in this process itself, where its bytes are in ordinary memory anyhow.
 
 // import_secret makes a key of `use` of `bytes`, which are kKeyLength long, and wipes them whatever comes of it. The use is
-// one of those that travel.
+// one of those that travel, or kLegacyUse (legacy.h).
 Result<KeyHandle> import_secret(KeyTable& table, std::span<uint8_t> bytes, KeyUse use, uint32_t owner);
 
 // expose_secret copies a key of a use that travels out of the table, DELIBERATELY. The caller wipes `out`.

@@ -4,10 +4,12 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <span>
 
 #include "data_key.h"
 #include "key_wrap.h"
+#include "legacy.h"
 #include "random.h"
 #include "secret.h"
 
@@ -95,7 +97,7 @@ void encode(std::span<const uint8_t, kKeyLength> key, std::span<uint8_t, kLineLe
 
 Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t owner) {
   const StackScrub scrub;
-  if (use != kRootUse && use != kRawAesUse) {
+  if (use != kRootUse && use != kRawAesUse && use != kLegacyUse) {
     return Status::kWrongUse;
   }
   // Room for more than a valid line, so that a longer file is seen as longer.
@@ -105,7 +107,8 @@ Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t ow
     return Status::kSystemFailed;
   }
   const bool line_feed = length == kLineLength + 1 && text.bytes()[kLineLength] == '\n';
-  if (length != kLineLength && !line_feed) {
+  const bool raw = use == kLegacyUse && length == kKeyLength;
+  if (length != kLineLength && !line_feed && !raw) {
     return Status::kMalformedKey;
   }
   KeyTable::Reservation reservation;
@@ -113,7 +116,9 @@ Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t ow
   if (status != Status::kOk) {
     return status;
   }
-  if (!decode(text.bytes().first<kLineLength>(), reservation.slot().key)) {
+  if (raw) {
+    std::memcpy(reservation.slot().key, text.bytes().data(), kKeyLength);
+  } else if (!decode(text.bytes().first<kLineLength>(), reservation.slot().key)) {
     return Status::kMalformedKey;
   }
   return finish_key(reservation, use);

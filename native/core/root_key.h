@@ -9,13 +9,14 @@
 namespace dekd {
 
 // A key file: 32 bytes as canonical base64 with padding (RFC 4648 section 4), 44 characters, with or without a line
-// feed after them, and nothing else.
+// feed after them, and nothing else. One of an application from before (kLegacyUse, legacy.h) may also be the 32 bytes
+// themselves; their number tells the two apart.
 
 // The use of a root key: wrapping keys are derived from it.
 inline constexpr KeyUse kRootUse{Algorithm::kHkdfSha256, Purpose::kWrap};
 
-// read_root_key reads `fd` from its position to its end and puts the key into the table, for `use`: kRootUse, or kRawAesUse
-// (data_key.h). The text is in this thread's stack only, and wiped. kMalformedKey when it is anything else, kSystemFailed
+// read_root_key reads `fd` from its position to its end and puts the key into the table, for `use`: kRootUse, kRawAesUse
+// (data_key.h) or kLegacyUse. The text is in this thread's stack only, and wiped. kMalformedKey when it is anything else, kSystemFailed
 // with errno when a read fails. The caller keeps and closes `fd`.
 Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t owner);
 

@@ -21,6 +21,7 @@
 #include "../core/key_pipe.h"
 #include "../core/key_table.h"
 #include "../core/key_wrap.h"
+#include "../core/legacy.h"
 #include "../core/memory_scan.h"
 #include "../core/message.h"
 #include "../core/peer_identity.h"
@@ -363,6 +364,19 @@ Napi::Value ExposeSecret(const Napi::CallbackInfo& info) {
   const KeyHandle key = arguments.number();
   const auto out = arguments.bytes_of_length<kKeyLength>();
   return answer(info, arguments.ok() ? expose_secret(KeyTable::shared(), key, out) : Status::kInvalidArgument);
+}
+
+// ── values that applications sealed before ────────────────────────────────────────────────────────────────────────────
+
+// openLegacy(key, nonce 12, sealed, out): status
+Napi::Value OpenLegacy(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle key = arguments.number();
+  const auto nonce = arguments.bytes_of_length<kGcmNonceLength>();
+  const std::span<const uint8_t> sealed = arguments.bytes();
+  const std::span<uint8_t> out = arguments.bytes();
+  return answer(info, arguments.ok() ? open_legacy(KeyTable::shared(), key, nonce, sealed, out)
+                                     : Status::kInvalidArgument);
 }
 
 // ── messages ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -711,6 +725,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<SendOpened>(env, exports, "sendOpened");
   set<ImportSecret>(env, exports, "importSecret");
   set<ExposeSecret>(env, exports, "exposeSecret");
+  set<OpenLegacy>(env, exports, "openLegacy");
   set<WrapDataKey>(env, exports, "wrapDataKey");
   set<UnwrapDataKey>(env, exports, "unwrapDataKey");
   set<WrapDataKeyUnder>(env, exports, "wrapDataKeyUnder");

@@ -47,6 +47,7 @@ export interface Binding {
   importSecret(owner: number, bytes: Uint8Array, algorithm: number, purpose: number): number;
   exposeSecret(key: number, out: Uint8Array): number;
 
+  openLegacy(key: number, nonce: Uint8Array, sealed: Uint8Array, out: Uint8Array): number;
   wrapDataKey(messageKey: number, dataKey: number, context: Uint8Array, info: Uint8Array, out: Uint8Array): number;
   unwrapDataKey(
     owner: number,

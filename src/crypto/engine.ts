@@ -24,6 +24,8 @@ export const SECRET_USE: KeyUse = { algorithm: 'hkdf-sha-256', purpose: 'wrap' }
 export const DATA_KEY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'wrap' };
 /** Of a key from elsewhere under which data keys are wrapped, as raw AES keyrings of the AWS Encryption SDK do it. */
 export const RAW_AES_USE: KeyUse = { algorithm: 'aes-256-gcm', purpose: 'wrap' };
+/** Of a key from elsewhere under which an application sealed values itself; nothing is sealed with it here. */
+export const LEGACY_USE: KeyUse = { algorithm: 'aes-256-gcm', purpose: 'seal' };
 /** Of a key in the keystore under which data keys are wrapped, and of a message in work. */
 export const MESSAGE_KEY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'message' };
 export const BODY_USE: KeyUse = { algorithm: 'esdk-0478', purpose: 'seal' };
@@ -130,7 +132,8 @@ export interface Engine {
   generateKey(use: KeyUse): KeyHandle;
   /**
    * Reads a key (32 bytes as one base64 line) from the current position of `fd` to its end, straight into the table; the
-   * caller keeps and closes `fd`. It is a root key, for SECRET_USE, unless `use` is RAW_AES_USE.
+   * caller keeps and closes `fd`. It is a root key, for SECRET_USE, unless `use` is RAW_AES_USE or LEGACY_USE; for the last
+   * it may also be the 32 bytes themselves.
    * @throws INVALID_ARGUMENT when it is not exactly that, or for another use.
    */
   readRootKey(fd: number, use?: KeyUse): KeyHandle;
@@ -186,7 +189,7 @@ export interface Engine {
 
   // ── secrets in JavaScript: only for a provider's library that runs in the agent ───────────────────────────────
   /**
-   * Makes a key of 32 bytes, for SECRET_USE unless `use` is DATA_KEY_USE, and zero-fills `bytes` in the same call whatever
+   * Makes a key of 32 bytes, for SECRET_USE unless `use` is DATA_KEY_USE or LEGACY_USE, and zero-fills `bytes` in the same call whatever
    * comes of it.
    * @throws INVALID_ARGUMENT on another length or use; RESOURCE_EXHAUSTED when the table is full.
    */
@@ -242,6 +245,16 @@ export interface Engine {
    * region of a row that did not is zero.
    */
   openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void;
+
+  /**
+   * Opens what AES-256-GCM sealed elsewhere under a key for LEGACY_USE, with a nonce of 12 bytes, a tag of 16 and no
+   * additional data, and writes `sealed.length` - 16 bytes at `output[outOffset]`.
+   * @param sealed ciphertext ‖ tag
+   * @returns false when it does not authenticate or is shorter than a tag; the output region is then zero.
+   * @throws INTERNAL on a stale handle; INVALID_ARGUMENT for keys of other uses, another length of the nonce, and where the
+   * output leaves its buffer or lies over the input.
+   */
+  openLegacy(key: KeyHandle, nonce: Uint8Array, sealed: Uint8Array, output: Uint8Array, outOffset: number): boolean;
 
   // ── MACs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
   /**

@@ -14,6 +14,7 @@ import type {
 } from './engine.ts';
 import {
   DATA_KEY_USE,
+  LEGACY_USE,
   MAC_LENGTH,
   MAX_PIPED_LENGTH,
   RAW_AES_USE,
@@ -28,6 +29,7 @@ import {
 import { DEFAULT_KEY_CAPACITY, JsKeyTable, type KeyEntry } from './js-key-table.ts';
 import { JsMessages } from './js-messages.ts';
 import { checkFrameId, checkSecretLength, lastingBytes, readFrame, writeFrame } from './key-pipe.ts';
+import { legacyRegion } from './legacy.ts';
 import type { MessageState } from './message-frames.ts';
 import type { Primitives } from './primitives.ts';
 import { checkKeyAndNonce, GCM_NONCE_LENGTH, KEY_LENGTH, TAG_LENGTH, XAES_NONCE_LENGTH } from './primitives.ts';
@@ -78,6 +80,7 @@ const NONCE_OFFSET = KID_OFFSET + KID_LENGTH;
 const BODY_OFFSET = NONCE_OFFSET + XAES_NONCE_LENGTH;
 const WRAPPED_VERSION = 0x01;
 const ZERO_BLOCK = new Uint8Array(16);
+const NO_BYTES = new Uint8Array(0);
 /** Head and a context of usual size are joined in one buffer kept for it. */
 const AAD_SCRATCH = 1024;
 
@@ -193,7 +196,7 @@ export class JsEngine<K> implements Engine {
     this.#checkOpen();
     checkFileUse(use);
     this.#keys.checkRoom();
-    const bytes = readRootKeyLine(fd);
+    const bytes = readRootKeyLine(fd, isLegacy(use));
     try {
       return this.#add(bytes, use);
     } finally {
@@ -344,7 +347,9 @@ export class JsEngine<K> implements Engine {
     try {
       this.#checkOpen();
       checkSecretLength(bytes);
-      checkSecretUse(use);
+      if (!isLegacy(use)) {
+        checkSecretUse(use);
+      }
       this.#keys.checkRoom();
       return this.#add(bytes, use);
     } finally {
@@ -529,6 +534,16 @@ export class JsEngine<K> implements Engine {
         this.#library.wipeKey(subkey);
       }
     }
+  }
+
+  openLegacy(key: KeyHandle, nonce: Uint8Array, sealed: Uint8Array, output: Uint8Array, outOffset: number): boolean {
+    const out = legacyRegion(nonce, sealed, output, outOffset);
+    const { key: held } = this.#require(key, LEGACY_USE.algorithm, LEGACY_USE.purpose);
+    const opened = sealed.length >= TAG_LENGTH && this.#library.gcmOpen(held, nonce, NO_BYTES, sealed, out, 0);
+    if (!opened) {
+      out.fill(0);
+    }
+    return opened;
   }
 
   macMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array, output: Uint8Array): void {
@@ -819,6 +834,10 @@ export class JsEngine<K> implements Engine {
   }
 }
 
+function isLegacy({ algorithm, purpose }: KeyUse): boolean {
+  return algorithm === LEGACY_USE.algorithm && purpose === LEGACY_USE.purpose;
+}
+
 /** @throws INVALID_ARGUMENT unless a provider wraps keys of this use. */
 function checkSecretUse(use: KeyUse): void {
   if (use.purpose !== 'wrap' || (use.algorithm !== SECRET_USE.algorithm && use.algorithm !== DATA_KEY_USE.algorithm)) {
@@ -828,6 +847,9 @@ function checkSecretUse(use: KeyUse): void {
 
 /** @throws INVALID_ARGUMENT unless keys of this use lie in files. */
 function checkFileUse(use: KeyUse): void {
+  if (isLegacy(use)) {
+    return;
+  }
   if (use.purpose !== 'wrap' || (use.algorithm !== SECRET_USE.algorithm && use.algorithm !== RAW_AES_USE.algorithm)) {
     throw new DekdError('INVALID_ARGUMENT', `no file holds a key for ${use.purpose} with ${use.algorithm}`);
   }

@@ -37,6 +37,7 @@ import {
   pipeFailure,
   UNEXPECTED_FRAME,
 } from './key-pipe.ts';
+import { legacyRegion } from './legacy.ts';
 import { checkFrameLength, checkMessage, checkSequence, outOfOrder } from './message-frames.ts';
 import {
   checkHkdfLength,
@@ -286,6 +287,11 @@ export class NativeEngine implements Engine {
 
   openMany(table: Uint32Array, count: number, input: Uint8Array, output: Uint8Array): void {
     this.#done(this.#binding.openMany(table, count, input, output), 'open a batch');
+  }
+
+  openLegacy(key: KeyHandle, nonce: Uint8Array, sealed: Uint8Array, output: Uint8Array, outOffset: number): boolean {
+    const out = legacyRegion(nonce, sealed, output, outOffset);
+    return this.#verified(this.#binding.openLegacy(key, nonce, sealed, out), 'open a legacy value');
   }
 
   macMany(table: Uint32Array, count: number, scopes: Uint8Array, input: Uint8Array, output: Uint8Array): void {

@@ -12,9 +12,10 @@ const ALPHABET = new TextEncoder().encode('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk
 /**
  * Reads a root key, 32 bytes as one line of canonical base64 with or without the line feed, from the current position
  * of `fd` to its end. Works on bytes only: a string with the key in it could not be wiped.
+ * @param takesRaw whether it may also be the 32 bytes themselves
  * @returns 32 bytes, which the caller wipes. @throws INVALID_ARGUMENT.
  */
-export function readRootKeyLine(fd: number): Uint8Array {
+export function readRootKeyLine(fd: number, takesRaw = false): Uint8Array {
   // Two bytes more than a valid line, so that a longer file is seen as longer without reading it all.
   const line = new Uint8Array(LINE_LENGTH + 2);
   const key = new Uint8Array(KEY_LENGTH);
@@ -22,6 +23,10 @@ export function readRootKeyLine(fd: number): Uint8Array {
     const length = readToEnd(fd, line);
     if (length === 0) {
       throw refused('it is empty');
+    }
+    if (takesRaw && length === KEY_LENGTH) {
+      key.set(line.subarray(0, KEY_LENGTH));
+      return key;
     }
     const end = length === LINE_LENGTH + 1 && line[LINE_LENGTH] === LINE_FEED ? LINE_LENGTH : length;
     if (end > LINE_LENGTH) {

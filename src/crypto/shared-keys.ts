@@ -13,7 +13,7 @@ import type { Algorithm, KeyHandle, KeyUse, Purpose } from './engine.ts';
 import type { KeyEntry } from './js-key-table.ts';
 import type { MessageState } from './message-frames.ts';
 
-const ALGORITHMS: readonly Algorithm[] = ['xaes-256-gcm', 'esdk-0478', 'hkdf-sha-256', 'hmac-sha-256'];
+const ALGORITHMS: readonly Algorithm[] = ['xaes-256-gcm', 'esdk-0478', 'hkdf-sha-256', 'hmac-sha-256', 'aes-256-gcm'];
 const PURPOSES: readonly Purpose[] = ['seal', 'wrap', 'message', 'mac', 'index'];
 const PHASES = ['none', 'sealHeader', 'sealFrames', 'openHeader', 'openFrames', 'ended'] as const;
 

@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { createCipheriv, createHmac, randomBytes } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +7,7 @@ import { loadBinding } from '../../src/addon/binding.ts';
 import type { Engine, KeyHandle, KeyUse } from '../../src/crypto/engine.ts';
 import {
   DATA_KEY_USE,
+  LEGACY_USE,
   MAC_LENGTH,
   MAX_PIPED_LENGTH,
   RAW_AES_USE,
@@ -1151,6 +1152,80 @@ export function describeEngine(subject: EngineUnderTest): void {
         } finally {
           rmSync(folder, { recursive: true, force: true });
         }
+      });
+    });
+
+    describe('values that applications sealed before', () => {
+      const bytes = Buffer.alloc(32, 0xfb);
+      const nonce = Buffer.alloc(12, 3);
+      const nothing = new Uint8Array(0);
+
+      it('opens what node:crypto sealed with AES-256-GCM, of every size, and nothing that was changed', () => {
+        const key = engine.importSecret(Uint8Array.from(bytes), LEGACY_USE);
+        for (const size of SIZES) {
+          const plaintext = randomBytes(size);
+          const cipher = createCipheriv('aes-256-gcm', bytes, nonce);
+          const sealed = Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+          const output = Buffer.alloc(size + 8, 0xee);
+          expect(engine.openLegacy(key, nonce, sealed, output, 4)).toBe(true);
+          expect(output.subarray(4, 4 + size)).toEqual(plaintext);
+          expect([...output.subarray(0, 4), ...output.subarray(4 + size)]).toEqual(new Array(8).fill(0xee));
+          for (const at of new Set([0, size - 1, size, size + 15].filter((each) => each >= 0))) {
+            const changed = Buffer.from(sealed);
+            changed[at]! ^= 1;
+            expect(engine.openLegacy(key, nonce, changed, output, 4)).toBe(false);
+            expect(output.subarray(4, 4 + size)).toEqual(Buffer.alloc(size));
+          }
+          const otherNonce = Buffer.alloc(12, 4);
+          expect(engine.openLegacy(key, otherNonce, sealed, output, 4)).toBe(false);
+        }
+        for (const short of [0, 1, 15]) {
+          expect(engine.openLegacy(key, nonce, Buffer.alloc(short), nothing, 0)).toBe(false);
+        }
+      });
+
+      it('opens nothing with additional data, and nothing of another key', () => {
+        const key = engine.importSecret(Uint8Array.from(bytes), LEGACY_USE);
+        const other = engine.generateKey(LEGACY_USE);
+        const output = Buffer.alloc(5);
+        const plain = reference.aesGcmSeal(bytes, nonce, nothing, Buffer.from('abcde'));
+        const bound = reference.aesGcmSeal(bytes, nonce, Buffer.from('aad'), Buffer.from('abcde'));
+        expect(engine.openLegacy(key, nonce, plain, output, 0)).toBe(true);
+        expect(engine.openLegacy(other, nonce, plain, output, 0)).toBe(false);
+        expect(engine.openLegacy(key, nonce, bound, output, 0)).toBe(false);
+      });
+
+      it('reads their keys from files, as a base64 line or as the 32 bytes themselves', () => {
+        const kid = engine.kid(engine.importSecret(Uint8Array.from(bytes), LEGACY_USE));
+        for (const content of [bytes, bytes.toString('base64'), `${bytes.toString('base64')}\n`]) {
+          expect(engine.kid(importRootLine(engine, content, LEGACY_USE))).toEqual(kid);
+        }
+        for (const content of ['', bytes.subarray(1), Buffer.alloc(33, 1), bytes.toString('hex')]) {
+          expect(codeOf(() => importRootLine(engine, content, LEGACY_USE))?.code).toBe('INVALID_ARGUMENT');
+        }
+      });
+
+      it('does nothing else with such a key, and opens them with no other', () => {
+        const key = engine.generateKey(LEGACY_USE);
+        const room = Buffer.alloc(100);
+        const refusals = [
+          () => engine.seal(key, room, 0, 0, 0, 1, Buffer.alloc(59), 0),
+          () => engine.wrapKey(key, 'label', key, nothing),
+          () => engine.mac(key, 'label', nothing),
+          () => engine.exposeSecret(key),
+          () => engine.wrapDataKeyUnder(key, nothing, engine.generateKey(DATA_KEY_USE), nothing),
+          ...[SEAL, WRAP, MAC, RAW_AES_USE].map(
+            (use) => () => engine.openLegacy(engine.generateKey(use), nonce, room, Buffer.alloc(84), 0),
+          ),
+          () => engine.openLegacy(key, Buffer.alloc(16), room, Buffer.alloc(84), 0),
+          () => engine.openLegacy(key, nonce, room, Buffer.alloc(83), 0),
+          () => engine.openLegacy(key, nonce, room, Buffer.alloc(84), 1),
+          () => engine.openLegacy(key, nonce, room, Buffer.alloc(84), -1),
+          () => engine.openLegacy(key, nonce, room, room, 0),
+        ];
+        expect(refusals.map((call) => codeOf(call)?.code)).toEqual(refusals.map(() => 'INVALID_ARGUMENT'));
+        engine.destroyKey(key);
+        expect(codeOf(() => engine.openLegacy(key, nonce, room, Buffer.alloc(84), 0))?.code).toBe('INTERNAL');
       });
     });
 
