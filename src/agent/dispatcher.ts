@@ -7,6 +7,7 @@ import { encryptMany, encryptValue } from '../operations/encrypt.ts';
 import type { OperationsEnvironment, Outcome } from '../operations/environment.ts';
 import { hmacMany, hmacValue } from '../operations/hmac.ts';
 import { decryptShared, encryptShared } from '../operations/lane.ts';
+import { passLegacy } from '../operations/legacy.ts';
 import type { MessageRequest } from '../operations/message-begin.ts';
 import { decryptFiles, encryptFiles } from '../operations/message-files.ts';
 import { reencryptingWork } from '../operations/message-reencryption.ts';
@@ -46,6 +47,8 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.verifyHmac]: 'verifyHmac',
   [OPERATION.verifyHmacMany]: 'verifyHmac',
   [OPERATION.blindIndex]: 'blindIndex',
+  [OPERATION.openLegacy]: 'openLegacy',
+  [OPERATION.migrateLegacy]: 'migrateLegacy',
 };
 
 const STREAM_WORK = { encrypt: sealingWork, decrypt: openingWork, reencrypt: reencryptingWork } as const;
@@ -124,6 +127,12 @@ export class Dispatcher {
       case OPERATION.blindIndex:
         request.readBlindIndex();
         return blindIndex(env, caller, request, connection);
+      case OPERATION.openLegacy:
+        request.readBinding();
+        return passLegacy(env, caller, request, connection, 'openLegacy');
+      case OPERATION.migrateLegacy:
+        request.readBinding();
+        return passLegacy(env, caller, request, connection, 'migrateLegacy');
       case OPERATION.encryptStream:
         request.readOpenStream();
         return this.#stream('encrypt', connection, request, caller);
@@ -350,6 +359,7 @@ function operatorOf(caller: Caller): Caller {
     share: caller.share,
     authorize: () => {},
     allows: (operation) => operation === 'reencrypt',
+    allowsLegacy: () => false,
     mayCreate: () => false,
     chargeIndex: () => {},
     authorizeCreate: () => {

@@ -22,6 +22,7 @@ import { Dispatcher } from './dispatcher.ts';
 import { Health } from './health.ts';
 import { kekImporter } from './kek-file.ts';
 import type { Lane } from './lane.ts';
+import { LegacyKeyring } from './legacy.ts';
 import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
 import { recipientSpecs } from './recipients.ts';
@@ -124,6 +125,7 @@ function serverOver(
   options: FrontEndOptions,
 ): Server {
   const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace } = options;
+  const legacy = new LegacyKeyring(config, engine);
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;
   const incidents = new Incidents();
@@ -137,6 +139,7 @@ function serverOver(
     keyring,
     pool,
     lane,
+    legacy,
     readiness,
     counters,
     policy,
@@ -166,6 +169,7 @@ function serverOver(
       decoy,
       messageDecoy,
       macDecoy,
+      legacy,
       exposeRecordContext: config.message.exposeRecordContext,
       volume: counters,
     },

@@ -8,6 +8,7 @@ import type { WorkPool } from '../pool/pool.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { PROTOCOL } from './connection.ts';
 import type { Lane } from './lane.ts';
+import type { LegacyKeyring } from './legacy.ts';
 import { isServing, type Readiness } from './readiness.ts';
 import { VERSION } from './version.ts';
 
@@ -21,6 +22,7 @@ export interface HealthOptions {
   readonly pool: Pick<WorkPool, 'stats'>;
   /** Undefined where there can be none. */
   readonly lane: Pick<Lane, 'standing'> | undefined;
+  readonly legacy: Pick<LegacyKeyring, 'standing'>;
   readonly readiness: Pick<Readiness, 'verdict'>;
   readonly counters: Counters;
   readonly policy: Policy;
@@ -50,7 +52,7 @@ export class Health {
 
   /** The document of `dekd status --json`; every back end is asked. */
   async status(): Promise<unknown> {
-    const { config, engine, fallback, hardening, custody, keyring, pool, lane, counters, policy, warnings } =
+    const { config, engine, fallback, hardening, custody, keyring, pool, lane, legacy, counters, policy, warnings } =
       this.#options;
     const keystore = await custody.keystore.health();
     const roots = await Promise.all(
@@ -95,6 +97,7 @@ export class Health {
       custodians: custody.custodians(),
       watched: { keks: keys.watched, oldestProofMs: keys.oldestProofMs ?? null },
       frozen: keyring.freezes(),
+      legacy: legacy.standing(),
       sockets: { data: config.socket.path, admin: config.admin.path },
       state: config.state ?? null,
       limits: config.limits,

@@ -162,6 +162,14 @@ class Client implements DekdClient {
     return passBatch(this.#caller, OPERATION.reencryptMany, items, options, false);
   }
 
+  openLegacy(envelopes: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {
+    return passBatch(this.#caller, OPERATION.openLegacy, envelopes, options, false);
+  }
+
+  migrateLegacy(envelopes: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {
+    return passBatch(this.#caller, OPERATION.migrateLegacy, envelopes, options, false);
+  }
+
   hmac(data: Uint8Array | string, options: HmacOptions): Promise<Uint8Array> {
     return this.#value(OPERATION.hmac, data, bindingOf, options);
   }

@@ -241,6 +241,16 @@ export interface DekdClient extends AsyncDisposable {
   /** As `encryptMany`, of tokens; items are moved one by one, and may be of several keys. */
   reencryptMany(items: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
   /**
+   * The plaintexts of envelopes that an application made itself, before: `{ "__enc": 1, "kid", "iv", "ct" }` as JSON text in
+   * UTF-8, one an item. The key only says whose right it is (`openLegacy` in the policy); the context is of no meaning.
+   */
+  openLegacy(envelopes: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
+  /**
+   * Tokens of the key, bound to the context, with what such envelopes hold; the plaintext stays in the agent. A right of its own,
+   * `migrateLegacy`.
+   */
+  migrateLegacy(envelopes: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
+  /**
    * The MAC (HMAC-SHA-256) of bytes, or of the UTF-8 of text, bound to key, partition and context: 50 bytes that say which version
    * of the key made them, so that they verify after it was rotated. A key of the same name as for `encrypt` is another key.
    */

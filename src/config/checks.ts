@@ -10,6 +10,7 @@ import type {
 } from './config.ts';
 import type { Environment } from './environment.ts';
 import { keystoreFindings } from './keystores.ts';
+import { legacyFindings } from './legacy.ts';
 import { socketPathProblem } from './paths.ts';
 import { recipientFindings } from './recipients.ts';
 import { rootFindings } from './roots.ts';
@@ -29,6 +30,7 @@ export function findings(config: Config, env: Environment): Finding[] {
     ...keystoreFindings(config, env),
     ...custodyFindings(config),
     ...recipientFindings(config),
+    ...legacyFindings(config),
     ...portFindings(config),
     ...coastFindings(config),
     ...ruleFindings(config),

@@ -225,6 +225,28 @@ export interface RecipientConfig {
   readonly rawAes: { readonly namespace: string; readonly name: string; readonly keyFile: string } | undefined;
 }
 
+/** Key bytes from a variable, which only `dekd dev` takes. Shown and printed as the name of the variable. */
+export class VariableKey {
+  readonly variable: string;
+  readonly #bytes: Uint8Array;
+
+  constructor(variable: string, bytes: Uint8Array) {
+    this.variable = variable;
+    this.#bytes = bytes;
+  }
+
+  /** A copy of the 32 bytes, which the caller wipes. */
+  copy(): Uint8Array {
+    return this.#bytes.slice();
+  }
+}
+
+/** An AES-256 key that an application had: in the file at this absolute path, or from a variable. */
+export interface LegacyKeyConfig {
+  readonly kid: string;
+  readonly source: string | VariableKey;
+}
+
 /** What a rule can grant. `anyKey` is decrypting without naming the key; it adds to `decrypt`. */
 export type Operation =
   | 'encrypt'
@@ -234,7 +256,11 @@ export type Operation =
   | 'keyInfo'
   | 'hmac'
   | 'verifyHmac'
-  | 'blindIndex';
+  | 'blindIndex'
+  | LegacyOperation;
+
+/** To have envelopes of `legacy.keys` opened, or made tokens of the key. */
+export type LegacyOperation = 'openLegacy' | 'migrateLegacy';
 
 /** Which socket a caller came through. */
 export type SocketName = 'data' | 'admin';
@@ -256,6 +282,8 @@ export interface PolicyRule {
   /** Globs over partitions; `*` includes none. */
   readonly partitions: readonly string[];
   readonly operations: readonly Operation[];
+  /** Globs over kids of legacy keys, for the operations on their envelopes; undefined for all. */
+  readonly legacyKids?: readonly string[];
   /** Creation on first use: refused, or at most `max` (key, partition) pairs between start and stop of the agent. */
   readonly create: false | { readonly max: number };
   /** Values for indexes that each caller may have computed in a second. */
@@ -359,6 +387,7 @@ export interface Config {
     /** Messages store the context of the record, and providers of recipients see it. */
     readonly exposeRecordContext: boolean;
   };
+  readonly legacy: { readonly keys: readonly LegacyKeyConfig[] };
   readonly policy: { readonly rules: readonly PolicyRule[] };
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent';

@@ -5,7 +5,7 @@ import type { PolicyRule } from './config.ts';
 import type { Environment } from './environment.ts';
 import { devStateFolder, surroundings } from './paths.ts';
 import { configOf, type LoadedConfig, type RawSource } from './resolve.ts';
-import { BLIND_INDEX_PER_SECOND } from './schema/entries.ts';
+import { BLIND_INDEX_PER_SECOND, OPERATIONS } from './schema/entries.ts';
 
 /** Without uid: whoever can open the socket, also where the kernel's word on callers cannot be had. */
 const DEV_RULE: PolicyRule = {
@@ -13,7 +13,7 @@ const DEV_RULE: PolicyRule = {
   callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'] },
   keys: ['*'],
   partitions: ['*'],
-  operations: ['encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo', 'hmac', 'verifyHmac', 'blindIndex'],
+  operations: [...OPERATIONS],
   create: { max: Number.POSITIVE_INFINITY },
   blindIndexPerSecond: BLIND_INDEX_PER_SECOND,
 };

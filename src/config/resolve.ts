@@ -17,6 +17,7 @@ import {
   valueOfText,
 } from './environment.ts';
 import { keystoresOf, misplacedKeystoreKeys } from './keystores.ts';
+import { legacyKeysOf } from './legacy.ts';
 import { adminSocketPath, laneSocketPath, surroundings } from './paths.ts';
 import { ConfigError, type ConfigProblem, isMapping, nearestName, shownValue } from './problems.ts';
 import { recipientOf } from './recipients.ts';
@@ -251,6 +252,7 @@ function resolveConfig(
     direct: file.direct,
     recipients: Object.entries(file.recipients).map(([name, recipient]) => recipientOf(name, recipient)),
     message: file.message,
+    legacy: { keys: legacyKeysOf(file.legacy.keys, env, dev !== undefined, problems) },
     policy: {
       rules: dev?.rule
         ? [dev.rule]

@@ -17,7 +17,7 @@ import {
   socketMode,
   text,
 } from './readers.ts';
-import { keyDefinition, recipient, route, rule } from './schema/entries.ts';
+import { keyDefinition, legacyKey, recipient, route, rule } from './schema/entries.ts';
 import { type KeyMetadata, key, leaf, optionalKey, requiredKey, section } from './schema/key.ts';
 import { keystoreKeys } from './schema/keystore.ts';
 import { entryName, furtherName, recipientName } from './schema/names.ts';
@@ -319,6 +319,21 @@ export const fileSchema = v.strictObject({
   keys: v.optional(
     v.pipe(v.array(keyDefinition), v.metadata({ meaning: 'What holds for keys of certain names.' } as KeyMetadata)),
     [],
+  ),
+  legacy: section(
+    {
+      keys: v.optional(
+        v.pipe(
+          v.array(legacyKey),
+          v.metadata({
+            meaning:
+              'AES-256 keys under which an application sealed envelopes itself: { "__enc": 1, "kid", "iv", "ct" }. Callers with a right to it have them opened or migrated; nothing is sealed with these keys.',
+          } as KeyMetadata),
+        ),
+        [],
+      ),
+    },
+    { meaning: 'What applications encrypted before, which is read and never written.' },
   ),
   policy: section(
     {

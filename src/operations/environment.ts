@@ -18,10 +18,29 @@ export interface OperationsEnvironment {
   readonly messageDecoy: KeyHandle;
   /** The same for MACs. */
   readonly macDecoy: KeyHandle;
+  /** What opens envelopes that applications made themselves, before. */
+  readonly legacy: LegacyKeys;
   /** Whether the context of a record may be stored in messages, and shown to the providers of their recipients. */
   readonly exposeRecordContext: boolean;
   /** Plaintext bytes so far, counted by the operations. */
   readonly volume: { bytesSealed: number; bytesOpened: number };
+}
+
+/** A key that an application had; how much was done with it since the start. */
+export interface LegacyKey {
+  readonly kid: string;
+  readonly handle: KeyHandle;
+  /** Envelopes whose plaintext a caller got, whose token one got, and that did not open. */
+  opened: number;
+  migrated: number;
+  failed: number;
+}
+
+export interface LegacyKeys {
+  /** Undefined when there is none of this kid. */
+  find(kid: string): LegacyKey | undefined;
+  /** A key nothing was ever sealed with. Undefined when there are no legacy keys at all. */
+  readonly decoy: KeyHandle | undefined;
 }
 
 /** Undefined when the reply is written; else a promise of that, because a key had to be loaded first. */

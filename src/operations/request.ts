@@ -1,7 +1,17 @@
 /** What an operation is given and where it puts its result; the agent implements both over frames. */
 import type { DekdError } from '../errors.ts';
 
-export type OperationName = 'encrypt' | 'decrypt' | 'reencrypt' | 'keyInfo' | 'hmac' | 'verifyHmac' | 'blindIndex';
+/** On envelopes that applications made themselves, before. */
+export type LegacyOperation = 'openLegacy' | 'migrateLegacy';
+export type OperationName =
+  | 'encrypt'
+  | 'decrypt'
+  | 'reencrypt'
+  | 'keyInfo'
+  | 'hmac'
+  | 'verifyHmac'
+  | 'blindIndex'
+  | LegacyOperation;
 
 /** What makes a key that is not there. */
 export type CreatingName = Extract<OperationName, 'encrypt' | 'hmac' | 'blindIndex'>;
@@ -114,6 +124,8 @@ export interface Caller {
   /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such key" */
   authorize(operation: OperationName, key: string, partition: string): void;
   allows(operation: OperationName | 'anyKey', key: string, partition: string): boolean;
+  /** Whether the operation is granted for this key on envelopes of the legacy key `kid`. */
+  allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean;
   /**
    * Checks and counts the right to create a key on first use.
    * @param by what uses it, `encrypt` unless given. @throws PERMISSION_DENIED, RESOURCE_EXHAUSTED

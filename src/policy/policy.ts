@@ -5,7 +5,7 @@
  * Default deny. A denial has one text, the same for a key that does not exist; its reason names the rule that would
  * allow the call.
  */
-import type { Operation, PolicyRule, SocketName } from '../config/config.ts';
+import type { LegacyOperation, Operation, PolicyRule, SocketName } from '../config/config.ts';
 import { ConfigError, type ConfigProblem } from '../config/problems.ts';
 import { DekdError } from '../errors.ts';
 import { compileGlob } from '../glob.ts';
@@ -28,6 +28,8 @@ export interface Caller {
   readonly share: string;
   /** Whether some rule grants `operation`. No allocation when asked before. */
   allows(operation: Operation, key: string, partition: string): boolean;
+  /** Whether some rule grants an operation on envelopes of the legacy key `kid` for this key. */
+  allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean;
   /** @throws PERMISSION_DENIED, the same for a key that does not exist; its reason holds the rule that would allow it */
   authorize(operation: Operation, key: string, partition: string): void;
   /** Whether some rule lets this caller make the key on first use, its cap aside. @param by `encrypt` unless given */
@@ -83,6 +85,8 @@ const BITS = {
   hmac: 64,
   verifyHmac: 128,
   blindIndex: 256,
+  openLegacy: 1 << 20,
+  migrateLegacy: 1 << 21,
 } as const satisfies Record<Operation, number>;
 const CREATE_BIT = 32;
 
@@ -98,6 +102,7 @@ interface CompiledRule {
   readonly bits: number;
   matchesKey(key: string): boolean;
   matchesPartition(partition: string): boolean;
+  matchesLegacyKid(kid: string): boolean;
   /** What has been charged, as `key NUL partition`; never more than `create.max`. */
   readonly created: Set<string>;
   /** Of values for indexes. */
@@ -159,6 +164,7 @@ function compileRule(rule: PolicyRule, now: () => number): CompiledRule {
     bits: rule.create === false ? operations : operations | CREATE_BIT,
     matchesKey: anyGlob(rule.keys),
     matchesPartition: anyGlob(rule.partitions),
+    matchesLegacyKid: anyGlob(rule.legacyKids ?? ['*']),
     created: new Set(),
     indexing: new Quotas(rule.blindIndexPerSecond, now),
   };
@@ -245,6 +251,19 @@ class CompiledCaller implements Caller {
 
   allows(operation: Operation, key: string, partition: string): boolean {
     return (this.#granted(key, partition) & BITS[operation]) !== 0;
+  }
+
+  allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean {
+    return (
+      this.allows(operation, key, partition) &&
+      this.#rules.some(
+        (rule) =>
+          (rule.bits & BITS[operation]) !== 0 &&
+          rule.matchesKey(key) &&
+          rule.matchesPartition(partition) &&
+          rule.matchesLegacyKid(kid),
+      )
+    );
   }
 
   authorize(operation: Operation, key: string, partition: string): void {

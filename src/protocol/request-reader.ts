@@ -32,6 +32,8 @@ export const OPERATION = {
   verifyHmac: 24,
   hmacMany: 25,
   verifyHmacMany: 26,
+  openLegacy: 30,
+  migrateLegacy: 31,
 } as const;
 /** What this reader knows; a field beyond is of a newer client. */
 const KNOWN: ReadonlySet<number> = new Set(Object.values(OPERATION));

@@ -11,7 +11,7 @@ import { DekdError } from '../errors.ts';
  * @returns a handle that the caller owns. @throws INVALID_ARGUMENT with the remedy; RESOURCE_EXHAUSTED.
  */
 export function readKeyFile(engine: Engine, path: string, what: string, use?: KeyUse): KeyHandle {
-  const fd = openKeyFile(path, what);
+  const fd = openKeyFile(path, what, use);
   try {
     // Checked on the open descriptor: whoever can rename files under the path cannot change what is read.
     checkKeyFile(path, what, fstatSync(fd));
@@ -32,7 +32,7 @@ export function readKeyFrom(engine: Engine, fd: number, what: string, use?: KeyU
     }
     const detail = error instanceof Error ? error.message : String(error);
     const kind = use === undefined ? 'root key' : 'key';
-    throw new DekdError('INVALID_ARGUMENT', `${what} does not hold a ${kind}: ${detail}; dekd keygen makes one`, {
+    throw new DekdError('INVALID_ARGUMENT', `${what} does not hold a ${kind}: ${detail}; ${originOf(use)}`, {
       cause: error,
     });
   } finally {
@@ -69,19 +69,26 @@ export function makeKeyFile(engine: Engine, path: string): void {
   }
 }
 
-function openKeyFile(path: string, what: string): number {
+function openKeyFile(path: string, what: string, use: KeyUse | undefined): number {
   try {
     // Without NONBLOCK the open of a FIFO put in the place of the key would hang the agent.
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT') {
-      throw new DekdError('INVALID_ARGUMENT', `${what} ${path} does not exist; dekd keygen makes one`);
+      throw new DekdError('INVALID_ARGUMENT', `${what} ${path} does not exist; ${originOf(use)}`);
     }
     throw new DekdError('INVALID_ARGUMENT', `${what} ${path} cannot be opened (${code}): ${remedyOf(code, path)}`, {
       cause: error,
     });
   }
+}
+
+/** Where a key in a file comes from. A new one would open nothing of an application that had its own. */
+function originOf(use: KeyUse | undefined): string {
+  return use?.purpose === 'seal'
+    ? 'put the 32 bytes that the application had there, or their base64 as one line'
+    : 'dekd keygen makes one';
 }
 
 function remedyOf(code: string | undefined, path: string): string {

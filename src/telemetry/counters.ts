@@ -8,6 +8,8 @@ export const COUNTED_OPERATIONS = [
   'encrypt',
   'decrypt',
   'reencrypt',
+  'openLegacy',
+  'migrateLegacy',
   'keyInfo',
   'hmac',
   'verifyHmac',

@@ -149,6 +149,7 @@ describe('docs/configuration.md', () => {
       'recipients',
       'message',
       'keys',
+      'legacy',
       'policy',
       'log',
     ]);

@@ -15,6 +15,7 @@ const CALLER: Caller = {
   share: 'uid:0',
   authorize: () => {},
   allows: () => true,
+  allowsLegacy: () => true,
   authorizeCreate: () => {},
   mayCreate: () => true,
   chargeIndex: () => {},
@@ -46,6 +47,7 @@ function environment(): OperationsEnvironment {
     messageDecoy: 0 as never,
     macDecoy: 0 as never,
     exposeRecordContext: false,
+    legacy: { find: () => undefined, decoy: undefined },
     pool: { planRows: () => undefined, isWorthHop: () => false } as unknown as WorkPool,
     volume: { bytesSealed: 0, bytesOpened: 0 },
   };

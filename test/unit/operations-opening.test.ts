@@ -14,6 +14,7 @@ const CALLER: Caller = {
   share: 'uid:0',
   authorize: () => {},
   allows: () => true,
+  allowsLegacy: () => true,
   authorizeCreate: () => {},
   mayCreate: () => true,
   chargeIndex: () => {},
@@ -46,6 +47,7 @@ describe("a token with the kid of the named key's message version", () => {
       messageDecoy,
       macDecoy: messageDecoy,
       exposeRecordContext: false,
+      legacy: { find: () => undefined, decoy: undefined },
       volume: { bytesSealed: 0, bytesOpened: 0 },
     };
     good = await world.sealed('k', 'text');

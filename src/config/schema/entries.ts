@@ -1,8 +1,9 @@
 /** Entries of lists and mappings: routes, what holds for keys, recipients, rules of the policy. */
 import * as v from 'valibot';
+import type { Operation } from '../config.ts';
 import { absolutePath, creation, flag, integer, list, oneOf, oneOrMany, text, textMapping } from '../readers.ts';
 import { type KeyMetadata, key, leaf, optionalKey, requiredKey, section } from './key.ts';
-import { glob, id, partitionGlob } from './names.ts';
+import { glob, id, kid, partitionGlob } from './names.ts';
 import { rotationKeys } from './rotation.ts';
 
 const levels = (raw: unknown): 2 | 3 | 4 | undefined => ([2, 3, 4] as const).find((level) => level === raw);
@@ -146,7 +147,31 @@ export const recipient = v.pipe(
 /** A fast index is a machine for guessing: this is what a busy page needs, and not what a dictionary does. */
 export const BLIND_INDEX_PER_SECOND = 1000;
 
-const OPERATIONS = oneOf('encrypt', 'decrypt', 'reencrypt', 'anyKey', 'keyInfo', 'hmac', 'verifyHmac', 'blindIndex');
+/** What a rule can grant. */
+export const OPERATIONS = [
+  'encrypt',
+  'decrypt',
+  'reencrypt',
+  'anyKey',
+  'keyInfo',
+  'hmac',
+  'verifyHmac',
+  'blindIndex',
+  'openLegacy',
+  'migrateLegacy',
+] as const satisfies readonly Operation[];
+
+export const legacyKey = v.pipe(
+  v.strictObject({
+    kid: requiredKey(kid, { meaning: 'What envelopes call the key.', example: 'v1' }),
+    keyFile: requiredKey(absolutePath, {
+      meaning: 'File with the key, 32 bytes or their base64 as one line, mode 0600, owned by the agent.',
+      danger: 'who has this file opens every envelope of the kid, and can make some.',
+      example: '/etc/dekd/legacy-v1.key',
+    }),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
 
 export const rule = v.pipe(
   v.strictObject({
@@ -173,11 +198,15 @@ export const rule = v.pipe(
     partitions: key(oneOrMany(partitionGlob), ['*'], {
       meaning: 'Partitions, in the same way; * includes calls without one, "" is only those.',
     }),
-    operations: requiredKey(oneOrMany(OPERATIONS), {
+    operations: requiredKey(oneOrMany(oneOf(...OPERATIONS)), {
       meaning:
-        'Any of encrypt, decrypt, reencrypt, keyInfo; hmac, verifyHmac; blindIndex, which fingerprints need too; and anyKey: to decrypt without naming the key.',
+        'Any of encrypt, decrypt, reencrypt, keyInfo; hmac, verifyHmac; blindIndex, which fingerprints need too; anyKey: to decrypt without naming the key; openLegacy, migrateLegacy: to have envelopes of legacy.keys opened, or made tokens of these keys.',
       danger: 'a caller that may blindIndex can try a dictionary against each indexed column that it can read.',
       example: '[encrypt, decrypt]',
+    }),
+    legacyKids: key(oneOrMany(glob), ['*'], {
+      meaning: 'Kids of legacy.keys that openLegacy and migrateLegacy are for, in the same way.',
+      example: 'v1',
     }),
     create: key(creation, false, {
       meaning:

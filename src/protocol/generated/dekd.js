@@ -49,11 +49,13 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.verifyHmac = null;
             Request.prototype.hmacMany = null;
             Request.prototype.verifyHmacMany = null;
+            Request.prototype.openLegacy = null;
+            Request.prototype.migrateLegacy = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany", "openLegacy", "migrateLegacy"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -116,6 +118,10 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.Many.encode(message.hmacMany, writer.uint32(202).fork(), _depth + 1).ldelim();
                 if (message.verifyHmacMany != null && $Object.hasOwnProperty.call(message, "verifyHmacMany"))
                     $root.dekd.v1.Many.encode(message.verifyHmacMany, writer.uint32(210).fork(), _depth + 1).ldelim();
+                if (message.openLegacy != null && $Object.hasOwnProperty.call(message, "openLegacy"))
+                    $root.dekd.v1.Many.encode(message.openLegacy, writer.uint32(242).fork(), _depth + 1).ldelim();
+                if (message.migrateLegacy != null && $Object.hasOwnProperty.call(message, "migrateLegacy"))
+                    $root.dekd.v1.Many.encode(message.migrateLegacy, writer.uint32(250).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -333,6 +339,20 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.verifyHmacMany = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.verifyHmacMany);
                             message.operation = "verifyHmacMany";
+                            continue;
+                        }
+                    case 30: {
+                            if (wireType !== 2)
+                                break;
+                            message.openLegacy = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.openLegacy);
+                            message.operation = "openLegacy";
+                            continue;
+                        }
+                    case 31: {
+                            if (wireType !== 2)
+                                break;
+                            message.migrateLegacy = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.migrateLegacy);
+                            message.operation = "migrateLegacy";
                             continue;
                         }
                     }

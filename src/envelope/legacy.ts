@@ -1,0 +1,85 @@
+/**
+ * Envelopes that applications made themselves, before: `{ "__enc": 1, "kid": "v1", "iv": base64, "ct": base64 }`, AES-256-GCM
+ * with an iv of 12 bytes, `ct` being ciphertext ‖ tag 16. Nothing else is authenticated, `kid` included. They are read, and
+ * never written.
+ */
+import { DekdError } from '../errors.ts';
+
+/** What no legacy key is called: envelopes that hold a token say it, so that readers from before refuse them. */
+export const OWN_KID = 'dekd';
+
+export const LEGACY_IV_LENGTH = 12;
+export const LEGACY_TAG_LENGTH = 16;
+const MAX_KID_LENGTH = 64;
+const NAMES = ['__enc', 'ct', 'iv', 'kid'];
+
+export interface LegacyEnvelope {
+  readonly kid: string;
+  readonly iv: Uint8Array;
+  /** Ciphertext ‖ tag. */
+  readonly sealed: Uint8Array;
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** @param bytes JSON text in UTF-8. @throws MALFORMED for anything but an envelope, with no other key and strict base64 */
+export function readLegacyEnvelope(bytes: Uint8Array): LegacyEnvelope {
+  let value: unknown;
+  try {
+    value = JSON.parse(decoder.decode(bytes));
+  } catch {
+    throw malformed('it is not JSON');
+  }
+  return legacyEnvelopeOf(value);
+}
+
+/** The same of a parsed value. @throws MALFORMED */
+export function legacyEnvelopeOf(value: unknown): LegacyEnvelope {
+  if (!hasLegacyShape(value)) {
+    throw malformed('it does not have exactly __enc, kid, iv and ct, with __enc 1 and texts');
+  }
+  const { kid, iv, ct } = value;
+  if (kid === '' || kid.length > MAX_KID_LENGTH || kid === OWN_KID) {
+    throw malformed(`its kid is not one of 1 to ${MAX_KID_LENGTH} characters other than ${OWN_KID}`);
+  }
+  const nonce = strictBase64(iv);
+  if (nonce?.length !== LEGACY_IV_LENGTH) {
+    throw malformed(`its iv is not strict base64 of ${LEGACY_IV_LENGTH} bytes`);
+  }
+  const sealed = strictBase64(ct);
+  if (sealed === undefined || sealed.length < LEGACY_TAG_LENGTH) {
+    throw malformed(`its ct is not strict base64 of ${LEGACY_TAG_LENGTH} bytes or more`);
+  }
+  return { kid, iv: nonce, sealed };
+}
+
+/** The four texts of an envelope, of which nothing was checked. */
+export interface LegacyShape {
+  readonly __enc: 1;
+  readonly kid: string;
+  readonly iv: string;
+  readonly ct: string;
+}
+
+/** Whether a value has exactly the keys of an envelope, of the right types. */
+export function hasLegacyShape(value: unknown): value is LegacyShape {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return false;
+  }
+  const { __enc, kid, iv, ct } = value as Record<string, unknown>;
+  return (
+    Object.keys(value).sort().join() === NAMES.join() &&
+    __enc === 1 &&
+    [kid, iv, ct].every((each) => typeof each === 'string')
+  );
+}
+
+/** Undefined for what the encoder would not have written: other alphabets, white space, missing padding, bits left over. */
+function strictBase64(text: string): Uint8Array | undefined {
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.toString('base64') === text ? bytes : undefined;
+}
+
+function malformed(why: string): DekdError {
+  return new DekdError('MALFORMED', `not a legacy envelope: ${why}`);
+}
