@@ -56,6 +56,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   index: ['client'],
   keyring: ['custody', 'crypto', 'envelope'],
   keystores: ['vault'],
+  migration: ['client', 'envelope'],
   operations: ['keyring', 'envelope', 'crypto'],
   policy: ['config'],
   pool: ['crypto', 'envelope'],
