@@ -227,6 +227,7 @@ describe('the package in an empty folder, with no compiler about', () => {
       ['README.md', 'ada@example.org 59 59 59\n'],
       ['docs/client.md', 'any body\n'],
       ['docs/helpers.md', 'a report\n'],
+      ['docs/migration.md', 'ada true\n'],
     ] as const) {
       const text = readFileSync(join(installed, page), 'utf8');
       const code = Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
@@ -348,6 +349,7 @@ describe('the package in an empty folder, with no compiler about', () => {
 const CONSUMER = `
 import { connect, DekdError, type ErrorCode, ERROR_CODES, type Keystore, type KeyRecord, type Provider } from 'dekd';
 import { type BenchModule, connect as light, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
+import { type Credentials, credentials, type StoredCredentials } from 'dekd/migration';
 
 import { OneShotSecrets, type OneShotStore, PaginationTokens, StorageTransformer } from 'dekd/helpers';
 
@@ -373,6 +375,10 @@ export async function help(store: OneShotStore): Promise<number | string> {
   }
   return new OneShotSecrets(client, { key: 'k', store }).take('link');
 }
+const old: Credentials = credentials(client, { key: 'k', stage: 'write', plaintext: { until: '2030-01-01' } });
+export const saved = (): Promise<StoredCredentials> => old.encryptCredentials({ user: 'ada' }, { context: { row: '1' } });
+// @ts-expect-error a stage is said
+export const unstaged = (): Credentials => credentials(client, { key: 'k' });
 export const own: BenchModule = { encrypt: async (bytes) => bytes.slice().reverse(), decrypt: () => new ArrayBuffer(1) };
 export class Store {
   readonly #inner: Keystore;

@@ -193,8 +193,25 @@ export class TransitEngine implements Engine {
   }
 
   #decrypt({ body }: EngineRequest, name: string): EngineReply {
+    if (Array.isArray(body.batch_input)) {
+      return this.#decryptBatch(body.batch_input as Readonly<Record<string, unknown>>[], name);
+    }
     const opened = this.#open(name, body, body.associated_data);
     return Buffer.isBuffer(opened) ? ok({ plaintext: opened.toString('base64') }) : opened;
+  }
+
+  /** A result each, in order; the whole is 400 as soon as one failed. */
+  #decryptBatch(items: readonly Readonly<Record<string, unknown>>[], name: string): EngineReply {
+    const opened = items.map((item) => this.#open(name, item, item.associated_data));
+    const results = opened.map((each) =>
+      Buffer.isBuffer(each)
+        ? { plaintext: each.toString('base64') }
+        : { plaintext: '', error: (each.body?.errors as string[] | undefined)?.[0] },
+    );
+    return {
+      status: opened.every((each) => Buffer.isBuffer(each)) ? 200 : 400,
+      body: { data: { batch_results: results } },
+    };
   }
 
   #rewrap({ body }: EngineRequest, name: string): EngineReply {
