@@ -1,7 +1,7 @@
 /** Opens envelopes that applications made themselves, before, or makes tokens of them; their plaintext stays in the agent then. */
 import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { LEGACY_TAG_LENGTH, type LegacyEnvelope, readLegacyEnvelope } from '../envelope/legacy.ts';
-import { DekdError, decryptionFailed } from '../errors.ts';
+import { DekdError, decryptionFailed, withoutStacks } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
 import { checkCount, Pass, runPasses, undoing } from './batch.ts';
 import type { LegacyKey, OperationsEnvironment, Outcome } from './environment.ts';
@@ -63,7 +63,7 @@ function slices(env: OperationsEnvironment, caller: Caller, operation: LegacyOpe
     pass: (request, loaded, table) => new LegacyPass(env, caller, request, operation, loaded, table),
     async run(slice, pass) {
       pass.placeRows(slice);
-      (pass as LegacyPass).run(slice.frame, slice.reply.buffer);
+      withoutStacks(() => (pass as LegacyPass).run(slice.frame, slice.reply.buffer));
     },
   };
 }
@@ -136,7 +136,7 @@ class LegacyPass extends Pass {
     }
     const envelope = readLegacyEnvelope(request.frame.subarray(dataOffset, dataOffset + dataLength));
     const key = env.legacy.find(envelope.kid);
-    this.#found[index] = { envelope, key, refusal: this.#refusal(key, name, partition) };
+    this.#found[index] = { envelope, key, refusal: this.#refusal(envelope.kid, key, name, partition) };
     this.table[index * ROW_WORDS + ROW.dataLength] = envelope.sealed.length;
     return 0;
   }
@@ -158,13 +158,14 @@ class LegacyPass extends Pass {
     return this.#sealing !== undefined;
   }
 
-  #refusal(key: LegacyKey | undefined, name: string, partition: string): string | undefined {
+  #refusal(kid: string, key: LegacyKey | undefined, name: string, partition: string): string | undefined {
+    const quoted = JSON.stringify(kid);
     if (key === undefined) {
-      return 'there is no legacy key of this kid: see legacy.keys';
+      return `there is no legacy key of kid ${quoted}: see legacy.keys`;
     }
-    return this.caller.allowsLegacy(this.#operation, name, partition, key.kid)
+    return this.caller.allowsLegacy(this.#operation, name, partition, kid)
       ? undefined
-      : `no rule grants ${this.#operation} on envelopes of kid ${JSON.stringify(key.kid)}: see legacyKids of policy.rules`;
+      : `no rule grants ${this.#operation} on envelopes of kid ${quoted}: see legacyKids of policy.rules`;
   }
 
   /** Opens every row that has its place in `target`, and seals it again where it is to be migrated. */
@@ -183,7 +184,7 @@ class LegacyPass extends Pass {
               ? this.#open(index, target, table[row + ROW.outOffset]!)
               : this.#migrate(index, frame, scratch, target);
           if (!opened) {
-            throw decryptionFailed(refusal ?? 'the tag of the legacy envelope does not match its kid, iv and ct');
+            throw decryptionFailed(refusal ?? `its legacy key, of kid ${JSON.stringify(key?.kid)}, does not open it`);
           }
         } catch (error) {
           if (key !== undefined) {

@@ -437,6 +437,7 @@ describe('the client', () => {
       typeRoots: [join(ROOT, 'node_modules/@types')],
     };
     const files = [join(ROOT, 'src/client/index.ts'), join(ROOT, 'src/helpers/index.ts')];
+    const files = ['client', 'migration'].map((door) => join(ROOT, 'src', door, 'index.ts'));
     writeFileSync(
       config,
       JSON.stringify({ extends: join(ROOT, 'tsconfig.json'), compilerOptions, files, include: [] }),

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { backEndFindings } from '../../src/cli/doctor/back-ends.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { legacyFindings } from '../../src/cli/doctor/legacy.ts';
 import { recipientFindings } from '../../src/cli/doctor/recipients.ts';
 import { parseConfig } from '../../src/config/load.ts';
 
@@ -34,6 +35,25 @@ keystores:
       found: expect.stringContaining('gone after a restart'),
       remedy: 'move keystores.shared.path to a disk',
     });
+  });
+
+  it('says by which rules envelopes from before are opened, and warns of a key that nobody may use', () => {
+    const { config } = parseConfig(
+      `
+state: /s
+roots: { main: { provider: local, keyFile: /k, allowLocalRoot: true } }
+legacy: { keys: [{ kid: v1, keyFile: /v1 }, { kid: v2, keyFile: /v2 }, { kid: old, keyFile: /old }] }
+policy:
+  rules:
+    - { name: all, callers: { gid: 1 }, keys: '*', operations: migrateLegacy, legacyKids: 'v*' }
+    - { name: one, callers: { gid: 2 }, keys: '*', operations: [decrypt, openLegacy], legacyKids: [v1] }
+    - { name: none, callers: { gid: 3 }, keys: '*', operations: [decrypt] }`,
+    );
+    expect(legacyFindings(config).map(({ check, level, found }) => [check, level, found])).toEqual([
+      ['legacy kid v1', 'ok', 'its envelopes are opened or migrated by all, one'],
+      ['legacy kid v2', 'ok', 'its envelopes are opened or migrated by all'],
+      ['legacy kid old', 'warn', 'no rule lets anybody open or migrate its envelopes'],
+    ]);
   });
 
   it('says who else can open messages, of which keys, and warns of a recipient that no key names', () => {

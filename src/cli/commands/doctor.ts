@@ -11,6 +11,7 @@ import { backEndFindings } from '../doctor/back-ends.ts';
 import { durabilityFinding } from '../doctor/durability.ts';
 import { type Finding, failure, ok, warning } from '../doctor/finding.ts';
 import { hostFindings, lockFinding, memlock } from '../doctor/host.ts';
+import { legacyFindings } from '../doctor/legacy.ts';
 import { recipientFindings } from '../doctor/recipients.ts';
 import { adminSocketFindings, dataSocketFindings } from '../doctor/sockets.ts';
 import { EXIT } from '../exit.ts';
@@ -42,6 +43,7 @@ function configFindings(file: string | undefined): Finding[] {
       ok('configuration', source),
       ...backEndFindings(loaded.config),
       ...recipientFindings(loaded.config),
+      ...legacyFindings(loaded.config),
     ];
   } catch (error) {
     const { DEKD_CONFIG: named, ENCRYPTION_PROVIDER: provider } = process.env;
