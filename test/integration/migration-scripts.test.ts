@@ -194,7 +194,11 @@ describeDatabase('the scripts of examples/migration', () => {
     await writer.query('BEGIN');
     await writer.query(`UPDATE "${schema}".users SET tenant = 'moved' WHERE id = 60`);
     const ran = await run('node-crypto-columns.mjs', COLUMNS, {}, async () => {
-      await sleep(1_500);
+      const waiting =
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'dekd migration' AND wait_event_type = 'Lock'";
+      while ((await admin.query(waiting)).rowCount === 0) {
+        await sleep(5);
+      }
       await writer.query('COMMIT');
       await writer.end();
     });
