@@ -240,7 +240,7 @@ describe('versions of a key for MACs', () => {
     const { agent } = await configured((yaml) =>
       yaml
         .replace('engine: auto', 'engine: node')
-        .replace('allowInsecureMemory: true', 'allowInsecureMemory: true, slots: 64'),
+        .replace('allowInsecureMemory: true', 'allowInsecureMemory: true, slots: 16'),
     );
     const client = await RawClient.greeted(agent.socket);
     onTestFinished(() => client.destroy());
