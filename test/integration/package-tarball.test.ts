@@ -217,6 +217,7 @@ describe('the package in an empty folder, with no compiler about', () => {
   });
 
   it('runs the code of README.md, docs/client.md and docs/helpers.md as it stands there', async (context) => {
+  it('runs the code of README.md and of the pages about the client as it stands there', async (context) => {
     context.skip(missing !== '', missing);
     await using _agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
       cwd: app,
@@ -233,6 +234,10 @@ describe('the package in an empty folder, with no compiler about', () => {
       const code = Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
       writeFileSync(join(app, 'page.ts'), code);
       const ran = await run(process.execPath, ['page.ts'], { cwd: app, env: { ...env, DEKD_SOCKET: socket } });
+      ['docs/fields.md', "field 'cards[0].pan': decryption failed\ntrue false\n4111 1111 2\n"],
+    ] as const) {
+      writeFileSync(join(app, 'page.mts'), codeOf(page));
+      const ran = await run(process.execPath, ['page.mts'], { cwd: app, env: { ...env, DEKD_SOCKET: socket } });
       expect([page, ran]).toEqual([page, { code: 0, stdout: says, stderr: '' }]);
     }
     expect(readFileSync(join(app, 'out'), 'utf8')).toBe('a file');
@@ -346,6 +351,12 @@ describe('the package in an empty folder, with no compiler about', () => {
   });
 });
 
+/** The code of a page, one block behind the other. */
+function codeOf(page: string): string {
+  const text = readFileSync(join(installed, page), 'utf8');
+  return Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
+}
+
 const CONSUMER = `
 import { connect, DekdError, type ErrorCode, ERROR_CODES, type Keystore, type KeyRecord, type Provider } from 'dekd';
 import { type BenchModule, connect as light, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
@@ -402,19 +413,21 @@ describe('the types', () => {
     async ([module, moduleResolution], context) => {
       context.skip(missing !== '', missing);
       writeFileSync(join(app, 'consumer.ts'), CONSUMER);
+      // What its lines say does not compile, does not.
+      writeFileSync(join(app, 'fields.mts'), codeOf('docs/fields.md'));
       const compilerOptions = {
         module,
         moduleResolution,
         target: 'es2022',
         // AbortSignal comes with the DOM, or with the types of Node.
-        lib: ['es2022', 'esnext.disposable', 'dom'],
+        lib: ['es2023', 'esnext.disposable', 'dom'],
         types: [],
         strict: true,
         skipLibCheck: false,
         noEmit: true,
       };
       const config = join(app, `tsconfig.${moduleResolution}.json`);
-      writeFileSync(config, JSON.stringify({ compilerOptions, files: ['consumer.ts'] }));
+      writeFileSync(config, JSON.stringify({ compilerOptions, files: ['consumer.ts', 'fields.mts'] }));
       const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
       const done = await run(process.execPath, [tsc, '-p', config, '--listFiles'], { cwd: app });
       expect(done.code, done.stdout).toBe(0);
