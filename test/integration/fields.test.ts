@@ -209,6 +209,7 @@ describe('codecs', () => {
     photo: Uint8Array;
     days?: Date[];
     point: Map<string, number>;
+    nothing?: number;
   }
   const asEntries: FieldCodec<Map<string, number>, [string, number][]> = {
     encode: (map) => [...map],
@@ -217,8 +218,15 @@ describe('codecs', () => {
   const people = () =>
     dekd.fields<Person>()({
       key: 'customers',
-      fields: ['born', 'balance', 'photo', 'days[]', 'point'],
-      codecs: { born: 'date', balance: 'bigint', photo: 'bytes', 'days[]': 'date', point: asEntries },
+      fields: ['born', 'balance', 'photo', 'days[]', 'point', 'nothing'],
+      codecs: {
+        born: 'date',
+        balance: 'bigint',
+        photo: 'bytes',
+        'days[]': 'date',
+        point: asEntries,
+        nothing: { encode: () => null, decode: () => 1 },
+      },
       context: ({ id }) => ({ id }),
     });
   const person = (): Person => ({
@@ -245,6 +253,7 @@ describe('codecs', () => {
     ['balance', 1, 'the value is not a bigint'],
     ['photo', [1], 'the value is not a Uint8Array'],
     ['point', {}, 'its codec failed'],
+    ['nothing', 1, 'its codec gave null for a value'],
   ])('refuse a value of another kind: %s', async (name, value, reason) => {
     const row = { ...person(), [name]: value } as Person;
     expect(await said(people().encrypt(row))).toEqual(['INVALID_ARGUMENT', `field '${name}': ${reason}`]);
@@ -369,6 +378,38 @@ describe('a row that cannot be encrypted', () => {
     const row = { ...user(), ...bad } as User;
     expect(await said(users().encrypt(row))).toEqual(['INVALID_ARGUMENT', message]);
     expect(await said(users().encryptMany([user(), row]))).toEqual(['INVALID_ARGUMENT', `row 1, ${message}`]);
+  });
+
+  it('says so when it cannot be read, and keeps what was thrown as the cause', async () => {
+    const own = new Error(CANARY);
+    const failing = {
+      get deep(): string {
+        throw own;
+      },
+    };
+    for (const [bad, message] of [
+      [{ email: failing }, "field 'email': the value cannot be read"],
+      [{ address: failing }, 'the row cannot be read'],
+    ] as const) {
+      const error = await refusal(users().encrypt({ ...user(), ...bad } as never));
+      expect([error.code, error.message, error.cause]).toEqual(['INVALID_ARGUMENT', message, own]);
+    }
+    class Named {
+      id = 'u1';
+      email = 'x';
+      name(): string {
+        return this.id;
+      }
+    }
+    const methods = dekd.fields<Named>()({
+      key: 'customers',
+      fields: ['email'],
+      context: (row) => ({ id: row.name() }),
+    });
+    expect(await said(methods.encrypt(new Named()))).toEqual([
+      'INVALID_ARGUMENT',
+      'the context function, asked about the encrypted row, failed',
+    ]);
   });
 
   it('says so when the value holds itself or is nested too deep', async () => {

@@ -153,9 +153,11 @@ export abstract class FieldBatch {
     try {
       return work();
     } catch (error) {
-      throw error instanceof NotJson
-        ? invalid(`${this.at(item)}: ${error.message}`)
-        : invalid(`${this.at(item)}: its codec failed`, error);
+      if (error instanceof NotJson) {
+        throw invalid(`${this.at(item)}: ${error.message}`);
+      }
+      const hasCodec = this.call.definition.codecs[item.field] !== undefined;
+      throw invalid(`${this.at(item)}: ${hasCodec ? 'its codec failed' : 'the value cannot be read'}`, error);
     }
   }
 
@@ -196,7 +198,10 @@ export abstract class FieldBatch {
       if (error instanceof Misshapen) {
         throw invalid(`${this.#rowName(index)}${this.#pathName(error.field, error.places)}: ${error.message}`);
       }
-      throw error instanceof Unbound ? invalid(`${this.#rowName(index)}${error.message}`, error.cause) : error;
+      if (error instanceof Unbound) {
+        throw invalid(`${this.#rowName(index)}${error.message}`, error.cause);
+      }
+      throw error instanceof DekdError ? error : invalid(`${this.#rowName(index)}the row cannot be read`, error);
     }
   }
 

@@ -10,6 +10,9 @@ const fieldPairs = new PairSplice('field');
 /** Says where in its arrays a value is, where positions are bound. */
 const positionPairs = new PairSplice('position');
 
+/** Said of a function that was asked about a row with tokens for values, as it will be when that is decrypted. */
+const ENCRYPTED = ', asked about the encrypted row,';
+
 /** A row that says nothing its values could be bound to; the message is said behind the number of the row. */
 export class Unbound extends Error {
   override readonly name = 'Unbound';
@@ -80,11 +83,11 @@ export class RowBinding {
   /** @throws Unbound when the row says something else than the one that was begun with */
   checkSame(row: object): void {
     const base = this.#base!;
-    const other = this.#contextOf(row);
+    const other = this.#contextOf(row, ENCRYPTED);
     if (other !== base && Buffer.compare(other, base) !== 0) {
       throw new Unbound('the context is another once the row is encrypted: it must not be made of a field of the list');
     }
-    if (this.#partitionOf(row) !== this.partition) {
+    if (this.#partitionOf(row, ENCRYPTED) !== this.partition) {
       throw new Unbound(
         'the partition is another once the row is encrypted: it must not be made of a field of the list',
       );
@@ -95,24 +98,24 @@ export class RowBinding {
     return unboundBy(() => withPair(this.#slab, context, place, pair));
   }
 
-  #contextOf(row: object): Uint8Array {
-    const said = answer('context', this.#definition.context, row) as EncryptionContext | undefined;
+  #contextOf(row: object, which = ''): Uint8Array {
+    const said = answer(`context function${which}`, this.#definition.context, row) as EncryptionContext | undefined;
     if (said === undefined) {
-      throw new Unbound('the context function returned nothing');
+      throw new Unbound(`the context function${which} returned nothing`);
     }
     return unboundBy(() => this.#memo.bytesOf(said));
   }
 
-  #partitionOf(row: object): string {
+  #partitionOf(row: object, which = ''): string {
     const { partition } = this.#definition;
     if (typeof partition === 'string') {
       return partition;
     }
-    const said = answer('partition', partition, row);
+    const said = answer(`partition function${which}`, partition, row);
     if (typeof said !== 'string' || !said.isWellFormed()) {
       const kind = said === null ? 'null' : typeof said;
       const what = kind === 'string' ? 'a text with a lone surrogate' : `${kind}, not a text`;
-      throw new Unbound(`the partition function returned ${what}`);
+      throw new Unbound(`the partition function${which} returned ${what}`);
     }
     return said;
   }
@@ -123,7 +126,7 @@ function answer(name: string, ask: (row: object) => unknown, row: object): unkno
   try {
     return ask(row);
   } catch (error) {
-    throw new Unbound(`the ${name} function failed`, { cause: error });
+    throw new Unbound(`the ${name} failed`, { cause: error });
   }
 }
 

@@ -1,8 +1,9 @@
 import { encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { OPERATION } from '../../protocol/request-reader.ts';
 import type { ManyResult } from '../types.ts';
+import type { AnyCodec } from './codecs.ts';
 import { FieldBatch, type FieldItem, type Row } from './field-batch.ts';
-import { jsonTextOf } from './json-text.ts';
+import { jsonTextOf, NotJson } from './json-text.ts';
 import { tokenIn } from './token-value.ts';
 
 /** What stands for a value in the copy of a row until its token is there. */
@@ -66,7 +67,7 @@ export class Sealing extends FieldBatch {
         return quoted;
       }
     }
-    return slab.text(this.about(item, () => jsonTextOf(codec === undefined ? value : codec.encode(value))));
+    return slab.text(this.about(item, () => jsonTextOf(codec === undefined ? value : encoded(codec, value))));
   }
 
   /** Decides whether a value that looks like a token is one. @throws when the agent cannot tell, or does not tell this caller */
@@ -92,4 +93,13 @@ export class Sealing extends FieldBatch {
         throw this.failure(item, error);
     }
   }
+}
+
+/** @throws NotJson for null, which would come back as null and not as the value */
+function encoded(codec: AnyCodec, value: unknown): unknown {
+  const json = codec.encode(value);
+  if (json === null) {
+    throw new NotJson('its codec gave null for a value');
+  }
+  return json;
 }

@@ -1,5 +1,6 @@
 /** Small byte sequences one behind the other: a view costs less than memory of its own. What was handed out is never reused. */
-const SLAB = 64 * 1024;
+const SMALLEST = 1024;
+const LARGEST = 64 * 1024;
 /** Longer texts are written by the runtime. */
 const SHORT = 128;
 
@@ -63,7 +64,9 @@ export class Slab {
 
   #room(length: number): number {
     if (this.#bytes.length - this.#at < length) {
-      this.#bytes = Buffer.allocUnsafeSlow(Math.max(SLAB, length));
+      // A call for one row needs little.
+      const next = Math.min(LARGEST, Math.max(SMALLEST, 4 * this.#bytes.length));
+      this.#bytes = Buffer.allocUnsafeSlow(Math.max(next, length));
       this.#at = 0;
     }
     return this.#at;
