@@ -5,6 +5,7 @@ import type { DekdClient } from '../../src/client/types.ts';
 import { CacheTransformer, type RedisCommands } from '../../src/helpers/index.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { formsFound } from '../support/canary.ts';
+import { RawClient } from '../support/raw-client.ts';
 import { describeRedis, RedisServer } from '../support/redis.ts';
 
 const CANARY = 'card 4111 1111 1111 1111, "zoë"';
@@ -170,6 +171,15 @@ describeRedis('a cache in Redis', () => {
     await expect(alone.set('b', 'value')).rejects.toMatchObject({ code: 'AGENT_UNAVAILABLE' });
     expect(await redis.exists('b')).toBe(0);
     await nobody.close();
+  });
+
+  it('is no miss either when its key is disabled', async () => {
+    const off = new CacheTransformer(dekd, redis, { key: 'cache-off' });
+    await off.set('a', 'value');
+    const operator = await RawClient.greeted(agent.admin);
+    expect((await operator.ask({ admin: { disable: { name: 'cache-off' } } })).error).toBeFalsy();
+    operator.destroy();
+    await expect(off.get('a')).rejects.toMatchObject({ code: 'KEY_DISABLED' });
   });
 
   it('sets none of a batch of which one cannot be set', async () => {

@@ -93,8 +93,9 @@ function sealers(): Record<string, Sealer> {
       open: (name, sealed) => third.open(sealed, name, CALL),
     },
     refresh: {
-      seal: async (name, text) => (await refresh.begin(name, text, CALL)).token,
-      open: async (name, sealed) => (await refresh.rotate(sealed, name, CALL)).content,
+      // Under the very text that the session of that name is bound to.
+      seal: async (name, text) => (await refresh.begin(sessions.lookup(name), text, CALL)).token,
+      open: async (name, sealed) => (await refresh.rotate(sealed, sessions.lookup(name), CALL)).content,
     },
     oneShot: {
       seal: async (name, text) => {
@@ -169,8 +170,8 @@ describe('what helpers make', () => {
 
   it('does not open as what the application itself encrypts with the same key, nor the reverse', async () => {
     const { files: _files, ...tokens } = sealers();
-    const binding = { key: 'shared', partition: 'acme', context: { field: 'f' } };
-    const own = await dekd.encryptText('"text"', binding);
+    const binding = { key: 'shared', partition: 'acme', context: { field: 'f', kind: KIND } };
+    const own = await dekd.encryptText('zzzzzz:"text"', binding);
     for (const { seal, open } of Object.values(tokens)) {
       await expect(open('name', own)).rejects.toMatchObject({ code: 'DECRYPTION_FAILED' });
       await expect(dekd.decryptText(await seal('name', 'text'), binding)).rejects.toMatchObject({
