@@ -41,33 +41,44 @@ export async function passItems(
   options: CallOptions,
   deadline: number,
 ): Promise<ManyResult[]> {
-  const { maxPayload } = caller.transport;
-  let ends = partition(operation, wire, maxPayload ?? SMALLEST_PAYLOAD);
-  if (ends.length > 1 && maxPayload === undefined) {
-    // How to cut it only the agent can say.
-    await caller.ping(options);
-    ends = partition(operation, wire, caller.transport.maxPayload ?? SMALLEST_PAYLOAD);
-  }
-  if (ends.length === 1) {
-    return part(caller, operation, binding, wire, 0, wire.length, deadline, options.signal);
-  }
-  const results: ManyResult[] = [];
-  let next = 0;
-  const parts: ManyResult[][] = new Array(ends.length);
-  const worker = async (): Promise<void> => {
-    while (next < ends.length) {
-      const index = next++;
-      const from = index === 0 ? 0 : ends[index - 1]!;
-      parts[index] = await part(caller, operation, binding, wire, from, ends[index]!, deadline, options.signal);
+  const { transport } = caller;
+  const release = transport.hold();
+  try {
+    let ends = partition(operation, wire, transport.maxPayload ?? SMALLEST_PAYLOAD);
+    if (ends.length > 1 && transport.maxPayload === undefined) {
+      // How to cut it only the agent can say.
+      await caller.ping(options);
+      ends = partition(operation, wire, transport.maxPayload ?? SMALLEST_PAYLOAD);
     }
-  };
-  await Promise.all(Array.from({ length: Math.min(PARTS_IN_FLIGHT, ends.length) }, worker));
-  for (const done of parts) {
-    for (const result of done) {
-      results.push(result);
+    if (ends.length === 1) {
+      return await part(caller, operation, binding, wire, 0, wire.length, deadline, options.signal);
     }
+    let next = 0;
+    const parts: ManyResult[][] = new Array(ends.length);
+    const worker = async (): Promise<void> => {
+      while (next < ends.length) {
+        const index = next++;
+        const from = index === 0 ? 0 : ends[index - 1]!;
+        try {
+          parts[index] = await part(caller, operation, binding, wire, from, ends[index]!, deadline, options.signal);
+        } catch (error) {
+          // Nobody waits for the rest any more.
+          next = ends.length;
+          throw error;
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(PARTS_IN_FLIGHT, ends.length) }, worker));
+    const results: ManyResult[] = [];
+    for (const done of parts) {
+      for (const result of done) {
+        results.push(result);
+      }
+    }
+    return results;
+  } finally {
+    release();
   }
-  return results;
 }
 
 function part(

@@ -55,6 +55,7 @@ export abstract class BaseCall implements Call {
   readonly deadline: number;
   readonly isIdempotent: boolean = true;
   readonly sharing: number = 0;
+  isStep = false;
   isDone = false;
   id = 0;
   isListed = false;
@@ -215,6 +216,7 @@ class SharedExchange implements Exchange {
 
 /** Some items of a batch. */
 export class PartCall extends BaseCall {
+  override isStep = true;
   readonly operation: number;
   readonly binding: WireBinding;
   readonly items: readonly WireItem[];

@@ -6,6 +6,7 @@ import { ValueCall } from './calls.ts';
 import type { ClientLane, LaneSlot } from './lane.ts';
 import { LaneCall, type LaneWork } from './lane-call.ts';
 import type { WireBinding } from './requests.ts';
+import { within } from './transport.ts';
 import type { CallOptions } from './types.ts';
 
 /** Bytes from which copying a value into the lane is cheaper than sending it. */
@@ -35,6 +36,7 @@ export class LaneValues {
 
   /** A buffer of zeros in the lane; an ordinary one where there is no lane, or no room. @throws INVALID_ARGUMENT; as every call */
   async allocate(length: number, options: CallOptions): Promise<Uint8Array> {
+    const deadline = this.#caller.deadline(options);
     const offer = (await this.#caller.channel(options))?.lane?.offer;
     if (offer !== undefined && length > offer.maxPayload + MIN_TOKEN_LENGTH) {
       throw new DekdError(
@@ -45,7 +47,7 @@ export class LaneValues {
       );
     }
     // Also where none is offered: then the lane knows why, and capabilities tell it.
-    return (await this.#lane.allocate(length)) ?? new Uint8Array(length);
+    return (await within(this.#lane.allocate(length), deadline, options.signal)) ?? new Uint8Array(length);
   }
 
   /** Whether the lane is the way of these bytes, as far as can be said at once. */
@@ -72,12 +74,22 @@ export class LaneValues {
   }
 
   async #withRoom(value: LaneValue): Promise<void> {
-    const slot = await this.#lane.reserve(value.data.length);
-    value.signal?.throwIfAborted();
-    if (slot === undefined) {
-      this.#overSocket(value);
-    } else {
-      this.#byCopy(value, slot);
+    const { transport } = this.#caller;
+    const { data, deadline, signal } = value;
+    const lane = this.#lane;
+    const release = transport.hold();
+    try {
+      // In the time of this call, and with the errors of a call: the lane connects in its own.
+      await this.#caller.channel({ signal, timeoutMs: Math.max(1, deadline - performance.now()) });
+      const late = (slot: LaneSlot | undefined) => slot && lane.giveBack(slot);
+      const slot = await within(lane.reserve(data.length), deadline, signal, late);
+      if (slot === undefined) {
+        this.#overSocket(value, true);
+      } else {
+        this.#byCopy(value, slot, true);
+      }
+    } finally {
+      release();
     }
   }
 
@@ -87,7 +99,7 @@ export class LaneValues {
       throw new DekdError('INVALID_ARGUMENT', 'the buffer is in use by a call that has not ended: one call at a time');
     }
     slot.isBusy = true;
-    this.#submit(value, {
+    const work: LaneWork = {
       operation,
       binding,
       data,
@@ -97,14 +109,15 @@ export class LaneValues {
       over: () => {
         slot.isBusy = false;
       },
-    });
+    };
+    this.#submit(value, work, false);
   }
 
-  #byCopy(value: LaneValue, slot: LaneSlot): void {
+  #byCopy(value: LaneValue, slot: LaneSlot, isStep = false): void {
     const lane = this.#lane;
     const { operation, binding, data } = value;
     lane.native.copyIn(slot.region, slot.offset, data);
-    this.#submit(value, {
+    const work: LaneWork = {
       operation,
       binding,
       data,
@@ -116,16 +129,21 @@ export class LaneValues {
         return new Uint8Array(result.buffer, result.byteOffset, length);
       },
       over: () => lane.giveBack(slot),
-    });
+    };
+    this.#submit(value, work, isStep);
   }
 
-  #submit({ deadline, signal, resolve, reject }: LaneValue, work: LaneWork): void {
+  #submit({ deadline, signal, resolve, reject }: LaneValue, work: LaneWork, isStep: boolean): void {
     const { transport } = this.#caller;
-    transport.submit(new LaneCall(transport, work, deadline, signal, resolve, reject));
+    const call = new LaneCall(transport, work, deadline, signal, resolve, reject);
+    call.isStep = isStep;
+    transport.submit(call);
   }
 
-  #overSocket({ operation, binding, data, deadline, signal, resolve, reject }: LaneValue): void {
+  #overSocket({ operation, binding, data, deadline, signal, resolve, reject }: LaneValue, isStep = false): void {
     const { transport } = this.#caller;
-    transport.submit(new ValueCall(transport, operation, binding, data, deadline, signal, resolve, reject));
+    const call = new ValueCall(transport, operation, binding, data, deadline, signal, resolve, reject);
+    call.isStep = isStep;
+    transport.submit(call);
   }
 }

@@ -118,6 +118,7 @@ interface StreamListener {
 
 /** The request of a stream, for as long as it lasts. */
 export class StreamCall implements Call {
+  readonly isStep = false;
   /** Never sent again: what was sent is gone. */
   readonly isIdempotent = false;
   readonly sharing = 0;

@@ -7,6 +7,7 @@ import { DocumentCall } from './calls.ts';
 import type { PassTarget } from './file-ways.ts';
 import type { ClientLane } from './lane.ts';
 import { Silence } from './silence.ts';
+import { within } from './transport.ts';
 import type { CallOptions } from './types.ts';
 
 /**
@@ -25,7 +26,8 @@ export async function passByDescriptors(
 ): Promise<boolean> {
   const { signal } = options;
   signal?.throwIfAborted();
-  const passed = await lane.passFiles(source, target.descriptor);
+  // The lane has a patience of its own, which may be longer than that of the call.
+  const passed = await within(lane.passFiles(source, target.descriptor), caller.deadline(options), signal);
   if (passed === undefined) {
     return false;
   }

@@ -26,6 +26,8 @@ export interface Call extends Exchange, Linkable {
   reject(error: unknown): void;
   /** Calls that may share a frame: the operation's number; 0 never shares. */
   readonly sharing: number;
+  /** Whether it is a step of something that `hold` was called for, which a closing transport still takes. */
+  readonly isStep: boolean;
 }
 
 /** How calls become frames; the client's knowledge, kept out of the transport. */
@@ -57,6 +59,8 @@ export class Transport<C extends Call> {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #idleWaiters: (() => void)[] = [];
+  /** What has begun and takes several calls, one after the other. */
+  #held = 0;
   /** Connections in a row that were lost before they answered anything: the next attempt waits accordingly. */
   #losses = 0;
   #maxPayload: number | undefined;
@@ -72,8 +76,8 @@ export class Transport<C extends Call> {
   }
 
   submit(call: C): void {
-    if (this.#closed) {
-      call.reject(new DekdError('AGENT_UNAVAILABLE', 'the client was closed'));
+    if (this.#closed && !(call.isStep && this.#held > 0)) {
+      call.reject(closed());
       return;
     }
     this.#queue.push(call);
@@ -105,14 +109,37 @@ export class Transport<C extends Call> {
     this.#schedule();
   }
 
+  /**
+   * Lets work that takes several calls finish although the transport is closed meanwhile. It says by what is returned that
+   * it has ended. @throws AGENT_UNAVAILABLE when the transport is closed already
+   */
+  hold(): () => void {
+    if (this.#closed) {
+      throw closed();
+    }
+    this.#held += 1;
+    return () => {
+      this.#held -= 1;
+      this.#wake();
+    };
+  }
+
   /** Called by every call once it is settled. */
   settled(call: C): void {
     this.#sent.delete(call);
-    if (this.#idleWaiters.length > 0 && this.#sent.size === 0 && this.#queue.every(({ isDone }) => isDone)) {
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (this.#idleWaiters.length > 0 && this.#isIdle) {
       for (const wake of this.#idleWaiters.splice(0)) {
         wake();
       }
     }
+  }
+
+  get #isIdle(): boolean {
+    return this.#held === 0 && this.#sent.size === 0 && this.#queue.every(({ isDone }) => isDone);
   }
 
   cancel(id: number): void {
@@ -134,11 +161,11 @@ export class Transport<C extends Call> {
     this.#closed = true;
     for (const call of [...this.#sent.members(), ...this.#queue]) {
       if (call.repeats === true) {
-        call.reject(new DekdError('AGENT_UNAVAILABLE', 'the client was closed'));
+        call.reject(closed());
       }
     }
     this.#queue = this.#queue.filter((call) => !call.isDone);
-    if (this.#sent.size > 0 || this.#queue.length > 0) {
+    if (!this.#isIdle) {
       await new Promise<void>((resolve) => this.#idleWaiters.push(resolve));
     }
     clearTimeout(this.#timer);
@@ -287,6 +314,42 @@ export class Transport<C extends Call> {
 export function backOffMs(attempts: number): number {
   const ceiling = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** (attempts - 1));
   return ceiling / 2 + Math.random() * (ceiling / 2);
+}
+
+function closed(): DekdError {
+  return new DekdError('AGENT_UNAVAILABLE', 'the client was closed');
+}
+
+/**
+ * Settles as `work`, or before it: with the reason of `signal`, or with DEADLINE_EXCEEDED at `deadline`, by the monotonic clock.
+ * @param late takes what comes of the work when nobody waits for it any more
+ */
+export function within<T>(
+  work: Promise<T>,
+  deadline: number,
+  signal: AbortSignal | undefined,
+  late: (result: T) => void = () => {},
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let isOver = false;
+    const end = (settle: () => void): void => {
+      isOver = true;
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      settle();
+    };
+    const onAbort = (): void => end(() => reject(signal!.reason));
+    const left = Math.min(MAX_TIMER_MS, Math.max(0, deadline - performance.now()));
+    const timer = setTimeout(() => end(() => reject(deadlineExceeded())), left);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) {
+      onAbort();
+    }
+    work.then(
+      (result) => (isOver ? late(result) : end(() => resolve(result))),
+      (error: unknown) => isOver || end(() => reject(error)),
+    );
+  });
 }
 
 export function deadlineExceeded(): DekdError {

@@ -612,6 +612,23 @@ describe('close', () => {
     await until(() => agent.connections[0]!.socket.destroyed);
   });
 
+  it('waits for a batch to its last frame, and takes no other', async () => {
+    const agent = await fake({
+      onRequest: (request, connection) => void setTimeout(() => echo(request, connection), 10),
+    });
+    const dekd = connect({ socket: agent.path });
+    const items = Array.from({ length: 12 }, (_, index) => new Uint8Array(200_000).fill(index));
+    const call = dekd.encryptMany(items, KEY);
+    const closed = dekd.close();
+    const others = [dekd.encryptMany(items, KEY), dekd.encryptMany([DATA], KEY), dekd.encrypt(DATA, KEY)];
+    expect((await Promise.all(others.map(refusal))).map(({ code }) => code)).toEqual(
+      others.map(() => 'AGENT_UNAVAILABLE'),
+    );
+    expect((await call).map((result) => result.ok && result.value[0])).toEqual(items.map(([first]) => first));
+    await closed;
+    await until(() => agent.connections[0]!.socket.destroyed);
+  });
+
   it('ends although nobody answers: at the deadlines of what waits', async () => {
     const dekd = connect({ socket: join(temporaryFolder(), 'agent.sock') });
     const call = refusal(dekd.encrypt(DATA, { ...KEY, timeoutMs: 100 }));

@@ -8,6 +8,7 @@ import { loadBinding } from '../../src/addon/binding.ts';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import { DekdError } from '../../src/errors.ts';
+import { createTestAgent } from '../../src/testkit/index.ts';
 import {
   childEnvironment,
   NODE,
@@ -225,6 +226,25 @@ describe.skipIf(loadBinding().binding === undefined)('a lane whose agent goes aw
       await second.exited;
     }
   }, 60_000);
+
+  it('keeps to the time and the signal of a call while it is opened, at an agent that has stopped', async () => {
+    await using stopped = await createTestAgent({ node: NODE });
+    const [late, left, allocating, unconnected] = Array.from({ length: 4 }, () => stopped.connect());
+    await Promise.all([late!, left!, allocating!].map((each) => each.ping()));
+    stopped.pause();
+    const large = new Uint8Array(300_000);
+    const begun = performance.now();
+    const codes = [
+      late!.encrypt(large, { ...KEY, timeoutMs: 200 }),
+      left!.encrypt(large, { ...KEY, signal: AbortSignal.timeout(200) }),
+      allocating!.allocate(100, { timeoutMs: 200 }),
+      unconnected!.encrypt(large, { ...KEY, timeoutMs: 200 }),
+    ].map((call) => call.catch((error: { code?: string; name: string }) => error.code ?? error.name));
+    expect(await Promise.all(codes)).toEqual(['DEADLINE_EXCEEDED', 23, 'DEADLINE_EXCEEDED', 'DEADLINE_EXCEEDED']);
+    expect(performance.now() - begun).toBeLessThan(2_000);
+    stopped.resume();
+    expect(await late!.encrypt(large, KEY)).toHaveLength(large.length + OVERHEAD);
+  });
 
   it('leaves what lies in it to the socket when the next agent has no lane', async () => {
     const folder = temporaryFolder();
