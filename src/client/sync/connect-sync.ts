@@ -193,15 +193,19 @@ class SyncClient implements DekdSyncClient {
     if (this.#closed) {
       throw new DekdError('AGENT_UNAVAILABLE', 'the client was closed');
     }
+    let failure: DekdError | undefined;
     for (;;) {
-      let failure: DekdError;
+      let isConnected = false;
       try {
-        const result = work(this.#connected(deadline));
+        const limits = this.#connected(deadline);
+        isConnected = true;
+        const result = work(limits);
         this.#losses = 0;
         return result;
       } catch (error) {
         if (error instanceof NothingHeard) {
-          throw deadlineExceeded();
+          // While it connects, what went wrong before says more.
+          throw (!isConnected && failure) || deadlineExceeded();
         }
         if (!(error instanceof Unanswered)) {
           throw error;
@@ -219,7 +223,7 @@ class SyncClient implements DekdSyncClient {
     }
   }
 
-  /** What the agent at the other end takes, once there is one. @throws Unanswered */
+  /** What the agent at the other end takes, once there is one. @throws Unanswered, NothingHeard */
   #connected(deadline: number): ChannelLimits {
     const thread = this.#startedThread();
     if (this.#limits !== undefined && thread.isConnected) {
@@ -234,7 +238,9 @@ class SyncClient implements DekdSyncClient {
       return this.#limits;
     } catch (error) {
       if (error instanceof NothingHeard) {
-        throw new Unanswered(unavailable(path, 'no greeting in time'));
+        throw greetedBy < deadline
+          ? new Unanswered(unavailable(path, `no greeting within ${GREETING_TIMEOUT_MS} ms`))
+          : error;
       }
       if (error instanceof ConnectionLost) {
         throw new Unanswered(unavailable(path, error.message));
