@@ -3,6 +3,7 @@
  *
  *   npm run bench:bars [-- [FILTER] [--json] [--strict]]
  */
+import { applicationBars } from './bars/application-bars.ts';
 import { type BarResult, figure, holds } from './bars/bar.ts';
 import { engineBars } from './bars/engine-bars.ts';
 import { fairnessBars } from './bars/fairness-bars.ts';
@@ -28,6 +29,7 @@ const all = [
   ...poolBars,
   ...socketBars,
   ...fieldsBars,
+  ...applicationBars,
   ...laneBars,
   ...processBars,
   ...fairnessBars,

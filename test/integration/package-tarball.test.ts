@@ -229,11 +229,6 @@ describe('the package in an empty folder, with no compiler about', () => {
       ['docs/client.md', 'any body\n'],
       ['docs/helpers.md', 'a report\n'],
       ['docs/migration.md', 'ada true\n'],
-    ] as const) {
-      const text = readFileSync(join(installed, page), 'utf8');
-      const code = Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
-      writeFileSync(join(app, 'page.ts'), code);
-      const ran = await run(process.execPath, ['page.ts'], { cwd: app, env: { ...env, DEKD_SOCKET: socket } });
       ['docs/fields.md', "field 'cards[0].pan': decryption failed\ntrue false\n4111 1111 2\n"],
     ] as const) {
       writeFileSync(join(app, 'page.mts'), codeOf(page));
