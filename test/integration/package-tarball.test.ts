@@ -115,7 +115,7 @@ async function script(node: string, code: string, args: readonly string[] = []):
 }
 
 const ROUND_TRIP = `
-import { connect, DekdError } from 'dekd/client';
+import { connect, connectSync, DekdError } from 'dekd/client';
 const [socket] = process.argv.slice(2);
 const client = connect({ socket });
 const binding = { key: 'customers', partition: 'acme', context: { field: 'email' } };
@@ -126,9 +126,11 @@ const many = await client.encryptMany([Buffer.from('a'), Buffer.from('b')], bind
 const body = new Response('streamed').body.pipeThrough(client.encryptWebStream(binding));
 const streamed = await new Response(body.pipeThrough(client.decryptWebStream(binding))).text();
 const { engine } = await client.ping();
+const blocking = connectSync({ socket });
+const blocked = blocking.decryptText(blocking.encryptText(back, binding), binding) === blocking.decryptText(token, binding);
 await client[Symbol.asyncDispose]();
 const is = DekdError.is(refused, 'DECRYPTION_FAILED');
-console.log(JSON.stringify({ prefix: token.slice(0, 4), back, is, many: many.map(({ ok }) => ok), streamed, engine }));
+console.log(JSON.stringify({ prefix: token.slice(0, 4), back, is, many: many.map(({ ok }) => ok), streamed, blocked, engine }));
 `;
 
 const SPAWN = `
@@ -146,6 +148,7 @@ const WORKED = {
   is: true,
   many: [true, true],
   streamed: 'streamed',
+  blocked: true,
   engine: 'native',
 };
 
@@ -295,6 +298,16 @@ describe('the package in an empty folder, with no compiler about', () => {
     expect(await script(process.execPath, SPAWN, [join(work, 'none.sock'), '20000'])).toBe('native');
   });
 
+  it('starts an agent for the tests of an application', async (context) => {
+    context.skip(missing !== '', missing);
+    const code = `
+      import { createTestAgent } from 'dekd/testkit';
+      const agent = await createTestAgent();
+      console.log(JSON.stringify((await agent.connect().ping()).engine));
+    `;
+    expect(await script(process.execPath, code)).toBe('native');
+  });
+
   it('measures a module of its user beside a private agent', async (context) => {
     context.skip(missing !== '', missing);
     const own = "export const encrypt = (bytes) => Buffer.from(bytes).toString('hex');\n";
@@ -341,7 +354,7 @@ describe('the package in an empty folder, with no compiler about', () => {
       const closed = await import('dekd/dist/crypto/load.js').catch(({ code }) => code);
       console.log(JSON.stringify([...doors.map((door) => Object.keys(door)), closed]));
     `;
-    const names = ['DekdError', 'ERROR_CODES', 'connect'];
+    const names = ['DekdError', 'ERROR_CODES', 'connect', 'connectSync'];
     expect(await script(process.execPath, code)).toEqual([names, names, 'ERR_PACKAGE_PATH_NOT_EXPORTED']);
   });
 });
@@ -358,6 +371,8 @@ import { type BenchModule, connect as light, type DekdClient, type EncryptOption
 import { type Credentials, credentials, type StoredCredentials } from 'dekd/migration';
 
 import { OneShotSecrets, type OneShotStore, PaginationTokens, StorageTransformer } from 'dekd/helpers';
+import { type BenchModule, connect as light, connectSync, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
+import { createTestAgent, type TestAgent } from 'dekd/testkit';
 
 const client: DekdClient = light({ timeoutMs: 5 });
 const options: EncryptOptions = { key: 'k', context: { field: 'a' } };
@@ -385,6 +400,17 @@ const old: Credentials = credentials(client, { key: 'k', stage: 'write', plainte
 export const saved = (): Promise<StoredCredentials> => old.encryptCredentials({ user: 'ada' }, { context: { row: '1' } });
 // @ts-expect-error a stage is said
 export const unstaged = (): Credentials => credentials(client, { key: 'k' });
+export function block(): string {
+  using blocking = connectSync();
+  // @ts-expect-error a call that blocks cannot be aborted
+  blocking.encrypt(new Uint8Array(1), { ...options, signal: AbortSignal.abort() });
+  return blocking.decryptText(blocking.encryptText('text', options), { anyKey: true });
+}
+export async function test(): Promise<string> {
+  const agent: TestAgent = await createTestAgent({ keep: true, config: { keys: [] } });
+  await agent.rotate('k', { partition: 'p' });
+  return agent.connect({ timeoutMs: 5 }).encryptText(agent.env.DEKD_SOCKET, options);
+}
 export const own: BenchModule = { encrypt: async (bytes) => bytes.slice().reverse(), decrypt: () => new ArrayBuffer(1) };
 export class Store {
   readonly #inner: Keystore;
