@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
+import { PACKAGE_MISSING, packageFile } from './own-package.ts';
 
 /**
  * The addon as it is: numbers for handles, statuses (`native/core/status.h`) and enumerations, bytes into the caller's
@@ -249,7 +249,8 @@ function load(): LoadedBinding {
   }
   const path = candidates().find((candidate) => existsSync(candidate)) ?? namedPath();
   if (path === undefined) {
-    return { reason: `there is no addon for linux-${process.arch}` };
+    const reason = packageFile('.') === undefined ? PACKAGE_MISSING : `there is no addon for linux-${process.arch}`;
+    return { reason };
   }
   try {
     return { binding: createRequire(import.meta.url)(path) as Binding, path };
@@ -268,7 +269,6 @@ function candidates(): string[] {
   if (named !== undefined) {
     return [named];
   }
-  // Two folders up is the package, from src/addon and from dist/addon alike.
-  const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-  return [at('build/Release/addon.node'), at(`prebuilds/linux-${process.arch}.node`)];
+  const paths = ['build/Release/addon.node', `prebuilds/linux-${process.arch}.node`];
+  return paths.flatMap((path) => packageFile(path) ?? []);
 }

@@ -1,9 +1,10 @@
 /** What callers pass, checked, as it goes onto the wire. Everything here throws INVALID_ARGUMENT and nothing else. */
-import { MAX_FRAME_LENGTH } from '../envelope/message-body.ts';
+import { MAX_FRAME_LENGTH } from '../envelope/frame-lengths.ts';
 import { DekdError } from '../errors.ts';
+import { COMPRESSION } from '../protocol/frame.ts';
 import { ContextMemo } from './context-memo.ts';
 import type { StreamValue, WireBinding } from './requests.ts';
-import type { DecryptOptions, EncryptOptions } from './types.ts';
+import type { CompressionChoice, DecryptOptions, EncryptOptions } from './types.ts';
 
 const encoder = new TextEncoder();
 
@@ -69,6 +70,21 @@ export function valueSaying(frameLength?: number): StreamValue {
     compression: 0,
     content: 0,
   };
+}
+
+export function compressionOf(choice: CompressionChoice | undefined): number {
+  switch (choice) {
+    case undefined:
+    case false:
+      return COMPRESSION.none;
+    case true:
+      return COMPRESSION.best;
+    case 'gzip':
+    case 'zstd':
+      return COMPRESSION[choice];
+    default:
+      throw new DekdError('INVALID_ARGUMENT', `compression is ${String(choice)}; it is 'zstd', 'gzip', true or false`);
+  }
 }
 
 export function checkFrameLength(frameLength: number): number {

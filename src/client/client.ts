@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
+import { FILE_FRAME_LENGTH } from '../envelope/frame-lengths.ts';
 import { encodeMacText } from '../envelope/mac.ts';
-import { FILE_FRAME_LENGTH } from '../envelope/message-body.ts';
 import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
 import type { RequestFields } from '../protocol/messages.ts';
@@ -12,6 +12,7 @@ import {
   checkFrameLength,
   checkKey,
   checkPartition,
+  compressionOf,
   decryptBinding,
   textOfBytes,
   utf8Of,
@@ -25,16 +26,11 @@ import { claimedMac, isVerified } from './claimed-mac.ts';
 import { defineFields } from './fields/fields.ts';
 import type { FieldPath, Fields, FieldsDefinition } from './fields/types.ts';
 import type { FileWays, PassTarget } from './file-ways.ts';
-import { ClientLane } from './lane.ts';
-import { LaneValues } from './lane-values.ts';
-import { compressionOf, contentOf, maxOutputOf, openedValue, passWhole, valueToSeal } from './large-object.ts';
-import { passFile } from './message-file.ts';
-import { readRange, wholeOf } from './message-range.ts';
+import { LaneDoor } from './lane-door.ts';
 import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
-import { passByDescriptors } from './passed-files.ts';
 import type { StreamValue, WireBinding } from './requests.ts';
 import { findSocket } from './socket-place.ts';
-import { type SpawnedAgent, spawnAgent } from './spawn.ts';
+import type { SpawnedAgent } from './spawn.ts';
 import { Transport } from './transport.ts';
 import type {
   BlindIndexItem,
@@ -97,22 +93,20 @@ class Client implements DekdClient {
   readonly #transport: Transport<AnyCall>;
   readonly #caller: Caller;
   /** Undefined when it was switched off. */
-  readonly #lane: ClientLane | undefined;
-  readonly #laneValues: LaneValues | undefined;
+  readonly #lane: LaneDoor | undefined;
   /** The private agent, while it starts and runs. */
   #spawned: Promise<SpawnedAgent> | undefined;
   #closed = false;
 
   constructor(options: ConnectOptions) {
     const socket = options.spawn === true ? () => this.#ownAgent(options.socket) : () => findSocket(options.socket);
-    const lane = options.lane === false ? undefined : new ClientLane(() => this.#caller.channel());
+    const lane = options.lane === false ? undefined : new LaneDoor(() => this.#caller);
     this.#transport = new Transport(
       { socket, token: options.token, prepare: lane && ((channel) => lane.attach(channel)) },
       sender,
     );
     this.#caller = new Caller(this.#transport, options.timeoutMs);
     this.#lane = lane;
-    this.#laneValues = lane && new LaneValues(this.#caller, lane);
   }
 
   get capabilities(): Capabilities {
@@ -124,10 +118,7 @@ class Client implements DekdClient {
     if (!Number.isSafeInteger(length) || length < 0) {
       throw new DekdError('INVALID_ARGUMENT', `length is ${length}; it is a whole number of bytes`);
     }
-    if (this.#laneValues === undefined) {
-      return new Uint8Array(length);
-    }
-    return this.#laneValues.allocate(length, options);
+    return this.#lane?.allocate(length, options) ?? new Uint8Array(length);
   }
 
   encrypt(data: Uint8Array, options: EncryptOptions): Promise<Uint8Array> {
@@ -219,6 +210,7 @@ class Client implements DekdClient {
 
   async encryptLarge(object: unknown, options: EncryptLargeOptions): Promise<Uint8Array> {
     const binding = bindingOf(options);
+    const { passWhole, valueToSeal } = await import('./large-object.ts');
     const compression = compressionOf(options.compression);
     const { bytes, content } = valueToSeal(object);
     const value = { ...valueSaying(options.frameLength), compression, content };
@@ -235,6 +227,7 @@ class Client implements DekdClient {
   async decryptLarge<T = unknown>(message: Uint8Array, options: DecryptLargeOptions): Promise<T> {
     checkBytes(message);
     const streaming = this.#opening(options);
+    const { contentOf, maxOutputOf, openedValue, passWhole } = await import('./large-object.ts');
     const maxOutput = maxOutputOf(options.maxOutput);
     const content = contentOf(message);
     return openedValue(
@@ -244,10 +237,12 @@ class Client implements DekdClient {
   }
 
   async encryptFile(source: string, target: string, options: EncryptStreamOptions): Promise<void> {
+    const { passFile } = await import('./message-file.ts');
     await passFile(source, this.encryptWays(options), target, CIPHERTEXT_MODE);
   }
 
   async decryptFile(source: string, target: string, options: DecryptOptions): Promise<void> {
+    const { passFile } = await import('./message-file.ts');
     await passFile(source, this.decryptWays(options), target, PLAINTEXT_MODE);
   }
 
@@ -278,6 +273,7 @@ class Client implements DekdClient {
     range: ByteRange,
     options: DecryptOptions,
   ): Promise<Uint8Array> {
+    const { wholeOf } = await import('./message-range.ts');
     return wholeOf(this.decryptRangeStream(source, range, options));
   }
 
@@ -286,15 +282,11 @@ class Client implements DekdClient {
     range: ByteRange,
     options: DecryptOptions,
   ): AsyncIterable<Uint8Array> {
-    const opening = this.#opening(options);
-    return readRange(source, range, (part) => {
-      // The header was read meanwhile.
-      options.signal?.throwIfAborted();
-      return new MessageStream(this.#transport, { ...opening, part });
-    });
+    return this.#pieces(source, range, this.#opening(options));
   }
 
   async reencryptFile(source: string, target: string, options: EncryptOptions): Promise<void> {
+    const { passFile } = await import('./message-file.ts');
     await passFile(source, { through: () => this.reencryptStream(options) }, target, CIPHERTEXT_MODE);
   }
 
@@ -344,7 +336,7 @@ class Client implements DekdClient {
     if (this.#closed) {
       throw new DekdError('AGENT_UNAVAILABLE', 'the client was closed');
     }
-    this.#spawned = spawnAgent();
+    this.#spawned = import('./spawn.ts').then(({ spawnAgent }) => spawnAgent());
     return (await this.#spawned).socket;
   }
 
@@ -362,13 +354,26 @@ class Client implements DekdClient {
       const { signal } = options;
       signal?.throwIfAborted();
       const deadline = this.#caller.deadline(options);
-      const lane = operation === OPERATION.encrypt || operation === OPERATION.decrypt ? this.#laneValues : undefined;
+      const lane = operation === OPERATION.encrypt || operation === OPERATION.decrypt ? this.#lane : undefined;
       if (lane?.wants(data)) {
         lane.submit({ operation, binding, data, deadline, signal, resolve, reject });
         return;
       }
       const transport = this.#transport;
       transport.submit(new ValueCall(transport, operation, binding, data, deadline, signal, resolve, reject));
+    });
+  }
+
+  async *#pieces(
+    source: string | OpenFile | MessageSource,
+    range: ByteRange,
+    opening: MessageStreamOptions,
+  ): AsyncGenerator<Uint8Array> {
+    const { readRange } = await import('./message-range.ts');
+    yield* readRange(source, range, (part) => {
+      // The header was read meanwhile.
+      opening.signal?.throwIfAborted();
+      return new MessageStream(this.#transport, { ...opening, part });
     });
   }
 
@@ -399,7 +404,10 @@ class Client implements DekdClient {
     options: CallOptions,
     fieldsOf: (handle: number) => RequestFields,
   ): Promise<boolean> {
-    const lane = this.#lane;
-    return lane !== undefined && passByDescriptors(this.#caller, lane, source, target, options, fieldsOf);
+    if (this.#lane === undefined) {
+      return false;
+    }
+    const { passByDescriptors } = await import('./passed-files.ts');
+    return passByDescriptors(this.#caller, await this.#lane.lane(), source, target, options, fieldsOf);
   }
 }

@@ -1,4 +1,4 @@
-import { encodeContext } from '../envelope/context.ts';
+import { encodeContext } from '../envelope/context-encoding.ts';
 import type { EncryptionContext } from './types.ts';
 
 const NO_CONTEXT = new Uint8Array(0);

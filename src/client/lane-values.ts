@@ -5,12 +5,10 @@ import type { Caller } from './caller.ts';
 import { ValueCall } from './calls.ts';
 import type { ClientLane, LaneSlot } from './lane.ts';
 import { LaneCall, type LaneWork } from './lane-call.ts';
+import { WORTH_COPYING } from './lane-door.ts';
 import type { WireBinding } from './requests.ts';
 import { within } from './transport.ts';
 import type { CallOptions } from './types.ts';
-
-/** Bytes from which copying a value into the lane is cheaper than sending it. */
-const WORTH_COPYING = 256 * 1024;
 
 /** A value, what is to be done with it, and who waits for what comes of it. */
 export interface LaneValue {

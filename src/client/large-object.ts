@@ -4,9 +4,8 @@ import { joined } from '../bytes.ts';
 import { messageContext, readMessageHeader } from '../envelope/message-header.ts';
 import { CONTENT_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
-import { COMPRESSION, CONTENT } from '../protocol/frame.ts';
+import { CONTENT } from '../protocol/frame.ts';
 import { jsonText } from './json-text.ts';
-import type { CompressionChoice } from './types.ts';
 
 const DEFAULT_MAX_OUTPUT = 256 * 1024 * 1024;
 
@@ -23,22 +22,6 @@ export function valueToSeal(value: unknown): LargeValue {
     return { bytes: value, content: CONTENT.bytes };
   }
   return { bytes: new TextEncoder().encode(jsonText(value)), content: CONTENT.json };
-}
-
-/** @throws INVALID_ARGUMENT */
-export function compressionOf(choice: CompressionChoice | undefined): number {
-  switch (choice) {
-    case undefined:
-    case false:
-      return COMPRESSION.none;
-    case true:
-      return COMPRESSION.best;
-    case 'gzip':
-    case 'zstd':
-      return COMPRESSION[choice];
-    default:
-      throw new DekdError('INVALID_ARGUMENT', `compression is ${String(choice)}; it is 'zstd', 'gzip', true or false`);
-  }
 }
 
 /** @throws INVALID_ARGUMENT */

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+import { commandFile, PACKAGE_MISSING } from '../addon/own-package.ts';
 import { DekdError } from '../errors.ts';
 
 /** A child that cannot start ends long before. */
@@ -40,7 +40,7 @@ export interface SpawnedAgent {
   stop(): Promise<void>;
 }
 
-/** @throws AGENT_UNAVAILABLE with what the child said, when it does not come up */
+/** @throws AGENT_UNAVAILABLE with what the child said, when it does not come up; UNSUPPORTED where only the client is installed */
 export async function spawnAgent(): Promise<SpawnedAgent> {
   const folder = await mkdtemp(join(tmpdir(), 'dekd-'));
   const socket = socketIn(folder);
@@ -69,15 +69,17 @@ export function privateAgent(folder: string): AgentCommand {
 /**
  * A development agent whose socket is `agent.sock` in `folder`, which it removes when it ends because this process has.
  * @param options of `dekd dev`
+ * @throws UNSUPPORTED where only the client is installed
  */
 export function agentCommand(
   folder: string,
   options: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
 ): AgentCommand {
-  // From .ts in development, from .js once built: the entry has the extension of this file.
-  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-  const entry = fileURLToPath(new URL(`../cli/main.${extension}`, import.meta.url));
+  const entry = commandFile();
+  if (entry === undefined) {
+    throw new DekdError('UNSUPPORTED', `no agent can be started: ${PACKAGE_MISSING}`);
+  }
   // A Node too old to know the option is too old for the agent, which says so better than Node would.
   const flags = process.allowedNodeEnvironmentFlags.has('--disable-sigusr1') ? ['--disable-sigusr1'] : [];
   const place = ['--socket', socketIn(folder), '--until-stdin-ends', folder];

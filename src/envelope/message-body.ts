@@ -23,11 +23,6 @@ export const FRAME_OVERHEAD = U32_LENGTH + NONCE_LENGTH + MESSAGE_TAG_LENGTH;
 export const FINAL_FRAME_OVERHEAD = FRAME_OVERHEAD + 2 * U32_LENGTH;
 /** Bytes of a body that is not framed around its ciphertext. */
 export const NON_FRAMED_OVERHEAD = NONCE_LENGTH + U64_LENGTH + MESSAGE_TAG_LENGTH;
-/** Bytes of plaintext in each frame that dekd makes: of a stream, which somebody waits for, and of a file, with fewer tags. */
-export const STREAM_FRAME_LENGTH = 64 * 1024;
-export const FILE_FRAME_LENGTH = 1024 * 1024;
-/** The longest frame that dekd makes, or opens in pieces: a stream holds one. */
-export const MAX_FRAME_LENGTH = 1024 * 1024;
 /** Sequence numbers are u32 and begin at 1; the highest is the mark of the final frame. */
 export const MAX_FRAMES = 0xfffffffe;
 

@@ -1,7 +1,7 @@
 /** Messages that are begun: their data key is found and their header stands, and whoever asked makes or opens the frames. */
 
 import { decodeContext } from '../envelope/context.ts';
-import { MAX_FRAME_LENGTH, STREAM_FRAME_LENGTH } from '../envelope/message-body.ts';
+import { MAX_FRAME_LENGTH, STREAM_FRAME_LENGTH } from '../envelope/frame-lengths.ts';
 import { DEFAULT_MESSAGE_LIMITS, messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import type { Codec } from './compressed-value.ts';

@@ -1,6 +1,6 @@
 /** Messages of whole files that a client passed by descriptors: header and keys as in a stream, frames by native code. */
 import type { FilePass } from '../crypto/lane-files.ts';
-import { FILE_FRAME_LENGTH, MAX_FRAME_LENGTH } from '../envelope/message-body.ts';
+import { FILE_FRAME_LENGTH, MAX_FRAME_LENGTH } from '../envelope/frame-lengths.ts';
 import {
   DEFAULT_MESSAGE_LIMITS,
   MessageHeaderReader,

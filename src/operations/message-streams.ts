@@ -1,6 +1,7 @@
 /** Streams that seal a message or open one. */
 import { joined } from '../bytes.ts';
-import { FRAME_OVERHEAD, MAX_FRAME_LENGTH } from '../envelope/message-body.ts';
+import { MAX_FRAME_LENGTH } from '../envelope/frame-lengths.ts';
+import { FRAME_OVERHEAD } from '../envelope/message-body.ts';
 import { messageContext } from '../envelope/message-header.ts';
 import { DekdError } from '../errors.ts';
 import { BlockCompressor, BlockExpander, codecOf, valuePairs } from './compressed-value.ts';

@@ -219,7 +219,6 @@ describe('the package in an empty folder, with no compiler about', () => {
     expect(await script(process.execPath, ROUND_TRIP, [socket])).toEqual(WORKED);
   });
 
-  it('runs the code of README.md, docs/client.md and docs/helpers.md as it stands there', async (context) => {
   it('runs the code of README.md and of the pages about the client as it stands there', async (context) => {
     context.skip(missing !== '', missing);
     await using _agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
@@ -470,8 +469,7 @@ describe('the client', () => {
       lib: ['es2023', 'es2024.string', 'esnext.disposable'],
       typeRoots: [join(ROOT, 'node_modules/@types')],
     };
-    const files = [join(ROOT, 'src/client/index.ts'), join(ROOT, 'src/helpers/index.ts')];
-    const files = ['client', 'migration'].map((door) => join(ROOT, 'src', door, 'index.ts'));
+    const files = ['client', 'helpers', 'migration'].map((door) => join(ROOT, 'src', door, 'index.ts'));
     writeFileSync(
       config,
       JSON.stringify({ extends: join(ROOT, 'tsconfig.json'), compilerOptions, files, include: [] }),

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { existsSync, statSync } from 'node:fs';
 import { fileWays } from '../../client/client.ts';
 import type { EncryptStreamOptions } from '../../client/types.ts';
-import { FILE_FRAME_LENGTH, STREAM_FRAME_LENGTH } from '../../envelope/message-body.ts';
+import { FILE_FRAME_LENGTH, STREAM_FRAME_LENGTH } from '../../envelope/frame-lengths.ts';
 import { decodeTokenText, encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { openClient } from '../agent-client.ts';
 import { usageError } from '../exit.ts';
