@@ -3,7 +3,8 @@
 //   --prepare   what `npm ci` runs in a clone: both, as far as the machine can; never fails, since everything works
 //               without the addon as well
 //   --native    the addon with CMake        --gyp   the addon with node-gyp
-//   --dist      src/ to dist/               --pack  dist/ and the stripped addon in prebuilds/, for the tarball
+//   --dist      src/ to dist/, and the light client, a package of its own, to dist/client-package/
+//   --pack      dist/ and the stripped addon in prebuilds/, for the tarball
 //   no flag     addon and dist/
 //
 // --prepare also runs on the oldest Node that the client takes, where dev dependencies are left out.
@@ -141,8 +142,8 @@ function filesBelow(folder) {
 /** Removes the declarations that no export of the package leads to: nobody could import them, the generated ones least. */
 function keepPublicDeclarations(output) {
   const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const doors = Object.values(exports).flatMap(({ types }) => (types === undefined ? [] : [relative('dist', types)]));
-  const kept = new Set(doors.map((file) => join(output, file)).filter(existsSync));
+  const entries = Object.values(exports).flatMap(({ types }) => types ?? []);
+  const kept = new Set(entries.map((file) => join(output, relative('dist', file))).filter(existsSync));
   for (const file of kept) {
     for (const [, specifier] of readFileSync(file, 'utf8').matchAll(/(?:from|import\() ?['"](\.[^'"]+)['"]/g)) {
       kept.add(join(dirname(file), specifier.replace(/\.[jt]s$/, '.d.ts')));
@@ -168,7 +169,10 @@ function buildDist(loud) {
     }
   }
   keepPublicDeclarations(fresh);
+  const light = join(root, 'build', 'client-package');
+  run(join(root, 'native', 'client-package', 'build.mjs'), [fresh, light], loud);
   run(join(root, 'native', 'bundle.mjs'), [fresh], loud);
+  renameSync(light, join(fresh, 'client-package'));
   const main = join(fresh, 'cli', 'main.js');
   if (existsSync(main)) {
     chmodSync(main, 0o755);
