@@ -13,10 +13,12 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { type OutputChunk, rolldown } from 'rolldown';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
+import { runKit } from '../support/conformance.ts';
 import { copySources, machineNode, nodeVersion, onPath, ROOT, readJson, run } from '../support/source-copy.ts';
 
 /** Of what an application that connects has to load at once: minified, and by gzip. */
@@ -173,6 +175,15 @@ describe('dekd-client', () => {
       expect(await script(node, 'app.mjs', ESM, [agent.socket])).toEqual({ ...worked('import { '), ...ALONE });
       expect(await script(node, 'app.cjs', CJS, [agent.socket])).toEqual({ ...worked('const mai'), ...ALONE });
     }
+  });
+
+  it('passes the conformance kit', { timeout: 60_000 }, async (context) => {
+    context.skip(missing !== '', missing);
+    const results = await runKit([process.execPath, join(ROOT, 'test/support/conformance-client.ts')], {
+      socket: agent.socket,
+      client: pathToFileURL(join(installed, 'index.js')).href,
+    });
+    expect(results.filter(({ state }) => state !== 'passed')).toEqual([]);
   });
 
   it('says that it has no agent to start', async (context) => {

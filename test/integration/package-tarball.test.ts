@@ -156,7 +156,7 @@ describe('the tarball', () => {
   it('carries the compiled package, the addon, the wire and the documents, and no source, test or build', (context) => {
     context.skip(files.length === 0, missing);
     const expected =
-      /^(dist\/.+\.(js|d\.ts)|dist\/cli\/LICENSES\.txt|prebuilds\/linux-\w+\.node|proto\/(dekd\.proto|README\.md)|docs\/.+|[^/]+)$/;
+      /^(dist\/.+\.(js|d\.ts)|dist\/cli\/LICENSES\.txt|prebuilds\/linux-\w+\.node|proto\/(dekd\.proto|README\.md|conformance\/.+)|docs\/.+|[^/]+)$/;
     expect(files.filter((file) => !expected.test(file))).toEqual([]);
     expect(files.filter((file) => !file.includes('/') && !/^(package\.json|[A-Z]+(\.md)?)$/.test(file))).toEqual([]);
     expect(files).toEqual(
