@@ -265,16 +265,12 @@ function callCases() {
       calls: ['one', 'two', 'three'].map((name) => ({ op: 'keyInfo', key: name })),
       agent: [
         {
-          steps: ['one', 'two', 'three'].map((name, i) => ({
-            expect: { keyInfo: { key: name } },
-            send:
-              i < 2
-                ? []
-                : ['three', 'one', 'two'].map((each, at) => ({
-                    back: [0, 2, 1][at],
-                    reply: { document: json({ key: each }) },
-                  })),
-          })),
+          steps: [
+            {
+              collect: ['one', 'two', 'three'].map((key) => ({ keyInfo: { key } })),
+              send: [2, 0, 1].map((to) => ({ to, reply: { document: json({ key: ['one', 'two', 'three'][to] }) } })),
+            },
+          ],
         },
       ],
       results: ['one', 'two', 'three'].map((key) => ({ has: { key } })),

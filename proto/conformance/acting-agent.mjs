@@ -146,10 +146,30 @@ export class ActingAgent {
       this.#answerMany(socket, id, said, body, step);
       return;
     }
+    if (step.collect !== undefined) {
+      this.#collect(socket, id, said, steps);
+      return;
+    }
     steps.shift();
     same(said, step.expect, 'request');
     this.#done += 1;
-    act(socket, [...used], step);
+    act(socket, [id], step);
+  }
+
+  /** Takes requests in any order, and answers once all of them have come. */
+  #collect(socket, id, said, steps) {
+    const { collect, ids = [], ...step } = steps[0];
+    const index = collect.findIndex((expect, i) => ids[i] === undefined && isDeepStrictEqual(said, expect));
+    if (index < 0) {
+      throw new Violation(`the request is ${shown(said)}, and none of ${shown(collect)} that have not come yet`);
+    }
+    ids[index] = id;
+    steps[0] = { collect, ids, ...step };
+    if (Object.keys(ids).length === collect.length) {
+      steps.shift();
+      this.#done += 1;
+      act(socket, ids, step);
+    }
   }
 
   /** Answers batches of any cut, whose values are the bytes of the items from behind. */
@@ -181,11 +201,11 @@ export class ActingAgent {
 
 /**
  * Sends what a step says.
- * @param ids of the requests so far; a frame is for the last, or for the one that is `back` before it
+ * @param ids of the requests that it answers; a frame is for the first unless it says which, by `to`
  */
 function act(socket, ids, { send = [], close = false }) {
-  for (const { reply, body, raw, length, otherId, back = 0, pieces } of send) {
-    const id = ids.at(-1 - back);
+  for (const { reply, body, raw, length, otherId, to = 0, pieces } of send) {
+    const id = ids[to];
     let bytes;
     if (raw !== undefined) {
       bytes = Buffer.from(raw, 'hex');
@@ -197,7 +217,7 @@ function act(socket, ids, { send = [], close = false }) {
     if (pieces === undefined) {
       socket.write(bytes);
     } else {
-      drip(socket, bytes, pieces);
+      void drip(socket, bytes, pieces);
     }
   }
   if (close) {

@@ -1,5 +1,7 @@
 #!/bin/sh
 # Installs what the tests start for themselves: PostgreSQL, Redis and SoftHSM2, and a compiler for their helpers. For Debian.
+# Installs what the tests start for themselves: PostgreSQL, SoftHSM2 and Python with protobuf, and a compiler for their
+# helpers. For Debian.
 # Without them the tests concerned are skipped, with the reason.
 set -eu
 
@@ -8,6 +10,7 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgre
 command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v softhsm2-util >/dev/null 2>&1 || missing="$missing softhsm2"
 command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
+/usr/bin/python3 -c 'import google.protobuf' 2>/dev/null || missing="$missing python3-protobuf"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
