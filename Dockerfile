@@ -11,6 +11,7 @@ WORKDIR /src
 COPY package.json package-lock.json ./
 COPY native/node-runtime native/node-runtime/
 COPY native/hsm-binding native/hsm-binding/
+COPY tools/api-docs tools/api-docs/
 RUN npm ci --ignore-scripts
 COPY . .
 # Addon and dist/, as they are published.

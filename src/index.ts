@@ -15,6 +15,7 @@ export type {
   ListPage,
 } from './keystores/keystore.ts';
 export type {
+  KeyContext,
   Provider,
   ProviderCapabilities,
   ProviderDescription,

@@ -1,5 +1,5 @@
 /** The light client: no SDK, and native code only where it shares memory with an agent; `connect` is where to begin. */
-export { DekdError, ERROR_CODES, type ErrorCode } from '../errors.ts';
+export { DekdError, type DekdErrorOptions, ERROR_CODES, type ErrorCode } from '../errors.ts';
 export type * from './bench-module.ts';
 export { connect } from './client.ts';
 export type * from './fields/types.ts';
