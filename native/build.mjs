@@ -142,8 +142,8 @@ function filesBelow(folder) {
 /** Removes the declarations that no export of the package leads to: nobody could import them, the generated ones least. */
 function keepPublicDeclarations(output) {
   const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-  const entries = Object.values(exports).flatMap(({ types }) => types ?? []);
-  const kept = new Set(entries.map((file) => join(output, relative('dist', file))).filter(existsSync));
+  const doors = Object.values(exports).flatMap(({ types }) => (types === undefined ? [] : [relative('dist', types)]));
+  const kept = new Set(doors.map((file) => join(output, file)).filter(existsSync));
   for (const file of kept) {
     for (const [, specifier] of readFileSync(file, 'utf8').matchAll(/(?:from|import\() ?['"](\.[^'"]+)['"]/g)) {
       kept.add(join(dirname(file), specifier.replace(/\.[jt]s$/, '.d.ts')));

@@ -32,8 +32,10 @@ const { output } = await bundle.generate({
 });
 await bundle.close();
 
-const modules = Object.values(exports).flatMap(({ default: file }) => file ?? []);
-const kept = reachable(modules.map((file) => join(dist, relative('dist', file))));
+const doors = Object.values(exports).flatMap((door) =>
+  door.default === undefined ? [] : [relative('dist', door.default)],
+);
+const kept = reachable(doors.map((file) => join(dist, file)));
 for (const file of readdirSync(dist, { recursive: true }).map((name) => join(dist, name))) {
   if (file.endsWith('.js') && statSync(file).isFile() && !kept.has(file)) {
     rmSync(file);
