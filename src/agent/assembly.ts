@@ -94,6 +94,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
     dev: config.dev,
     allowOwnUid: config.socket.allowOwnUid,
     now: quotaClock,
+    roots: config.roots.map(({ name }) => name),
   });
 
   const backEnds = await BackEnds.start({ config, engine, warn, route: keystoreRoutes(config) });

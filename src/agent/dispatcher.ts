@@ -22,12 +22,14 @@ import type { Admin } from './admin.ts';
 import type { Connection } from './connection.ts';
 import type { Lane } from './lane.ts';
 import { MAX_FILES_IN_WORK } from './lane-limits.ts';
+import type { RootChoice } from './root-choice.ts';
 
 const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.hello]: 'hello',
   [OPERATION.cancel]: 'cancel',
   [OPERATION.ping]: 'ping',
   [OPERATION.keyInfo]: 'keyInfo',
+  [OPERATION.roots]: 'roots',
   [OPERATION.admin]: 'admin',
   [OPERATION.encrypt]: 'encrypt',
   [OPERATION.decrypt]: 'decrypt',
@@ -61,6 +63,8 @@ export function countedOperation(operation: number): CountedOperation {
 export interface DispatcherOptions {
   readonly env: OperationsEnvironment;
   readonly keyring: Keyring;
+  /** What callers may choose among. */
+  readonly roots: RootChoice;
   readonly counters: Counters;
   readonly admin: Admin;
   /** Undefined without the native engine, or where it is switched off. */
@@ -95,22 +99,22 @@ export class Dispatcher {
     const { caller } = connection;
     switch (request.operation) {
       case OPERATION.encrypt:
-        request.readBinding();
+        request.readValues();
         return this.#one('encrypt', encryptValue(env, caller, request, connection));
       case OPERATION.decrypt:
         request.readBinding();
         return this.#one('decrypt', decryptValue(env, caller, request, connection));
       case OPERATION.reencrypt:
-        request.readBinding();
+        request.readValues();
         return this.#one('reencrypt', reencryptValue(env, caller, request, connection));
       case OPERATION.encryptMany:
-        request.readBinding();
+        request.readValues();
         return encryptMany(env, caller, request, connection);
       case OPERATION.decryptMany:
         request.readBinding();
         return decryptMany(env, caller, request, connection);
       case OPERATION.reencryptMany:
-        request.readBinding();
+        request.readValues();
         return reencryptMany(env, caller, request, connection);
       case OPERATION.hmac:
         request.readBinding();
@@ -154,6 +158,8 @@ export class Dispatcher {
         return this.#files('decrypt', connection, request);
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
+      case OPERATION.roots:
+        return this.#roots(connection, request);
       case OPERATION.ping:
         counters.count('ping', 'ok');
         connection.document(request.id, this.#options.identity());
@@ -227,7 +233,7 @@ export class Dispatcher {
     const { env, counters } = this.#options;
     const { id } = request;
     // One by one: what a message does not say is on its prototype.
-    const { key, partition, context, anyKey, frameLength, handle } = request.decode(messages.FileCall);
+    const { key, partition, root, context, anyKey, frameLength, handle } = request.decode(messages.FileCall);
     const files = connection.lane?.takeFiles(handle);
     if (files === undefined) {
       throw new DekdError('INVALID_ARGUMENT', `there are no files ${handle}, or none any more: pass them again`);
@@ -245,6 +251,7 @@ export class Dispatcher {
         const asked = {
           key,
           partition,
+          root,
           context,
           anyKey,
           frameLength,
@@ -282,6 +289,7 @@ export class Dispatcher {
     const {
       key,
       partition,
+      root,
       anyKey,
       contextOffset,
       contextLength,
@@ -295,6 +303,7 @@ export class Dispatcher {
     const wanted = {
       key,
       partition,
+      root,
       anyKey,
       context,
       frameLength,
@@ -322,6 +331,16 @@ export class Dispatcher {
     counters.count(countedOperation(request.operation), 'ok', request.count - failed);
   }
 
+  #roots(connection: Connection<Caller>, request: RequestReader): Outcome {
+    const { counters, roots } = this.#options;
+    request.readBinding();
+    const { id, key, partition } = request;
+    const document = roots.of(connection.caller, key, partition);
+    counters.count('roots', 'ok');
+    connection.document(id, document);
+    return undefined;
+  }
+
   #keyInfo(connection: Connection<Caller>, request: RequestReader): Promise<void> {
     const { keyring, counters } = this.#options;
     request.readBinding();
@@ -341,12 +360,13 @@ export class Dispatcher {
         partition,
         algorithm: newest.algorithm,
         requiredContext: keyring.requiredContext(key),
-        versions: versions.map(({ kid, purpose, version, state, created }) => ({
+        versions: versions.map(({ kid, purpose, version, state, created, root }) => ({
           kid,
           purpose,
           version,
           state,
           created,
+          ...(root === undefined ? {} : { root }),
         })),
       });
     });
@@ -360,6 +380,9 @@ function operatorOf(caller: Caller): Caller {
     authorize: () => {},
     allows: (operation) => operation === 'reencrypt',
     allowsLegacy: () => false,
+    authorizeRoot: () => {},
+    allowsRoot: (operation) => operation === 'reencrypt',
+    maySomewhere: () => true,
     mayCreate: () => false,
     chargeIndex: () => {},
     authorizeCreate: () => {

@@ -27,6 +27,7 @@ import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
 import { recipientSpecs } from './recipients.ts';
 import { Reporter } from './reporter.ts';
+import { RootChoice } from './root-choice.ts';
 import { Roots } from './roots.ts';
 import { SelfScan } from './self-scan.ts';
 import { Server } from './server.ts';
@@ -174,6 +175,7 @@ function serverOver(
       volume: counters,
     },
     keyring,
+    roots: new RootChoice(custody, keyring),
     counters,
     admin,
     lane,
@@ -194,6 +196,7 @@ function serverOver(
       engine: engine.info.name,
       lockLevel: engine.info.lockLevel,
       agent: `dekd/${VERSION}`,
+      choosesRoots: true,
     },
     credentials: host === undefined ? undefined : (fd) => host.peerCredentials(fd),
     lane,

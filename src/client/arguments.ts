@@ -4,7 +4,7 @@ import { DekdError } from '../errors.ts';
 import { COMPRESSION } from '../protocol/frame.ts';
 import { ContextMemo } from './context-memo.ts';
 import type { StreamValue, WireBinding } from './requests.ts';
-import type { CompressionChoice, DecryptOptions, EncryptOptions } from './types.ts';
+import type { Binding, CompressionChoice, DecryptOptions, EncryptOptions } from './types.ts';
 
 const encoder = new TextEncoder();
 
@@ -21,14 +21,23 @@ export function bindingOf(options: EncryptOptions): WireBinding {
     partition: checkPartition(options.partition),
     context: contexts.bytesOf(options.context),
     anyKey: false,
+    root: checkRoot(options.root),
   };
 }
 
 export function decryptBinding(options: DecryptOptions): WireBinding {
   if ((options as { anyKey?: boolean } | undefined)?.anyKey === true) {
-    return { key: '', partition: '', context: contexts.bytesOf(options.context), anyKey: true };
+    return { key: '', partition: '', context: contexts.bytesOf(options.context), anyKey: true, root: undefined };
   }
-  return bindingOf(options as EncryptOptions);
+  const { key, partition, context } = (options ?? {}) as Partial<Binding>;
+  // No root: under which one a ciphertext is, it says itself.
+  return {
+    key: checkKey(key),
+    partition: checkPartition(partition),
+    context: contexts.bytesOf(context),
+    anyKey: false,
+    root: undefined,
+  };
 }
 
 export function checkBytes(data: unknown, item?: number): void {
@@ -61,6 +70,16 @@ export function checkPartition(partition: unknown): string {
     throw new DekdError('INVALID_ARGUMENT', 'partition has a lone surrogate, which UTF-8 cannot carry');
   }
   return partition ?? '';
+}
+
+export function checkRoot(root: unknown): string | undefined {
+  if (root === undefined) {
+    return undefined;
+  }
+  if (typeof root !== 'string' || root === '' || !root.isWellFormed()) {
+    throw new DekdError('INVALID_ARGUMENT', 'root is the name of a root, not empty');
+  }
+  return root;
 }
 
 /** What a stream says whose value is nobody's business. */

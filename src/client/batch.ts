@@ -1,6 +1,7 @@
 /** Batches: cut into parts that fit into a frame each, a few of them under way at once. */
 import { DekdError } from '../errors.ts';
-import { checkBytes, checkKey, checkPartition, contexts } from './arguments.ts';
+import { OPERATION } from '../protocol/request-reader.ts';
+import { checkBytes, checkKey, checkPartition, checkRoot, contexts } from './arguments.ts';
 import type { Caller } from './caller.ts';
 import { PartCall, partition } from './calls.ts';
 import type { WireBinding, WireItem } from './requests.ts';
@@ -25,7 +26,7 @@ export async function passBatch(
 ): Promise<ManyResult[]> {
   options.signal?.throwIfAborted();
   const deadline = caller.deadline(options);
-  const { binding, wire } = batchOf(items, options, anyKey);
+  const { binding, wire } = batchOf(operation, items, options, anyKey);
   return passItems(caller, operation, binding, wire, options, deadline);
 }
 
@@ -99,6 +100,7 @@ function part(
 
 /** A batch as it goes onto the wire. @throws INVALID_ARGUMENT */
 export function batchOf(
+  operation: number,
   items: readonly ManyItem[],
   options: ManyOptions,
   anyKey: boolean,
@@ -108,13 +110,22 @@ export function batchOf(
     partition: checkPartition(options.partition),
     context: contexts.bytesOf(options.context),
     anyKey,
+    root: choosesRoot(operation) ? checkRoot(options.root) : undefined,
   };
-  return { binding, wire: wireItems(items, binding, anyKey) };
+  return { binding, wire: wireItems(items, binding, operation) };
 }
 
-function wireItems(items: readonly ManyItem[], binding: WireBinding, anyKey: boolean): WireItem[] {
+/** Under which root a token is, it says itself: only what encrypts chooses one. */
+function choosesRoot(operation: number): boolean {
+  return operation === OPERATION.encryptMany || operation === OPERATION.reencryptMany;
+}
+
+function wireItems(items: readonly ManyItem[], binding: WireBinding, operation: number): WireItem[] {
   if (!Array.isArray(items)) {
-    throw new DekdError('INVALID_ARGUMENT', 'items is an array of bytes or of { data, key?, partition?, context? }');
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      'items is an array of bytes or of { data, key?, partition?, context?, root? }',
+    );
   }
   const wire: WireItem[] = new Array(items.length);
   for (let i = 0; i < items.length; i++) {
@@ -128,9 +139,10 @@ function wireItems(items: readonly ManyItem[], binding: WireBinding, anyKey: boo
         key: item.key === undefined ? undefined : checkKey(item.key),
         partition: item.partition === undefined ? undefined : checkPartition(item.partition),
         context: item.context === undefined ? undefined : contexts.bytesOf(item.context),
+        root: choosesRoot(operation) ? checkRoot(item.root) : undefined,
       };
     }
-    if (binding.key === '' && !anyKey && wire[i]!.key === undefined) {
+    if (binding.key === '' && !binding.anyKey && wire[i]!.key === undefined) {
       throw new DekdError('INVALID_ARGUMENT', `item ${i} has no key, and neither has the call`);
     }
   }
@@ -143,6 +155,7 @@ class BareItem implements WireItem {
   readonly key: string | undefined = undefined;
   readonly partition: string | undefined = undefined;
   readonly context: Uint8Array | undefined = undefined;
+  readonly root: string | undefined = undefined;
 
   constructor(data: Uint8Array) {
     this.data = data;

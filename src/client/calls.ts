@@ -171,12 +171,13 @@ export class ValueCall extends BaseCall {
 }
 
 /** Whether a value may share a frame: what one call says too much must not be the ruin of the others. */
-function isShareable(data: Uint8Array, { key, partition, context, anyKey }: WireBinding): boolean {
+function isShareable(data: Uint8Array, { key, partition, root, context, anyKey }: WireBinding): boolean {
   return (
     !anyKey &&
     data.length + context.length <= COPY_LIMIT &&
     key.length <= SHARED_NAME_LENGTH &&
-    partition.length <= SHARED_NAME_LENGTH
+    partition.length <= SHARED_NAME_LENGTH &&
+    (root === undefined || root.length <= SHARED_NAME_LENGTH)
   );
 }
 
@@ -330,6 +331,7 @@ export const sender: Sender<AnyCall> = {
       sendValues(channel, calls as ValueCall[]);
     } else if (first instanceof PartCall) {
       const { operation, binding, items, from, to } = first;
+      channel.checkChoice(binding.root !== undefined || (!channel.limits.choosesRoots && anyChooses(items, from, to)));
       if (to - from === 1) {
         const error = payloadError(channel, !TAKES_TOKENS.has(operation), items[from]!.data, HASHES.has(operation));
         if (error !== undefined) {
@@ -345,6 +347,7 @@ export const sender: Sender<AnyCall> = {
       if (first.channel !== undefined && first.channel !== channel) {
         throw new DekdError('AGENT_UNAVAILABLE', 'the connection was lost on which the files were passed');
       }
+      channel.checkChoice(Boolean(first.fields.fileEncrypt?.root));
       first.id = channel.expect(first);
       channel.push(channel.writer.message({ id: first.id, timeoutMs: remaining(first), ...first.fields }));
     } else {
@@ -353,7 +356,20 @@ export const sender: Sender<AnyCall> = {
   },
 };
 
+function anyChooses(items: readonly WireItem[], from: number, to: number): boolean {
+  for (let i = from; i < to; i++) {
+    if (items[i]!.root !== undefined) {
+      return true;
+    }
+  }
+  return false;
+}
+
 function sendValues(channel: Channel, calls: readonly ValueCall[]): void {
+  if (!channel.limits.choosesRoots && calls.some(({ binding }) => binding.root !== undefined)) {
+    refuseChoices(channel, calls);
+    return;
+  }
   if (calls.length === 1) {
     sendValue(channel, calls[0]!);
     return;
@@ -386,6 +402,22 @@ function sendValues(channel: Channel, calls: readonly ValueCall[]): void {
   }
 }
 
+/** Refuses those that choose a root, and sends the others. */
+function refuseChoices(channel: Channel, calls: readonly ValueCall[]): void {
+  const rest: ValueCall[] = [];
+  for (const call of calls) {
+    try {
+      channel.checkChoice(call.binding.root !== undefined);
+      rest.push(call);
+    } catch (error) {
+      call.reject(error);
+    }
+  }
+  if (rest.length > 0) {
+    sendValues(channel, rest);
+  }
+}
+
 function sendValue(channel: Channel, call: ValueCall): void {
   const { operation, binding, data } = call;
   const error = payloadError(channel, !TAKES_TOKENS.has(operation), data, HASHES.has(operation));
@@ -403,7 +435,8 @@ function sendValue(channel: Channel, call: ValueCall): void {
 
 /** About what a call adds to a shared frame, in bytes; a name of absurd length makes it travel alone, and fail alone. */
 function sharedWeight({ data, binding }: ValueCall): number {
-  return data.length + binding.context.length + binding.key.length + binding.partition.length + ITEM_ALLOWANCE;
+  const { key, partition, root, context } = binding;
+  return data.length + context.length + key.length + partition.length + (root?.length ?? 0) + ITEM_ALLOWANCE;
 }
 
 function sendShared(channel: Channel, calls: readonly ValueCall[]): void {

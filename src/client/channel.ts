@@ -43,6 +43,8 @@ export interface ChannelLimits {
   readonly engine: string;
   readonly lockLevel: string;
   readonly agent: string;
+  /** Whether callers may choose roots. */
+  readonly choosesRoots: boolean;
 }
 
 export class Channel {
@@ -226,6 +228,16 @@ export class Channel {
     }
   }
 
+  /**
+   * An agent that knows nothing of roots of a caller's choice would encrypt under its own.
+   * @throws UNSUPPORTED
+   */
+  checkChoice(isChosen: boolean): void {
+    if (isChosen && !this.limits.choosesRoots) {
+      throw new DekdError('UNSUPPORTED', `${this.limits.agent} lets callers choose no root: update the agent`);
+    }
+  }
+
   /** Closes once what is queued has been sent. */
   close(): void {
     this.#end(new DekdError('AGENT_UNAVAILABLE', 'the client was closed'));
@@ -334,6 +346,7 @@ export function limitsOf(hello: HelloReplyFields): ChannelLimits {
     engine: hello.engine ?? '',
     lockLevel: hello.lockLevel ?? '',
     agent: hello.agent ?? '',
+    choosesRoots: hello.choosesRoots ?? false,
   };
 }
 

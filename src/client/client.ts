@@ -57,6 +57,7 @@ import type {
   MessageTransform,
   OpenFile,
   PingReply,
+  RootDescription,
   TextResult,
 } from './types.ts';
 import { WebMessageStream } from './web-message-stream.ts';
@@ -254,7 +255,7 @@ class Client implements DekdClient {
       through: () => this.encryptStream({ ...options, frameLength, compression: undefined }),
       pass: (source, into) =>
         this.#passFiles(source, into, options, (handle) => ({
-          fileEncrypt: { ...binding, frameLength, handle },
+          fileEncrypt: { ...binding, root: binding.root ?? '', frameLength, handle },
         })),
     };
   }
@@ -264,7 +265,7 @@ class Client implements DekdClient {
     return {
       through: () => this.decryptStream(options),
       pass: (source, into) =>
-        this.#passFiles(source, into, options, (handle) => ({ fileDecrypt: { ...binding, handle } })),
+        this.#passFiles(source, into, options, (handle) => ({ fileDecrypt: { ...binding, root: '', handle } })),
     };
   }
 
@@ -300,6 +301,15 @@ class Client implements DekdClient {
   ): Promise<KeyDescription> {
     const fields = { keyInfo: { key: checkKey(key), partition: checkPartition(options.partition) } };
     return this.#caller.document(fields, options) as Promise<KeyDescription>;
+  }
+
+  async roots(
+    options: CallOptions & { readonly key?: string | undefined; readonly partition?: string | undefined } = {},
+  ): Promise<readonly RootDescription[]> {
+    const key = options.key === undefined ? '' : checkKey(options.key);
+    const fields = { roots: { key, partition: checkPartition(options.partition) } };
+    const { roots } = (await this.#caller.document(fields, options)) as { readonly roots: readonly RootDescription[] };
+    return roots;
   }
 
   async ping(options: CallOptions = {}): Promise<PingReply> {

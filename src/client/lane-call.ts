@@ -52,6 +52,7 @@ export class LaneCall extends BaseCall {
     const lane = channel.lane;
     const handle = lane?.handle(slot.region);
     const encrypts = operation === OPERATION.encrypt;
+    channel.checkChoice(binding.root !== undefined);
     const plaintextLength = encrypts ? data.length : data.length - MIN_TOKEN_LENGTH;
     if (lane === undefined || handle === undefined || plaintextLength > lane.offer.maxPayload) {
       const error = payloadError(channel, encrypts, data);

@@ -158,6 +158,7 @@ export class StreamCall implements Call {
   /** Called by the sender, once there is a channel. */
   open(channel: Channel): void {
     const { operation, binding, value, part } = this.#options;
+    channel.checkChoice(binding.root !== undefined);
     this.#channel = channel;
     this.#id = channel.expect(this);
     channel.push(channel.writer.openStream(operation, this.#id, binding, value, this.#room, part));

@@ -8,9 +8,17 @@ import { messages } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 
 const TAG = { id: 0x08, timeout: 0x10 } as const;
-const FIELD = { key: 0x0a, partition: 0x12, context: 0x1a, anyKey: 0x20, mac: 0x22, data: 0x7a } as const;
+const FIELD = {
+  key: 0x0a,
+  partition: 0x12,
+  context: 0x1a,
+  anyKey: 0x20,
+  mac: 0x22,
+  root: 0x32,
+  data: 0x7a,
+} as const;
 const INDEX_FIELD = { table: 0x22, column: 0x2a, fingerprint: 0x30 } as const;
-const LANE_FIELD = { input: 0x2a, result: 0x32 } as const;
+const LANE_FIELD = { input: 0x2a, result: 0x32, root: 0x3a } as const;
 /** Prefix, id, time-out, operation tag and length at their longest. */
 const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
 const WIRE_LENGTH_DELIMITED = 2;
@@ -22,6 +30,8 @@ export interface WireBinding {
   /** Canonical bytes. */
   readonly context: Uint8Array;
   readonly anyKey: boolean;
+  /** Name of the root that was chosen, if one was. */
+  readonly root?: string | undefined;
   /** What is to be the MAC of the value. */
   readonly mac?: Uint8Array | undefined;
   /** Where values for an index lie; of no place, they become fingerprints. */
@@ -48,6 +58,7 @@ export interface WireItem {
   readonly key: string | undefined;
   readonly partition: string | undefined;
   readonly context: Uint8Array | undefined;
+  readonly root?: string | undefined;
 }
 
 const SLAB = 64 * 1024;
@@ -113,6 +124,9 @@ export class RequestWriter {
       if (item.context !== undefined) {
         at = this.#bytes(at, FIELD.context, item.context);
       }
+      if (item.root !== undefined) {
+        at = this.#string(at, FIELD.root, item.root);
+      }
       at = this.#bytes(at, FIELD.data, item.data);
     }
     return this.#close(start, at);
@@ -126,7 +140,7 @@ export class RequestWriter {
     values: readonly { readonly data: Uint8Array; readonly binding: WireBinding }[],
   ): Buffer {
     const { key, partition } = values[0]!.binding;
-    const common = { key, partition, context: NO_BYTES, anyKey: false };
+    const common = { key, partition, context: NO_BYTES, anyKey: false, root: undefined };
     let size = bindingLength(common);
     for (const { data, binding } of values) {
       const inner = sharedLength(data, binding, key, partition);
@@ -147,6 +161,9 @@ export class RequestWriter {
       if (binding.mac !== undefined) {
         at = this.#bytes(at, FIELD.mac, binding.mac);
       }
+      if (binding.root !== undefined) {
+        at = this.#string(at, FIELD.root, binding.root);
+      }
       at = this.#bytes(at, FIELD.data, data);
     }
     return this.#close(start, at);
@@ -166,10 +183,14 @@ export class RequestWriter {
   ): Buffer {
     const input = rangeLength(handle, offset, length);
     const result = rangeLength(handle, resultOffset, resultRoom);
+    const { root } = binding;
     const size = bindingLength(binding) + 4 + input + result;
     const start = this.#open(size);
     let at = this.#head(operation, id, timeoutMs, size);
-    at = this.#binding(at, binding);
+    at = this.#binding(at, root === undefined ? binding : { ...binding, root: undefined });
+    if (root !== undefined) {
+      at = this.#string(at, LANE_FIELD.root, root);
+    }
     at = this.#range(at, LANE_FIELD.input, input, handle, offset, length);
     at = this.#range(at, LANE_FIELD.result, result, handle, resultOffset, resultRoom);
     return this.#close(start, at);
@@ -185,7 +206,7 @@ export class RequestWriter {
     part?: { readonly firstFrame: number; readonly frames: number },
   ): Buffer {
     const { firstFrame, frames } = part ?? { firstFrame: 0, frames: 0 };
-    const open = { ...binding, ...value, credit, firstFrame, frames };
+    const open = { ...binding, root: binding.root ?? '', ...value, credit, firstFrame, frames };
     switch (operation) {
       case OPERATION.encryptStream:
         return this.message({ id, encryptStream: open });
@@ -259,6 +280,9 @@ export class RequestWriter {
     if (binding.anyKey) {
       this.#slab[at++] = FIELD.anyKey;
       this.#slab[at++] = 1;
+    }
+    if (binding.root !== undefined) {
+      at = this.#string(at, FIELD.root, binding.root);
     }
     if (binding.mac !== undefined) {
       at = this.#bytes(at, FIELD.mac, binding.mac);
@@ -348,6 +372,7 @@ function bindingLength(binding: WireBinding): number {
   if (binding.place !== undefined) {
     length += binding.place === 'nowhere' ? 2 : textLength(binding.place.table) + textLength(binding.place.column);
   }
+  length += binding.root === undefined ? 0 : textLength(binding.root);
   return length + (binding.context.length === 0 ? 0 : bytesLength(binding.context));
 }
 
@@ -366,6 +391,9 @@ function itemLength(item: WireItem): number {
   if (item.context !== undefined) {
     length += bytesLength(item.context);
   }
+  if (item.root !== undefined) {
+    length += textLength(item.root);
+  }
   return length;
 }
 
@@ -373,6 +401,9 @@ function sharedLength(data: Uint8Array, binding: WireBinding, key: string, parti
   let length = bytesLength(data) + bytesLength(binding.context);
   if (binding.mac !== undefined) {
     length += bytesLength(binding.mac);
+  }
+  if (binding.root !== undefined) {
+    length += textLength(binding.root);
   }
   if (binding.key !== key) {
     length += textLength(binding.key);

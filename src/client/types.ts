@@ -20,7 +20,15 @@ export interface Binding {
   readonly context?: EncryptionContext | undefined;
 }
 
-export interface EncryptOptions extends Binding, CallOptions {}
+/**
+ * Under which root of the agent the key's version hangs that encrypts; absent leaves it to the agent. Takes a right of its own:
+ * `roots` lists what may be chosen. Opening names none: every ciphertext says itself what opens it.
+ */
+export interface RootOption {
+  readonly root?: string | undefined;
+}
+
+export interface EncryptOptions extends Binding, RootOption, CallOptions {}
 
 /** Names the key the token must be of, or takes the token's own where policy grants `anyKey`. */
 export type DecryptOptions = CallOptions &
@@ -90,8 +98,8 @@ export interface ByteRange {
   readonly end?: number | undefined;
 }
 
-/** Options of a batch: what an item does not say comes from here. */
-export interface ManyOptions extends CallOptions {
+/** Options of a batch: what an item does not say comes from here. `root` is of no meaning to `decryptMany`. */
+export interface ManyOptions extends RootOption, CallOptions {
   readonly key?: string | undefined;
   readonly partition?: string | undefined;
   readonly context?: EncryptionContext | undefined;
@@ -107,6 +115,7 @@ export type ManyItem =
       readonly key?: string | undefined;
       readonly partition?: string | undefined;
       readonly context?: EncryptionContext | undefined;
+      readonly root?: string | undefined;
     };
 
 /** Which key makes or verifies a MAC, and what it binds beside the data. */
@@ -167,6 +176,17 @@ export interface KeyVersionInfo {
   readonly version: number;
   readonly state: string;
   readonly created: string;
+  /** Name of the root that it hangs under. */
+  readonly root?: string;
+}
+
+/** A root that this caller may choose. */
+export interface RootDescription {
+  readonly name: string;
+  /** `local`, `aws-kms`, `vault-transit`, `pkcs11`. */
+  readonly provider: string;
+  /** What a call hangs under that names no root. */
+  readonly isDefault: boolean;
 }
 
 /** What an application may know of a key. */
@@ -352,6 +372,13 @@ export interface DekdClient extends AsyncDisposable {
    */
   fields<T>(): <const P extends FieldPath<T>>(definition: FieldsDefinition<T, P>) => Fields<T, P>;
   keyInfo(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyDescription>;
+  /**
+   * The roots that this caller may choose: for `key`, or without it for some key at all. Rejects with PERMISSION_DENIED for a key
+   * that it may neither encrypt nor re-encrypt with, and with UNSUPPORTED by an agent that lets nobody choose.
+   */
+  roots(
+    options?: CallOptions & { readonly key?: string | undefined; readonly partition?: string | undefined },
+  ): Promise<readonly RootDescription[]>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**
    * Waits for calls in flight (at most their deadlines), then closes; later calls reject with AGENT_UNAVAILABLE, and so do

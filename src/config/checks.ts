@@ -115,7 +115,7 @@ function coastFindings({ coast }: Config): Finding[] {
 /** What makes a key on first use. */
 const CREATING: ReadonlySet<Operation> = new Set<Operation>(['encrypt', 'hmac', 'blindIndex']);
 
-function ruleFindings({ policy }: Config): Finding[] {
+function ruleFindings({ policy, roots }: Config): Finding[] {
   const seen = new Set<string>();
   const found: Finding[] = [];
   for (const [index, rule] of policy.rules.entries()) {
@@ -132,6 +132,16 @@ function ruleFindings({ policy }: Config): Finding[] {
         path: [...at, 'create'],
         message: 'creation happens on encrypt, hmac and blindIndex; name one of those operations too',
       });
+    }
+    if (rule.roots.length > 0 && !rule.operations.some((name) => name === 'encrypt' || name === 'reencrypt')) {
+      found.push({
+        path: [...at, 'roots'],
+        message: 'roots are chosen on encrypt and reencrypt; name one of them too',
+      });
+    }
+    for (const name of rule.roots.filter((each) => !each.includes('*') && !roots.some((root) => root.name === each))) {
+      const known = roots.map((root) => root.name).join(', ');
+      found.push({ path: [...at, 'roots'], message: `no root ${JSON.stringify(name)}; the roots are ${known}` });
     }
   }
   return found;

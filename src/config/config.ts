@@ -288,6 +288,8 @@ export interface PolicyRule {
   readonly create: false | { readonly max: number };
   /** Values for indexes that each caller may have computed in a second. */
   readonly blindIndexPerSecond: number;
+  /** Globs over names of roots that its callers may choose on encrypting; none unless given. */
+  readonly roots: readonly string[];
 }
 
 export interface Config {

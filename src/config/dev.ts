@@ -16,6 +16,7 @@ const DEV_RULE: PolicyRule = {
   operations: [...OPERATIONS],
   create: { max: Number.POSITIVE_INFINITY },
   blindIndexPerSecond: BLIND_INDEX_PER_SECOND,
+  roots: ['*'],
 };
 
 /** What `dekd dev` was asked for. */

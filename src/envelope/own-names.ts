@@ -9,3 +9,5 @@ export const CONTENT_NAME = 'dekd-content';
 export const COMPRESSION_NAME = 'dekd-compression';
 /** Sets what a provider encrypts in direct mode apart from data keys: 32 bytes of that are known to whoever asked for it. */
 export const USE_NAME = 'dekd-use';
+/** In the record of a key version, never in a message: the root that a caller chose for it. */
+export const ROOT_NAME = 'dekd-root';

@@ -4,7 +4,9 @@ import { directReference } from '../envelope/direct-token.ts';
 import { USE_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
 import type { Freezes } from './freezes.ts';
+import { notConfigured } from './kek-versions.ts';
 import type { KeyDefinitions } from './key-definition.ts';
+import type { ChosenRoot } from './keyring.ts';
 
 /** Sets direct ciphertexts apart from wrapped secrets, which have no such pair. */
 const DIRECT_USE = { [USE_NAME]: 'direct' };
@@ -40,13 +42,21 @@ export class DirectKeys {
     this.#parts = parts;
   }
 
-  /** The key to encrypt with, when it is direct. Costs nothing where no key is. @throws KEY_DISABLED when it is frozen */
-  sealing(name: string, partition: string): DirectKey | undefined {
-    const { definitions, rootOf } = this.#parts;
+  /**
+   * The key to encrypt with, when it is direct. Costs nothing where no key is.
+   * @param chosen name of a root; empty for the one that the key's route names
+   * @throws KEY_DISABLED when it is frozen; INVALID_ARGUMENT for a root that is not configured
+   */
+  sealing(name: string, partition: string, chosen: ChosenRoot): DirectKey | undefined {
+    const { definitions, rootOf, custody } = this.#parts;
     if (!definitions.anyDirect || !definitions.rulesFor(name).direct) {
       return undefined;
     }
-    return this.#key(name, partition, rootOf(name, partition));
+    const root = chosen === '' ? rootOf(name, partition) : custody.roots.get(chosen);
+    if (root === undefined) {
+      throw notConfigured(chosen);
+    }
+    return this.#key(name, partition, root);
   }
 
   /**

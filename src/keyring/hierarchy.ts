@@ -110,9 +110,17 @@ export class Hierarchy {
     }
   }
 
-  /** Runs `work` with the KEK under which new data keys of `partition` are made; it is created when there is none. */
-  async withSealingKek<T>(partition: string, key: string, work: (kek: Kek, handle: KeyHandle) => T): Promise<T> {
-    return this.withKek(await this.versions.sealingKid(partition, key), work);
+  /**
+   * Runs `work` with the KEK under which new data keys of `partition` are made; it is created when there is none.
+   * @param root name of the root that was chosen, if one was
+   */
+  async withSealingKek<T>(
+    partition: string,
+    key: string,
+    work: (kek: Kek, handle: KeyHandle) => T,
+    root?: string,
+  ): Promise<T> {
+    return this.withKek(await this.versions.sealingKid(partition, key, root), work);
   }
 
   /**

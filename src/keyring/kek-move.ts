@@ -8,6 +8,7 @@ import { kekNameOf } from './key-name.ts';
 import type { KeyParent, KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { checkRecord, RecordRefused, sameBytes, unwrapRecord, wrapRecord } from './record-check.ts';
+import { lineOf, OWN_LINE } from './root-line.ts';
 import { canSeal } from './states.ts';
 
 export interface KekMoveParts {
@@ -44,8 +45,10 @@ export class KekMove {
   async target(record: DerivedRecord, known: Map<string, KeyRecord | undefined>): Promise<KeyRecord | undefined> {
     const { versions } = this.#parts.hierarchy;
     const { level, partition, name, parent } = record;
-    // The tree of a KEK begins where it does; a data key goes to the tree in which it would be made now.
-    const root = level === 4 ? versions.rootOf(partition, name).name : await versions.rootNameOf(record);
+    // The tree of a KEK begins where it does; a data key goes to the tree in which it would be made now, and one that was made
+    // for a root that its callers chose stays under it.
+    const isRouted = level === 4 && lineOf(record) === OWN_LINE;
+    const root = isRouted ? versions.rootOf(partition, name).name : await versions.rootNameOf(record);
     const id = `${toHex(parent.kid)} ${root}`;
     if (!known.has(id)) {
       known.set(id, await this.#newest(parent.kid, root));

@@ -61,9 +61,12 @@ export class KekVersions {
     this.#parts = parts;
   }
 
-  /** kid of the KEK under which new versions of data key `key` of `partition` are made. It is made when there is none. */
-  async sealingKid(partition: string, key: string): Promise<Uint8Array> {
-    const kek = this.#sealingKek(partition, key);
+  /**
+   * kid of the KEK under which new versions of data key `key` of `partition` are made. It is made when there is none.
+   * @param root name of the root that was chosen; else routes and the default root say it
+   */
+  async sealingKid(partition: string, key: string, root?: string): Promise<Uint8Array> {
+    const kek = { ...this.#keksAbove(partition).at(-1)!, root: root ?? this.#rootName(partition, key) };
     const generation = this.#parts.generation();
     const tree = JSON.stringify([kek.tenant, kek.root]);
     const known = this.#sealing.get(tree);
@@ -73,11 +76,6 @@ export class KekVersions {
     const { kid } = await this.sealing(kek);
     this.#sealing.set(tree, { kid, generation });
     return kid;
-  }
-
-  /** The KEK above the data keys of a partition, lowest of its tree. */
-  #sealingKek(partition: string, key: string): KekName & { readonly root: string } {
-    return { ...this.#keksAbove(partition).at(-1)!, root: this.#rootName(partition, key) };
   }
 
   #keksAbove(partition: string) {
@@ -223,7 +221,7 @@ export class KekVersions {
   #configured(name: string): Root {
     const found = this.#parts.custody.roots.get(name);
     if (found === undefined) {
-      throw new DekdError('INVALID_ARGUMENT', `root ${name} is not configured`);
+      throw notConfigured(name);
     }
     return found;
   }
@@ -295,6 +293,10 @@ export class KekVersions {
       mac: new Uint8Array(0),
     };
   }
+}
+
+export function notConfigured(root: string): DekdError {
+  return new DekdError('INVALID_ARGUMENT', `root ${root} is not configured`);
 }
 
 /** The key context of a KEK: what a KMS sees and audits when it wraps W. */

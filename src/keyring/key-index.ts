@@ -1,6 +1,7 @@
 import type { KeyDefinitions } from './key-definition.ts';
 import type { DataPurpose } from './keyring.ts';
 import { type KeyFamily, type LoadedKey, wordAt } from './loaded-key.ts';
+import { OWN_LINE } from './root-line.ts';
 
 /** A small integer needs no allocation as a Map's key; the rest of the kid is compared on the chain. */
 const BUCKET_MASK = 0x3fffffff;
@@ -8,17 +9,23 @@ const BUCKET_MASK = 0x3fffffff;
 /** By partition, then by name. */
 type Families = Map<string, Map<string, KeyFamily>>;
 
+/** Of one purpose: the families of callers who name no root, and by root those of callers who do. */
+interface Lines {
+  readonly own: Families;
+  readonly chosen: Map<string, Families>;
+}
+
 /**
  * The data keys that are known: by kid for opening, whatever they are for, and by partition and name for sealing, each
- * purpose by itself. Both without allocation.
+ * purpose and each line by itself. Both without allocation.
  */
 export class KeyIndex {
   readonly #byKid = new Map<number, LoadedKey>();
-  readonly #families: Families = new Map();
-  readonly #otherFamilies: Readonly<Record<Exclude<DataPurpose, 'seal'>, Families>> = {
-    message: new Map(),
-    mac: new Map(),
-    index: new Map(),
+  readonly #seal: Lines = { own: new Map(), chosen: new Map() };
+  readonly #others: Readonly<Record<Exclude<DataPurpose, 'seal'>, Lines>> = {
+    message: { own: new Map(), chosen: new Map() },
+    mac: { own: new Map(), chosen: new Map() },
+    index: { own: new Map(), chosen: new Map() },
   };
   readonly #definitions: KeyDefinitions;
   #last: LoadedKey | undefined;
@@ -55,18 +62,25 @@ export class KeyIndex {
     return undefined;
   }
 
-  /** The family for tokens. */
+  /** The family for tokens of callers who name no root. */
   family(name: string, partition: string): KeyFamily | undefined {
-    return this.#families.get(partition)?.get(name);
+    return this.#seal.own.get(partition)?.get(name);
   }
 
-  familyOf(purpose: DataPurpose, name: string, partition: string): KeyFamily | undefined {
-    return this.#familiesOf(purpose).get(partition)?.get(name);
+  familyOf(purpose: DataPurpose, name: string, partition: string, line: string): KeyFamily | undefined {
+    const { own, chosen } = this.#linesOf(purpose);
+    return (line === OWN_LINE ? own : chosen.get(line))?.get(partition)?.get(name);
+  }
+
+  /** Those of every line. */
+  families(purpose: DataPurpose, name: string, partition: string): KeyFamily[] {
+    const { own, chosen } = this.#linesOf(purpose);
+    return [own, ...chosen.values()].flatMap((families) => families.get(partition)?.get(name) ?? []);
   }
 
   /** The family, made when there is none. */
-  ensureFamily(purpose: DataPurpose, name: string, partition: string): KeyFamily {
-    const families = this.#familiesOf(purpose);
+  ensureFamily(purpose: DataPurpose, name: string, partition: string, line: string): KeyFamily {
+    const families = this.#ensureFamilies(purpose, line);
     let names = families.get(partition);
     if (names === undefined) {
       names = new Map();
@@ -78,6 +92,7 @@ export class KeyIndex {
         name,
         partition,
         purpose,
+        line,
         rules: this.#definitions.rulesFor(name),
         keys: new Map(),
         isPrewarmed: false,
@@ -142,17 +157,31 @@ export class KeyIndex {
     }
   }
 
-  #familiesOf(purpose: DataPurpose): Families {
-    return purpose === 'seal' ? this.#families : this.#otherFamilies[purpose];
+  #linesOf(purpose: DataPurpose): Lines {
+    return purpose === 'seal' ? this.#seal : this.#others[purpose];
+  }
+
+  #ensureFamilies(purpose: DataPurpose, line: string): Families {
+    const { own, chosen } = this.#linesOf(purpose);
+    let families = line === OWN_LINE ? own : chosen.get(line);
+    if (families === undefined) {
+      families = new Map();
+      chosen.set(line, families);
+    }
+    return families;
   }
 
   #removeFamily(family: KeyFamily): void {
-    const families = this.#familiesOf(family.purpose);
-    const names = families.get(family.partition);
-    if (names?.get(family.name) === family) {
+    const { own, chosen } = this.#linesOf(family.purpose);
+    const families = family.line === OWN_LINE ? own : chosen.get(family.line);
+    const names = families?.get(family.partition);
+    if (families !== undefined && names?.get(family.name) === family) {
       names.delete(family.name);
       if (names.size === 0) {
         families.delete(family.partition);
+      }
+      if (families.size === 0) {
+        chosen.delete(family.line);
       }
     }
   }

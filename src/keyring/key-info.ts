@@ -4,8 +4,8 @@ import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import type { Usage } from './rotation.ts';
 
-/** What people see of a record. */
-export function keyInfo(record: KeyRecord, usage: Usage): KeyInfo {
+/** What people see of a record. @param root name of that at the top of its tree */
+export function keyInfo(record: KeyRecord, usage: Usage, root: string | undefined): KeyInfo {
   const { dates, parent } = record;
   return {
     kid: toHex(record.kid),
@@ -18,6 +18,7 @@ export function keyInfo(record: KeyRecord, usage: Usage): KeyInfo {
     purpose: record.purpose,
     state: record.state,
     parent: parent.kind === 'key' ? toHex(parent.kid) : rootInWords(parent.reference),
+    root,
     created: iso(dates.created) ?? '',
     activated: iso(dates.activated),
     deactivated: iso(dates.deactivated),

@@ -16,6 +16,7 @@ import type { LiveKeys } from './live-keys.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { inState, RecordRefused } from './record-check.ts';
+import { lineOf } from './root-line.ts';
 import type { UsageLedger } from './rotation.ts';
 import { canBecome, checkTransition } from './states.ts';
 
@@ -124,7 +125,8 @@ export class KeyLife {
         }
         return undefined;
       }
-      const sealed = rows.some((other) => other.state === 'active' || supersedes(other, row));
+      const line = rows.filter((other) => lineOf(other) === lineOf(row));
+      const sealed = line.some((other) => other.state === 'active' || supersedes(other, row));
       return row.dates.deactivated !== 0 || sealed ? 'deactivated' : 'active';
     });
   }
@@ -169,7 +171,7 @@ export class KeyLife {
     const infos: KeyInfo[] = [];
     for (const purpose of purposesOf(name, partition)) {
       const rows = await this.#parts.keystore.versions(name, partition, purpose);
-      infos.push(...rows.map((row) => this.#info(row)));
+      infos.push(...(await this.#infos(rows)));
     }
     return infos;
   }
@@ -180,7 +182,7 @@ export class KeyLife {
     limit: number,
   ): Promise<{ keys: readonly KeyInfo[]; cursor: string | undefined }> {
     const page = await this.#parts.keystore.list(filter, cursor, limit);
-    return { keys: page.records.map((row) => this.#info(row)), cursor: page.cursor };
+    return { keys: await this.#infos(page.records), cursor: page.cursor };
   }
 
   /** Version 1 for tokens and version 1 for messages are two keys. @throws INVALID_ARGUMENT naming the purposes */
@@ -215,7 +217,7 @@ export class KeyLife {
       const request = { name, partition, purpose };
       const rows = await this.#changePurpose(request, version, step);
       found ||= rows.length > 0;
-      changed.push(...rows.map((row) => this.#info(row)));
+      changed.push(...(await this.#infos(rows)));
     }
     if (!found) {
       throw new DekdError(
@@ -338,8 +340,26 @@ export class KeyLife {
     }
   }
 
-  #info(row: KeyRecord): KeyInfo {
-    return keyInfo(row, this.#parts.ledger.usage(row.kid, this.#parts.index.find(row.kid, 0)));
+  async #info(row: KeyRecord): Promise<KeyInfo> {
+    const [info] = await this.#infos([row]);
+    return info!;
+  }
+
+  async #infos(rows: readonly KeyRecord[]): Promise<KeyInfo[]> {
+    const { ledger, index, hierarchy } = this.#parts;
+    /** By kid of the parent: most rows have one of few. */
+    const roots = new Map<string, string | undefined>();
+    const infos: KeyInfo[] = [];
+    for (const row of rows) {
+      const { parent, kid } = row;
+      const above = parent.kind === 'key' ? toHex(parent.kid) : '';
+      const isKnown = above !== '' && roots.has(above);
+      // What was written before stays written whether or not its root can be said.
+      const root = isKnown ? roots.get(above) : await hierarchy.versions.rootNameOf(row).catch(() => undefined);
+      roots.set(above, root);
+      infos.push(keyInfo(row, ledger.usage(kid, index.find(kid, 0)), root));
+    }
+    return infos;
   }
 }
 

@@ -22,6 +22,7 @@ import {
   withMac,
   wrapRecord,
 } from './record-check.ts';
+import { contextInLine, lineOf, mayBeMade, OWN_LINE } from './root-line.ts';
 
 /** Attempts against other agents that write the same rows. */
 export const MAX_ATTEMPTS = 16;
@@ -46,6 +47,18 @@ export interface RotateOptions {
   readonly stop?: 'deactivated' | 'compromised';
   /** The key of the new version of a KEK, which stays the caller's; undefined draws one. */
   readonly key?: KeyHandle;
+  /**
+   * Of a data key only: the line that gets the new version, and no other changes. Without it what sealed in any line stops, and
+   * the new version is for callers who name no root; the other lines get theirs when they are next used.
+   */
+  readonly line?: string;
+}
+
+/** A version that is to be made; of a KEK the line is of no meaning. */
+interface VersionDraft {
+  readonly version: number;
+  readonly state: 'active' | 'pre-active';
+  readonly line: string;
 }
 
 /**
@@ -61,10 +74,10 @@ export class KeyVersions {
   }
 
   /** Version 1, active. @returns undefined when another agent was faster. */
-  async first(request: CreateRequest, key?: KeyHandle): Promise<KeyRecord | undefined> {
+  async first(request: CreateRequest, key?: KeyHandle, line = OWN_LINE): Promise<KeyRecord | undefined> {
     this.checkNotGone(request, []);
     try {
-      const record = await this.#make(request, 1, 'active', key);
+      const record = await this.#make(request, { version: 1, state: 'active', line }, key);
       await this.#parts.highWater.raise([record]);
       this.#log(key === undefined ? 'key-created' : 'key-imported', record);
       return record;
@@ -86,6 +99,7 @@ export class KeyVersions {
   async rotate(request: CreateRequest, options: RotateOptions = {}): Promise<KeyRecord> {
     const { keystore, highWater } = this.#parts;
     let before = options.due;
+    const line = options.line ?? OWN_LINE;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const rows = await keystore.versions(request.name, request.partition, request.purpose);
       this.checkNotGone(request, rows);
@@ -93,16 +107,17 @@ export class KeyVersions {
         throw new DekdError('KEY_NOT_FOUND', `no key ${request.name}`);
       }
       try {
-        const active = await this.#authentic(await this.#sealing(request, rows));
-        const newest = active.at(-1);
+        const sealing = await this.#sealing(request, rows, options.line);
+        const active = await this.#authentic(sealing, options);
+        const newest = active.findLast((row) => lineOf(row) === line);
         before ??= newest?.version ?? 0;
         if (newest !== undefined && newest.version > before) {
           return newest;
         }
-        if (newest === undefined && rows.some((row) => row.state === 'suspended')) {
+        if (newest === undefined && isDisabled(rows, options.line)) {
           throw new DekdError('KEY_DISABLED', `key ${request.name} is disabled: enable it before it is rotated`);
         }
-        const next = await this.#next(request, rows, options.key);
+        const next = await this.#next(request, rows, options.key, line);
         const activated = await this.#activate(next, active, options.stop ?? 'deactivated');
         await highWater.raise(activated);
         this.#log(options.key === undefined ? 'key-rotated' : 'key-imported', activated[0]!);
@@ -146,8 +161,11 @@ export class KeyVersions {
     });
   }
 
-  /** Those of `rows` that are authentic; one that was put there by others is left as it is, and never used. */
-  async #authentic(rows: readonly KeyRecord[]): Promise<KeyRecord[]> {
+  /**
+   * Those of `rows` that are authentic; one that was put there by others is left as it is, and never used. A root that a caller
+   * chose keeps no other from being rotated by its silence, unless what sealed under it is to be compromised.
+   */
+  async #authentic(rows: readonly KeyRecord[], { stop, line }: RotateOptions): Promise<KeyRecord[]> {
     const { engine, hierarchy, highWater } = this.#parts;
     const authentic: KeyRecord[] = [];
     let refusal: unknown;
@@ -156,6 +174,11 @@ export class KeyVersions {
         await hierarchy.withParentSecret(row, (secret) => checkRecord(engine, secret, row, highWater));
         authentic.push(row);
       } catch (error) {
+        if (line === undefined && stop !== 'compromised' && lineOf(row) !== OWN_LINE && isOfRoot(error)) {
+          const { name: key, partition, version, kid } = row;
+          this.#parts.log({ event: 'rotation-failed', level: 'warn', key, partition, version, kid: toHex(kid), error });
+          continue;
+        }
         if (!(error instanceof RecordRefused)) {
           throw error;
         }
@@ -169,21 +192,30 @@ export class KeyVersions {
   }
 
   /** Those of `rows` whose place a new version takes. */
-  async #sealing(request: CreateRequest, rows: readonly KeyRecord[]): Promise<readonly KeyRecord[]> {
+  async #sealing(
+    request: CreateRequest,
+    rows: readonly KeyRecord[],
+    line: string | undefined,
+  ): Promise<readonly KeyRecord[]> {
     const active = rows.filter((row) => row.state === 'active');
     if (request.purpose !== 'wrap') {
-      return active;
+      return line === undefined ? active : active.filter((row) => lineOf(row) === line);
     }
     const { versions } = this.#parts.hierarchy;
     return versions.underRoot(active, versions.rootOf(request.partition, '').name);
   }
 
   /** The pre-active version that a rotation left, if it is sound and the one that is wanted, else a new one. */
-  async #next(request: CreateRequest, rows: readonly KeyRecord[], key: KeyHandle | undefined): Promise<KeyRecord> {
+  async #next(
+    request: CreateRequest,
+    rows: readonly KeyRecord[],
+    key: KeyHandle | undefined,
+    line: string,
+  ): Promise<KeyRecord> {
     const { hierarchy, highWater } = this.#parts;
     const highest = Math.max(rows.at(-1)!.version, highWater.version(request.name, request.partition, request.purpose));
     const left = rows.at(-1)!;
-    if (left.state === 'pre-active' && left.version === highest && (await this.#isWanted(request, left, key))) {
+    if (left.state === 'pre-active' && left.version === highest && (await this.#isWanted(request, left, key, line))) {
       try {
         await hierarchy.prove(left);
         return left;
@@ -193,14 +225,14 @@ export class KeyVersions {
         }
       }
     }
-    const record = await this.#make(request, highest + 1, 'pre-active', key);
+    const record = await this.#make(request, { version: highest + 1, state: 'pre-active', line }, key);
     await highWater.raise([record]);
     return record;
   }
 
-  async #isWanted(request: CreateRequest, left: KeyRecord, key: KeyHandle | undefined): Promise<boolean> {
+  async #isWanted(request: CreateRequest, left: KeyRecord, key: KeyHandle | undefined, line: string): Promise<boolean> {
     if (request.purpose !== 'wrap') {
-      return true;
+      return lineOf(left) === line;
     }
     const { engine, hierarchy } = this.#parts;
     const { versions } = hierarchy;
@@ -222,34 +254,34 @@ export class KeyVersions {
   }
 
   /** Makes and stores one version; its key is wiped again. @throws CONFLICT when the version exists. */
-  async #make(
-    request: CreateRequest,
-    version: number,
-    state: 'active' | 'pre-active',
-    kekKey?: KeyHandle,
-  ): Promise<KeyRecord> {
+  async #make(request: CreateRequest, draft: VersionDraft, kekKey?: KeyHandle): Promise<KeyRecord> {
     const { engine, cache, hierarchy, keystore } = this.#parts;
+    const { version, state, line } = draft;
     if (request.purpose === 'wrap') {
-      const draft = kekKey === undefined ? { version, state } : { version, state, key: kekKey };
-      return hierarchy.versions.make(kekNameOf(request.name, request.partition), draft);
+      const made = kekKey === undefined ? { version, state } : { version, state, key: kekKey };
+      return hierarchy.versions.make(kekNameOf(request.name, request.partition), made);
     }
     const use: KeyUse = { algorithm: ALGORITHM_OF[request.purpose], purpose: request.purpose };
-    const record = await hierarchy.withSealingKek(request.partition, request.name, (kek, secret) => {
-      const key = cache.room(() => engine.generateKey(use));
-      try {
-        return this.#wrap(request, version, state, kek.record, secret, key);
-      } finally {
-        engine.destroyKey(key);
-      }
-    });
+    const record = await hierarchy.withSealingKek(
+      request.partition,
+      request.name,
+      (kek, secret) => {
+        const key = cache.room(() => engine.generateKey(use));
+        try {
+          return this.#wrap(request, draft, kek.record, secret, key);
+        } finally {
+          engine.destroyKey(key);
+        }
+      },
+      line === OWN_LINE ? undefined : line,
+    );
     await keystore.store(record, { absent: true });
     return record;
   }
 
   #wrap(
     request: CreateRequest,
-    version: number,
-    state: 'active' | 'pre-active',
+    { version, state, line }: VersionDraft,
     kek: KeyRecord,
     secret: KeyHandle,
     key: KeyHandle,
@@ -272,7 +304,7 @@ export class KeyVersions {
       dates: { created: now, activated: state === 'active' ? now : 0, deactivated: 0, destroyed: 0 },
       parent: { kind: 'key', kid: kek.kid },
       wrapped: new Uint8Array(0),
-      keyContext: definitions.rulesFor(name).keyContext,
+      keyContext: contextInLine(definitions.rulesFor(name).keyContext, line),
       seq: 1n,
       mac: new Uint8Array(0),
     });
@@ -282,6 +314,17 @@ export class KeyVersions {
     const { name, partition, version, kid } = record;
     this.#parts.log({ event, level: 'info', key: name, partition, version, kid: toHex(kid) });
   }
+}
+
+/** Whether the key, or one line of it, is disabled, which no rotation undoes. Asked where none of it is active. */
+function isDisabled(rows: readonly KeyRecord[], line: string | undefined): boolean {
+  return line === undefined
+    ? rows.some((row) => row.state === 'suspended' && lineOf(row) === OWN_LINE)
+    : !mayBeMade(rows, line);
+}
+
+function isOfRoot(error: unknown): boolean {
+  return DekdError.is(error, 'KMS_UNAVAILABLE') || DekdError.is(error, 'KMS_DENIED');
 }
 
 /** Purposes that a user's key can have; `wrap` keys are the agent's own. */

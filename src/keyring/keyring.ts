@@ -45,6 +45,9 @@ export interface CreateRequest {
   readonly purpose: Purpose;
 }
 
+/** Name of the root that a caller chose for a key; empty where the caller leaves it to routes and the default root. */
+export type ChosenRoot = string;
+
 /** What `keys list` and `keys show` print: everything of a record but wrapped bytes and MAC. */
 export interface KeyInfo {
   readonly kid: string;
@@ -57,6 +60,8 @@ export interface KeyInfo {
   readonly purpose: string;
   readonly state: KeyState;
   readonly parent: string;
+  /** Name of the root at the top of its tree; undefined when a key above it is not in the keystore. */
+  readonly root: string | undefined;
   readonly created: string;
   readonly activated: string | undefined;
   readonly deactivated: string | undefined;
@@ -88,16 +93,20 @@ export interface ImportReport {
 
 /** Versions of named keys over a custody: which one seals, which one opens, and their whole life. */
 export interface Keyring {
-  /** The version that seals now, when it is already known and due for nothing; else undefined: await `prepareSealing`. */
-  sealing(name: string, partition: string): DataKey | undefined;
+  /**
+   * The version that seals now, when it is already known and due for nothing; else undefined: await `prepareSealing`. One
+   * version under each root that callers chose seals for them.
+   */
+  sealing(name: string, partition: string, root?: ChosenRoot): DataKey | undefined;
   /** The same of the version for a purpose: what makes MACs or computes indexes counts as sealing. */
-  sealingFor(purpose: DataPurpose, name: string, partition: string): DataKey | undefined;
+  sealingFor(purpose: DataPurpose, name: string, partition: string, root?: ChosenRoot): DataKey | undefined;
   /**
    * Loads the sealing version of a purpose, single-flight per (name, partition, purpose); creates the key when there is
    * none and `create` says so (called only then; it throws to refuse). Rotates when the key is due.
+   * Under a root that was chosen, a version is made as soon as the key has one anywhere: that is no creation.
    * @param purpose `seal` unless given
    * @throws KEY_NOT_FOUND, KEY_DISABLED, KMS_UNAVAILABLE, KMS_DENIED, KEYSTORE_UNAVAILABLE, CONFLICT; INVALID_ARGUMENT
-   * for any purpose but `seal` of a name that is direct.
+   * for any purpose but `seal` of a name that is direct, and for a root that is not configured.
    */
   prepareSealing(
     name: string,
@@ -105,6 +114,7 @@ export interface Keyring {
     share: Share,
     create: (() => void) | undefined,
     purpose?: DataPurpose,
+    root?: ChosenRoot,
   ): Promise<DataKey>;
   /**
    * The version with the kid at `bytes[offset, +16)`, when it is already known. Of any purpose: who asks looks at
@@ -122,7 +132,7 @@ export interface Keyring {
   /** Data keys of messages for others than the keystore, and what a name's recipients are. */
   readonly recipients: Pick<MessageRecipients, 'rulesFor' | 'seal' | 'open'>;
   /** The key to encrypt with when it is direct: the provider encrypts each value itself. @throws KEY_DISABLED */
-  directSealing(name: string, partition: string): DirectKey | undefined;
+  directSealing(name: string, partition: string, root?: ChosenRoot): DirectKey | undefined;
   /** The direct key of this name that made the token with this reference. @throws KEY_DISABLED */
   directOpening(reference: Uint8Array, name: string, partition: string): DirectKey | undefined;
   /** What is known of a key for `keyInfo`, every version. */
@@ -173,6 +183,8 @@ export interface Keyring {
   /** @throws INVALID_ARGUMENT when there is no such freeze */
   thaw(freeze: Freeze): Promise<readonly Freeze[]>;
   freezes(): readonly Freeze[];
+  /** Name of the root under which a key's next version hangs for callers who choose none. @throws INVALID_ARGUMENT */
+  rootOf(name: string, partition: string): string;
   /** Context names that every call with a key of this name must carry, whether or not there is such a key. */
   requiredContext(name: string): readonly string[];
   stats(): KeyringStats;

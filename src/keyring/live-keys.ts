@@ -11,13 +11,14 @@ import type { KeyDefinitions } from './key-definition.ts';
 import type { KeyIndex } from './key-index.ts';
 import { checkKeyName, checkPartition } from './key-name.ts';
 import type { KeyVersions } from './key-versions.ts';
-import type { CreateRequest, DataKey, DataPurpose, Share } from './keyring.ts';
+import type { ChosenRoot, CreateRequest, DataKey, DataPurpose, Share } from './keyring.ts';
 import { type KeyringLog, refusalEvent } from './keyring-event.ts';
 import { isDataPurpose, type Kek, type KeyFamily, LoadedKey, NO_SLOT } from './loaded-key.ts';
 import type { MissLimit } from './miss-limit.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
+import { lineOf, mayBeMade, OWN_LINE } from './root-line.ts';
 import type { UsageLedger } from './rotation.ts';
 import { canOpen, denies } from './states.ts';
 import { Turns } from './turns.ts';
@@ -28,9 +29,24 @@ const MAX_ATTEMPTS = 8;
 /** Keys that are loaded at once. */
 const MAX_LOADS = 64;
 
+/** What a caller wants to seal with. */
+interface SealingRequest extends CreateRequest {
+  readonly purpose: DataPurpose;
+  /** Name of the root that the version must hang under; empty leaves it to routes and the default root. */
+  readonly root: ChosenRoot;
+}
+
 /** What names a family. */
 interface FamilyRequest extends CreateRequest {
   readonly purpose: DataPurpose;
+  readonly line: string;
+}
+
+/** The version that seals for a line, and the rows of that line. */
+interface Active {
+  readonly request: FamilyRequest;
+  readonly rows: readonly KeyRecord[];
+  readonly key: LoadedKey;
 }
 
 export interface LiveKeyParts {
@@ -81,15 +97,28 @@ export class LiveKeys {
 
   // ── the hot path ────────────────────────────────────────────────────────────────────────────────────────────────
 
-  sealing(name: string, partition: string): LoadedKey | undefined {
-    const key = this.#parts.index.family(name, partition)?.active;
+  sealing(purpose: DataPurpose, name: string, partition: string, root: ChosenRoot): LoadedKey | undefined {
+    const { index } = this.#parts;
+    const key =
+      root !== ''
+        ? this.#activeUnder(root, purpose, name, partition)
+        : (purpose === 'seal' ? index.family(name, partition) : index.familyOf(purpose, name, partition, OWN_LINE))
+            ?.active;
     return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
   }
 
-  /** The same of any purpose. */
-  sealingFor(purpose: DataPurpose, name: string, partition: string): LoadedKey | undefined {
-    const key = this.#parts.index.familyOf(purpose, name, partition)?.active;
-    return key?.sealable === true && this.#isCurrent(key) ? key : undefined;
+  /**
+   * The known version that seals under a root: that of callers who name none, when it hangs there, so that one version seals
+   * under each root; else that of the root's own line, unless it was moved away from it.
+   */
+  #activeUnder(root: string, purpose: DataPurpose, name: string, partition: string): LoadedKey | undefined {
+    const { index } = this.#parts;
+    const own = index.familyOf(purpose, name, partition, OWN_LINE)?.active;
+    if (own?.rootName === root) {
+      return own;
+    }
+    const chosen = index.familyOf(purpose, name, partition, root)?.active;
+    return chosen?.rootName === root ? chosen : undefined;
   }
 
   opening(bytes: Uint8Array, offset: number): LoadedKey | undefined {
@@ -121,16 +150,17 @@ export class LiveKeys {
     share: Share,
     create: (() => void) | undefined,
     purpose: DataPurpose,
+    root: ChosenRoot,
   ): Promise<DataKey> {
     checkKeyName(name);
     checkPartition(partition);
     this.#checkNotDirect(name, purpose);
     this.#parts.freezes.check(name, partition);
-    const request: FamilyRequest = { name, partition, purpose };
-    const id = JSON.stringify([name, partition, purpose]);
+    const request: SealingRequest = { name, partition, purpose, root };
+    const id = JSON.stringify([name, partition, purpose, root]);
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       this.#checkOpen();
-      const ready = this.sealingFor(purpose, name, partition);
+      const ready = this.sealing(purpose, name, partition, root);
       if (ready !== undefined) {
         return ready;
       }
@@ -161,8 +191,8 @@ export class LiveKeys {
    * write is done whatever comes of this: what fails here is logged, and met again when the key is next used.
    */
   async reread({ name, partition, purpose }: CreateRequest): Promise<void> {
-    const family = isDataPurpose(purpose) ? this.#parts.index.familyOf(purpose, name, partition) : undefined;
-    if (family !== undefined) {
+    const families = isDataPurpose(purpose) ? this.#parts.index.families(purpose, name, partition) : [];
+    for (const family of families) {
       await this.#refreshFamily(family);
     }
   }
@@ -191,7 +221,7 @@ export class LiveKeys {
 
   /** Loads the version of a key that seals tokens, which then stays loaded. @throws what `prepareSealing` throws */
   async prewarm(name: string, partition: string): Promise<void> {
-    const { family } = (await this.prepareSealing(name, partition, '', undefined, 'seal')) as LoadedKey;
+    const { family } = (await this.prepareSealing(name, partition, '', undefined, 'seal', '')) as LoadedKey;
     family.isPrewarmed = true;
   }
 
@@ -234,18 +264,16 @@ export class LiveKeys {
     }
   }
 
-  async #readySealing(request: FamilyRequest, share: Share): Promise<LoadedKey | undefined> {
-    const { index, keystore, ledger, versions } = this.#parts;
-    const { name, partition, purpose } = request;
+  async #readySealing(wanted: SealingRequest, share: Share): Promise<LoadedKey | undefined> {
+    const { index, ledger } = this.#parts;
+    const { name, partition, purpose, root } = wanted;
     try {
-      const rows = await keystore.versions(name, partition, purpose);
-      versions.checkNotGone(request, rows);
-      if (rows.length === 0) {
+      const found = await this.#activeToSeal(wanted, share);
+      if (found === undefined) {
         return undefined;
       }
-      await this.#absorb(rows, share);
-      let key = this.#activeOf(request, rows);
-      await this.#attach(key);
+      const { request, rows } = found;
+      let { key } = found;
       if (ledger.isDue(key) && (await this.#rotateDue(request, key.version))) {
         key = this.#activeOf(request, rows);
         await this.#attach(key);
@@ -255,7 +283,10 @@ export class LiveKeys {
       key.sealable = key.usable && key.state === 'active';
       return key;
     } catch (error) {
-      const warm = index.familyOf(purpose, name, partition)?.active;
+      const warm =
+        root === ''
+          ? index.familyOf(purpose, name, partition, OWN_LINE)?.active
+          : this.#activeUnder(root, purpose, name, partition);
       if (isOutage(error) && warm?.usable === true && this.#isWarm(warm)) {
         this.#parts.log({ event: 'refresh-failed', level: 'warn', key: name, partition, error });
         warm.checked = this.#generation;
@@ -264,6 +295,76 @@ export class LiveKeys {
       }
       throw this.#notUsable(error);
     }
+  }
+
+  /** The version that seals what is wanted, loaded; undefined when the key has no rows at all. */
+  async #activeToSeal(wanted: SealingRequest, share: Share): Promise<Active | undefined> {
+    const { versions, hierarchy } = this.#parts;
+    const { name, root } = wanted;
+    let ownLine = true;
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const found = await this.#rowsToSeal(wanted, ownLine);
+      if (found === undefined) {
+        return undefined;
+      }
+      const { request, rows } = found;
+      await this.#absorb(rows, share);
+      const key = this.#activeOf(request, rows);
+      await this.#attach(key);
+      if (root === '' || key.rootName === root) {
+        return { ...found, key };
+      }
+      // Another agent may have moved the KEK under which it hangs: there, or away.
+      await hierarchy.reread([key.parent!.anchor.record]);
+      if (key.rootName === root) {
+        return { ...found, key };
+      }
+      if (request.line === OWN_LINE) {
+        ownLine = false;
+      } else {
+        await versions.rotate(request, { due: key.version, line: request.line });
+      }
+    }
+    throw new DekdError('CONFLICT', `key ${name} is being moved away from root ${root}`);
+  }
+
+  /**
+   * The rows, of one line, of which the newest active one seals what is wanted; undefined when the key has no rows at all. A
+   * line that has no active version gets one, where that is no decision of the operator's.
+   * @param ownLine whether that of callers who name no root may be it for one who names theirs
+   */
+  async #rowsToSeal(wanted: SealingRequest, ownLine: boolean): Promise<Omit<Active, 'key'> | undefined> {
+    const { keystore, versions } = this.#parts;
+    const { name, partition, purpose, root } = wanted;
+    const all = await keystore.versions(name, partition, purpose);
+    versions.checkNotGone(wanted, all);
+    if (all.length === 0) {
+      return undefined;
+    }
+    const line = ownLine ? await this.#lineFor(wanted, all) : root;
+    const request: FamilyRequest = { name, partition, purpose, line };
+    const rows = all.filter((row) => lineOf(row) === line);
+    const hasActive = rows.some(({ state }) => state === 'active');
+    // Of callers who name no root: a key that the operator stopped stays so until he rotates it.
+    if (hasActive || (root === '' && rows.length > 0) || !mayBeMade(all, line)) {
+      return { request, rows: rows.length > 0 ? rows : all };
+    }
+    const made = await versions.rotate(request, { line });
+    return { request, rows: [...rows.filter(({ version }) => version !== made.version), made] };
+  }
+
+  /** The line whose version seals what is wanted. */
+  async #lineFor(wanted: SealingRequest, rows: readonly KeyRecord[]): Promise<string> {
+    const { versions } = this.#parts.hierarchy;
+    const { name, partition, root } = wanted;
+    if (root === '') {
+      return OWN_LINE;
+    }
+    const own = rows.findLast((row) => row.state === 'active' && lineOf(row) === OWN_LINE);
+    if (own !== undefined) {
+      return (await versions.rootNameOf(own)) === root ? OWN_LINE : root;
+    }
+    return versions.rootOf(partition, name).name === root ? OWN_LINE : root;
   }
 
   /** Whether a key that cannot be read again may go on sealing: its handle can be had, and its root has not been silent for too long. */
@@ -275,18 +376,20 @@ export class LiveKeys {
     );
   }
 
-  async #makeFirst(request: FamilyRequest): Promise<void> {
+  async #makeFirst(request: SealingRequest): Promise<void> {
+    const { root } = request;
     try {
-      await this.#parts.versions.first(request);
+      const line = root === '' ? OWN_LINE : await this.#lineFor(request, []);
+      await this.#parts.versions.first(request, undefined, line);
     } catch (error) {
       throw this.#notUsable(error);
     }
   }
 
   /** Whether the key was rotated. A key that is due goes on sealing while rotation fails. */
-  async #rotateDue(request: CreateRequest, due: number): Promise<boolean> {
+  async #rotateDue(request: FamilyRequest, due: number): Promise<boolean> {
     try {
-      await this.#parts.versions.rotate(request, { due });
+      await this.#parts.versions.rotate(request, { due, line: request.line });
       await this.reread(request);
       return true;
     } catch (error) {
@@ -375,7 +478,7 @@ export class LiveKeys {
       this.#report(row, refusal);
       throw refusal;
     }
-    const family = (): KeyFamily => index.ensureFamily(purpose, row.name, row.partition);
+    const family = (): KeyFamily => index.ensureFamily(purpose, row.name, row.partition, lineOf(row));
     if (!canOpen(row.state) || row.parent.kind !== 'key' || this.#parts.freezes.covers(row.name, row.partition)) {
       // Towards denial a row is believed whatever its MAC.
       const denied = new LoadedKey(row, family(), undefined, share, cache, ledger);
@@ -504,8 +607,8 @@ export class LiveKeys {
     });
   }
 
-  #activeOf({ name, partition, purpose }: FamilyRequest, rows: readonly KeyRecord[]): LoadedKey {
-    const active = this.#parts.index.familyOf(purpose, name, partition)?.active;
+  #activeOf({ name, partition, purpose, line }: FamilyRequest, rows: readonly KeyRecord[]): LoadedKey {
+    const active = this.#parts.index.familyOf(purpose, name, partition, line)?.active;
     if (active !== undefined) {
       return active;
     }
@@ -556,7 +659,8 @@ export class LiveKeys {
     const { keystore, log } = this.#parts;
     const keys = [...family.keys.values()];
     try {
-      const rows = await keystore.versions(family.name, family.partition, family.purpose);
+      const all = await keystore.versions(family.name, family.partition, family.purpose);
+      const rows = all.filter((row) => lineOf(row) === family.line);
       const seals = family.active !== undefined;
       const share = family.active?.share ?? keys[0]?.share ?? '';
       await this.#absorb(seals ? rows : rows.filter((row) => family.keys.has(row.version)), share);
@@ -646,8 +750,13 @@ export class LiveKeys {
  * that denial said. Were it taken over, it would go on under the name that the denial gave it.
  */
 function isMisnamed({ parent, family, version }: LoadedKey, row: KeyRecord): boolean {
-  const { name, partition, purpose } = family;
-  const isSame = row.name === name && row.partition === partition && row.purpose === purpose && row.version === version;
+  const { name, partition, purpose, line } = family;
+  const isSame =
+    row.name === name &&
+    row.partition === partition &&
+    row.purpose === purpose &&
+    row.version === version &&
+    lineOf(row) === line;
   return parent === undefined && !isSame;
 }
 

@@ -6,17 +6,20 @@ import type { KeyRules } from './key-definition.ts';
 import type { DataKey, DataPurpose, Share } from './keyring.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import { toHex } from './record-binding.ts';
+import { contextWithoutLine } from './root-line.ts';
 import type { UsageLedger } from './rotation.ts';
 import { canOpen } from './states.ts';
 
 /** No slot: the key is not in the engine's table. */
 export const NO_SLOT = 0;
 
-/** All known versions of one name in one partition for one purpose, for sealing and opening. */
+/** All known versions of one name in one partition for one purpose and in one line, for sealing and opening. */
 export interface KeyFamily {
   readonly name: string;
   readonly partition: string;
   readonly purpose: DataPurpose;
+  /** Name of the root that callers chose; empty for those who name none. */
+  readonly line: string;
   readonly rules: KeyRules;
   readonly keys: Map<number, LoadedKey>;
   /** Kept loaded although nobody uses it: it was asked for at start. */
@@ -134,7 +137,13 @@ export class LoadedKey implements DataKey {
   }
 
   get keyContext(): Readonly<Record<string, string>> {
-    return this.record.keyContext;
+    return contextWithoutLine(this.record.keyContext);
+  }
+
+  /** Name of the root that it hangs under now; undefined for one that was never loaded. */
+  get rootName(): string | undefined {
+    const parent = this.parent?.anchor.parent;
+    return parent instanceof Kek ? undefined : parent?.name;
   }
 
   handle(): KeyHandle {

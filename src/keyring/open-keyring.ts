@@ -18,6 +18,7 @@ import { KeyLife } from './key-life.ts';
 import { checkKeyName, type KekName, serviceKekName } from './key-name.ts';
 import { KeyVersions } from './key-versions.ts';
 import type {
+  ChosenRoot,
   CreateRequest,
   DataKey,
   DataPurpose,
@@ -287,12 +288,12 @@ class OpenKeyring implements Keyring {
     return this.#freezes.all;
   }
 
-  sealing(name: string, partition: string): DataKey | undefined {
-    return this.#live.sealing(name, partition);
+  sealing(name: string, partition: string, root: ChosenRoot = ''): DataKey | undefined {
+    return this.#live.sealing('seal', name, partition, root);
   }
 
-  sealingFor(purpose: DataPurpose, name: string, partition: string): DataKey | undefined {
-    return this.#live.sealingFor(purpose, name, partition);
+  sealingFor(purpose: DataPurpose, name: string, partition: string, root: ChosenRoot = ''): DataKey | undefined {
+    return this.#live.sealing(purpose, name, partition, root);
   }
 
   prepareSealing(
@@ -301,8 +302,9 @@ class OpenKeyring implements Keyring {
     share: Share,
     create: (() => void) | undefined,
     purpose: DataPurpose = 'seal',
+    root: ChosenRoot = '',
   ): Promise<DataKey> {
-    return this.#live.prepareSealing(name, partition, share, create, purpose);
+    return this.#live.prepareSealing(name, partition, share, create, purpose, root);
   }
 
   opening(bytes: Uint8Array, offset: number): DataKey | undefined {
@@ -317,8 +319,8 @@ class OpenKeyring implements Keyring {
     return this.#cache.room(make);
   }
 
-  directSealing(name: string, partition: string): DirectKey | undefined {
-    return this.#direct.sealing(name, partition);
+  directSealing(name: string, partition: string, root: ChosenRoot = ''): DirectKey | undefined {
+    return this.#direct.sealing(name, partition, root);
   }
 
   directOpening(reference: Uint8Array, name: string, partition: string): DirectKey | undefined {
@@ -398,6 +400,10 @@ class OpenKeyring implements Keyring {
 
   importRecords(records: Iterable<KeyRecord>, options: { acceptRollback: boolean }): Promise<ImportReport> {
     return this.#import.run(records, options.acceptRollback);
+  }
+
+  rootOf(name: string, partition: string): string {
+    return this.#hierarchy.versions.rootOf(partition, name).name;
   }
 
   requiredContext(name: string): readonly string[] {

@@ -11,6 +11,7 @@ import type { LiveKeys } from './live-keys.ts';
 import type { KeyRecord } from './record.ts';
 import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
+import { lineOf } from './root-line.ts';
 import { canOpen } from './states.ts';
 
 export interface RetirementParts {
@@ -86,9 +87,13 @@ export class Retirement {
 
 /**
  * Those of `rows`, the versions of one key, that are to be disabled: deactivated for longer than `graceMs`, and not among the
- * newest `keep` that still open. As long as no newer version seals, none: what was sealed last must open.
+ * newest `keep` of their line that still open. As long as no newer version of it seals, none: what was sealed last must open.
  */
-export function outdated(rows: readonly KeyRecord[], { keep, graceMs }: RotationLimits, now: number): KeyRecord[] {
+export function outdated(rows: readonly KeyRecord[], limits: RotationLimits, now: number): KeyRecord[] {
+  return [...Map.groupBy(rows, lineOf).values()].flatMap((line) => outdatedIn(line, limits, now));
+}
+
+function outdatedIn(rows: readonly KeyRecord[], { keep, graceMs }: RotationLimits, now: number): KeyRecord[] {
   const sealing = rows.findLast(({ state }) => state === 'active');
   if (sealing === undefined) {
     return [];

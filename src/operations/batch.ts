@@ -145,6 +145,7 @@ export abstract class Pass implements ItemVisitor {
     contextLength: number,
     key: string,
     partition: string,
+    root: string,
   ): number;
   /** Bytes of the item's value, from the bytes of its data. */
   protected abstract valueLength(dataLength: number): number;
@@ -158,6 +159,9 @@ export abstract class Pass implements ItemVisitor {
     contextLength: number,
     key: string | undefined,
     partition: string | undefined,
+    _macOffset?: number,
+    _macLength?: number,
+    root?: string,
   ): void {
     const { request, table } = this;
     const index = this.count++;
@@ -176,7 +180,8 @@ export abstract class Pass implements ItemVisitor {
       }
       const name = key ?? request.key;
       const tenant = partition ?? request.partition;
-      table[row + ROW.key] = this.decide(dataOffset, dataLength, contextOffset, contextLength, name, tenant);
+      const under = root ?? request.root;
+      table[row + ROW.key] = this.decide(dataOffset, dataLength, contextOffset, contextLength, name, tenant, under);
       const value = this.values.get(index);
       table[row + ROW.status] = value === undefined ? ROW_STATUS.ok : ROW_STATUS.skip;
       this.bound += VALUE_HEAD + (value?.length ?? this.valueLength(dataLength));

@@ -90,9 +90,10 @@ export async function remakeDirect(
   env: OperationsEnvironment,
   caller: Caller,
   place: ValuePlace,
-  binding: { readonly key: string; readonly partition: string; readonly anyKey: boolean },
+  binding: { readonly key: string; readonly partition: string; readonly root: string; readonly anyKey: boolean },
 ): Promise<Uint8Array> {
   const { contextOffset, contextLength } = place;
+  const { key, partition, root } = binding;
   const context = new Uint8Array(place.frame.subarray(contextOffset, contextOffset + contextLength));
   const plaintext = await openDirect(env, place, binding);
   const frame = new Uint8Array(contextLength + plaintext.length);
@@ -100,17 +101,16 @@ export async function remakeDirect(
     frame.set(context);
     frame.set(plaintext, contextLength);
     const moved = { frame, contextOffset: 0, contextLength, dataOffset: contextLength, dataLength: plaintext.length };
-    const direct = env.keyring.directSealing(binding.key, binding.partition);
+    const direct = env.keyring.directSealing(key, partition, root);
     if (direct !== undefined) {
       return await sealDirect(env, direct, moved);
     }
-    const key =
-      env.keyring.sealing(binding.key, binding.partition) ??
-      (await loadSealing(env, caller, binding.key, binding.partition));
-    requireContext(key, frame, 0, contextLength);
+    const sealing =
+      env.keyring.sealing(key, partition, root) ?? (await loadSealing(env, caller, key, partition, 'seal', root));
+    requireContext(sealing, frame, 0, contextLength);
     const token = new Uint8Array(plaintext.length + TOKEN_OVERHEAD);
-    env.engine.seal(key.handle(), frame, 0, contextLength, contextLength, plaintext.length, token, 0);
-    key.used(1, plaintext.length);
+    env.engine.seal(sealing.handle(), frame, 0, contextLength, contextLength, plaintext.length, token, 0);
+    sealing.used(1, plaintext.length);
     return token;
   } finally {
     frame.fill(0);

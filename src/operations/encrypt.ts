@@ -6,7 +6,7 @@ import { Pass, runPasses, sealStale, undoing, writeValue } from './batch.ts';
 import { sealDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { checkPayload, requireContext } from './limits.ts';
-import { type Loaded, loadSealing, sealingId } from './loading.ts';
+import { authorizeSealing, type Loaded, loadSealing, sealingId } from './loading.ts';
 import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
 import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
 
@@ -16,10 +16,10 @@ export function encryptValue(
   request: ValueRequest,
   output: Output,
 ): Outcome {
-  caller.authorize('encrypt', request.key, request.partition);
+  authorizeSealing(caller, 'encrypt', request.key, request.partition, request.root);
   checkPayload(request.dataLength, env.maxPayload);
   checkContext(request.frame, request.contextOffset, request.contextLength);
-  const direct = env.keyring.directSealing(request.key, request.partition);
+  const direct = env.keyring.directSealing(request.key, request.partition, request.root);
   if (direct !== undefined) {
     const kept = request.copy();
     return sealDirect(env, direct, kept).then((token) => writeValue(output, kept.id, token));
@@ -27,13 +27,15 @@ export function encryptValue(
   if (env.pool.isWorthHop(1, request.dataLength)) {
     return runValue(env, request, output, sealSlices(env, caller));
   }
-  const key = env.keyring.sealing(request.key, request.partition);
+  const key = env.keyring.sealing(request.key, request.partition, request.root);
   if (key !== undefined) {
     seal(env, key, request, output);
     return undefined;
   }
   const kept = request.copy();
-  return loadSealing(env, caller, kept.key, kept.partition).then((loaded) => seal(env, loaded, kept, output));
+  return loadSealing(env, caller, kept.key, kept.partition, 'seal', kept.root).then((loaded) =>
+    seal(env, loaded, kept, output),
+  );
 }
 
 export function encryptMany(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
@@ -97,6 +99,7 @@ class EncryptPass extends Pass {
   #key: DataKey | undefined;
   #name: string | undefined;
   #partition: string | undefined;
+  #root: string | undefined;
   #handle = 0;
   #loaded: Loaded;
 
@@ -120,25 +123,28 @@ class EncryptPass extends Pass {
     contextLength: number,
     name: string,
     partition: string,
+    root: string,
   ): number {
-    if (name !== this.#name || partition !== this.#partition) {
+    if (name !== this.#name || partition !== this.#partition || root !== this.#root) {
       this.#name = undefined;
-      this.caller.authorize('encrypt', name, partition);
-      const direct = this.env.keyring.directSealing(name, partition);
+      authorizeSealing(this.caller, 'encrypt', name, partition, root);
+      const direct = this.env.keyring.directSealing(name, partition, root);
       if (direct !== undefined) {
         const { frame } = this.request;
         return this.made(this.#loaded, () =>
           sealDirect(this.env, direct, { frame, contextOffset, contextLength, dataOffset, dataLength }),
         );
       }
-      this.#key = this.env.keyring.sealing(name, partition) ?? this.#loaded.key(sealingId(name, partition));
+      this.#key = this.env.keyring.sealing(name, partition, root) ?? this.#loaded.key(sealingId(name, partition, root));
       if (this.#key === undefined) {
-        this.missing.set(sealingId(name, partition), () => loadSealing(this.env, this.caller, name, partition));
+        const load = () => loadSealing(this.env, this.caller, name, partition, 'seal', root);
+        this.missing.set(sealingId(name, partition, root), load);
         return 0;
       }
       this.#handle = this.#key.handle();
       this.#name = name;
       this.#partition = partition;
+      this.#root = root;
     }
     const key = this.#key!;
     if (key.requiredContext.length > 0) {

@@ -8,7 +8,7 @@ import type { DataKey } from '../keyring/keyring.ts';
 import { isDirectToken, openDirect, sealDirect, type ValuePlace } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { requireContext } from './limits.ts';
-import { loadOpening, loadSealing } from './loading.ts';
+import { authorizeSealing, loadOpening, loadSealing } from './loading.ts';
 import { openingHandle } from './opening.ts';
 import type { Caller, ValueRequest } from './request.ts';
 
@@ -46,23 +46,23 @@ export function encryptShared(
   output: LaneOutput,
 ): Outcome {
   const { input } = place;
-  caller.authorize('encrypt', request.key, request.partition);
+  authorizeSealing(caller, 'encrypt', request.key, request.partition, request.root);
   checkLanePayload(input.length, lane.maxPayload);
   checkContext(request.frame, request.contextOffset, request.contextLength);
-  const direct = env.keyring.directSealing(request.key, request.partition);
+  const direct = env.keyring.directSealing(request.key, request.partition, request.root);
   if (direct !== undefined) {
     const { id } = request;
     return sealDirect(env, direct, privateCopy(lane, request, input)).then((token) =>
       writeResult(lane, place, id, token, output),
     );
   }
-  const key = env.keyring.sealing(request.key, request.partition);
+  const key = env.keyring.sealing(request.key, request.partition, request.root);
   if (key !== undefined) {
     seal(env, lane, key, request, place, output);
     return undefined;
   }
   const kept = request.copy();
-  return loadSealing(env, caller, kept.key, kept.partition).then((loaded) =>
+  return loadSealing(env, caller, kept.key, kept.partition, 'seal', kept.root).then((loaded) =>
     seal(env, lane, loaded, kept, place, output),
   );
 }

@@ -1,9 +1,24 @@
 /** Keys that are not loaded yet: one for one value, or all that a batch needs. */
 import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError } from '../errors.ts';
-import type { DataKey, DataPurpose } from '../keyring/keyring.ts';
+import type { ChosenRoot, DataKey, DataPurpose } from '../keyring/keyring.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import type { Caller } from './request.ts';
+
+/** Checks the right to seal with the key, and that to choose the root for it where one was chosen. @throws PERMISSION_DENIED */
+export function authorizeSealing(
+  caller: Caller,
+  operation: 'encrypt' | 'reencrypt',
+  key: string,
+  partition: string,
+  root: ChosenRoot,
+): void {
+  if (root === '') {
+    caller.authorize(operation, key, partition);
+  } else {
+    caller.authorizeRoot(operation, key, partition, root);
+  }
+}
 
 /** The sealing version for a purpose, `seal` unless given, creating the key when the caller may. @throws KEY_NOT_FOUND and what the keyring throws */
 export function loadSealing(
@@ -12,10 +27,11 @@ export function loadSealing(
   key: string,
   partition: string,
   purpose?: DataPurpose,
+  root?: ChosenRoot,
 ): Promise<DataKey> {
   const by = purpose === 'mac' ? 'hmac' : purpose === 'index' ? 'blindIndex' : 'encrypt';
   const create = caller.mayCreate(key, partition, by) ? () => caller.authorizeCreate(key, partition, by) : undefined;
-  return env.keyring.prepareSealing(key, partition, caller.share, create, purpose);
+  return env.keyring.prepareSealing(key, partition, caller.share, create, purpose, root);
 }
 
 export function loadOpening(
@@ -75,6 +91,6 @@ export class Loaded {
 }
 
 /** Names a key to be sealed with, among `Missing`. */
-export function sealingId(name: string, partition: string): string {
-  return `${name}\0${partition}`;
+export function sealingId(name: string, partition: string, root: ChosenRoot = ''): string {
+  return `${name}\0${partition}\0${root}`;
 }

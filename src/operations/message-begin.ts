@@ -6,6 +6,7 @@ import { DEFAULT_MESSAGE_LIMITS, messageContext } from '../envelope/message-head
 import { DekdError } from '../errors.ts';
 import type { Codec } from './compressed-value.ts';
 import type { OperationsEnvironment } from './environment.ts';
+import { authorizeSealing } from './loading.ts';
 import { requiredToOpen } from './message-context.ts';
 import { openingDataKey, sealingDataKey } from './message-data-keys.ts';
 import { MessageOpening, type MessageOpeningOptions, type MessagePart } from './message-opening.ts';
@@ -23,6 +24,8 @@ export interface BegunSealing {
 }
 
 export interface MessageRequest extends ExpectedKey {
+  /** Name of the root that was chosen for what is sealed; empty for none. */
+  readonly root: string;
   /** Canonical bytes; a copy. */
   readonly context: Uint8Array;
   /** Bytes of plaintext in a frame; 0 for the default. */
@@ -45,18 +48,18 @@ export interface MessageRequest extends ExpectedKey {
 export async function beginSealing(
   env: OperationsEnvironment,
   caller: Caller,
-  { key: name, partition, context, frameLength: wanted }: MessageRequest,
+  { key: name, partition, root, context, frameLength: wanted }: MessageRequest,
   right: 'encrypt' | 'reencrypt',
   said: Readonly<Record<string, string>>,
 ): Promise<BegunSealing> {
   const { engine, keyring, volume } = env;
-  caller.authorize(right, name, partition);
+  authorizeSealing(caller, right, name, partition, root);
   const record = decodeContext(context);
   const frameLength = wanted === 0 ? STREAM_FRAME_LENGTH : wanted;
   if (frameLength > MAX_FRAME_LENGTH) {
     throw new DekdError('INVALID_ARGUMENT', `frames of ${frameLength} bytes are over the limit of ${MAX_FRAME_LENGTH}`);
   }
-  const sealingKey = await sealingDataKey(env, caller, name, partition, record, said);
+  const sealingKey = await sealingDataKey(env, caller, { name, partition, root }, record, said);
   const { dataKey, dataKeys, context: bound, used } = sealingKey;
   try {
     const { stored, required } = bound;

@@ -47,14 +47,19 @@ export interface SealingDataKey {
 export async function sealingDataKey(
   env: OperationsEnvironment,
   caller: Caller,
-  name: string,
-  partition: string,
+  { name, partition, root }: { readonly name: string; readonly partition: string; readonly root: string },
   record: Pairs,
   said: Pairs,
 ): Promise<SealingDataKey> {
   const { engine, keyring } = env;
   const rules = keyring.recipients.rulesFor(name);
-  const key = rules.keystore ? await loadSealing(env, caller, name, partition, 'message') : undefined;
+  if (root !== '' && !rules.keystore) {
+    throw new DekdError(
+      'INVALID_ARGUMENT',
+      `key '${name}' has no recipient keystore, which alone has a root to choose: leave the root out`,
+    );
+  }
+  const key = rules.keystore ? await loadSealing(env, caller, name, partition, 'message', root) : undefined;
   const { requiredContext, keyContext } = key ?? rules;
   const bytes = encodeContext(record);
   requireContext({ name, requiredContext }, bytes, 0, bytes.length);

@@ -8,7 +8,7 @@ import { Pass, staleRows } from './batch.ts';
 import { openDirect, remakeDirect, type ValuePlace } from './direct.ts';
 import type { OperationsEnvironment } from './environment.ts';
 import { checkPayload } from './limits.ts';
-import { type Loaded, loadOpening } from './loading.ts';
+import { authorizeSealing, type Loaded, loadOpening } from './loading.ts';
 import type { Caller, ManyRequest, ValueRequest } from './request.ts';
 
 /** What names its key by a kid. */
@@ -81,19 +81,37 @@ export function checkToken(
   request: ValueRequest,
 ): void {
   if (!request.anyKey) {
-    caller.authorize(operation, request.key, request.partition);
+    authorizeOpening(caller, operation, request.key, request.partition, request.root);
   }
   checkPayload(request.dataLength - TOKEN_OVERHEAD, env.maxPayload);
   readTokenHead(request.frame, request.dataOffset, request.dataLength);
   checkContext(request.frame, request.contextOffset, request.contextLength);
 }
 
+/** A root is of no meaning to what is only opened. */
+function authorizeOpening(
+  caller: Caller,
+  operation: 'decrypt' | 'reencrypt',
+  key: string,
+  partition: string,
+  root: string,
+): void {
+  if (operation === 'decrypt') {
+    caller.authorize(operation, key, partition);
+  } else {
+    authorizeSealing(caller, operation, key, partition, root);
+  }
+}
+
 /** Decides for each token of a batch which key opens it. */
 export class OpenPass extends Pass {
   readonly operation: 'decrypt' | 'reencrypt';
   readonly refusals = new Map<number, string>();
+  /** Names of roots that were chosen for what is sealed again, by the index of the item. */
+  readonly roots = new Map<number, string>();
   #name: string | undefined;
   #partition: string | undefined;
+  #root: string | undefined;
   #key: DataKey | undefined;
   #handle = 0;
   #refusal: string | undefined;
@@ -128,21 +146,22 @@ export class OpenPass extends Pass {
     contextLength: number,
     name: string,
     partition: string,
+    root: string,
   ): number {
     const { request } = this;
     if (readTokenHead(request.frame, dataOffset, dataLength) === SUITE_DIRECT) {
       return this.#direct(
         { frame: request.frame, contextOffset, contextLength, dataOffset, dataLength },
-        { key: name, partition, anyKey: request.anyKey },
+        { key: name, partition, root, anyKey: request.anyKey },
       );
     }
     const kidAt = dataOffset + TOKEN_KID_OFFSET;
-    const sameBinding = name === this.#name && partition === this.#partition;
+    const sameBinding = name === this.#name && partition === this.#partition && root === this.#root;
     if (!sameBinding || !this.#sameKid(kidAt)) {
       this.#name = undefined;
       this.#kidAt = -1;
       if (!request.anyKey) {
-        this.caller.authorize(this.operation, name, partition);
+        authorizeOpening(this.caller, this.operation, name, partition, root);
       }
       this.#key = this.env.keyring.opening(request.frame, kidAt);
       if (this.#key === undefined) {
@@ -162,10 +181,14 @@ export class OpenPass extends Pass {
       this.#refusal = refusal;
       this.#name = name;
       this.#partition = partition;
+      this.#root = root;
       this.#kidAt = kidAt;
     }
     const index = this.count - 1;
     this.keys[index] = this.#key;
+    if (root !== '') {
+      this.roots.set(index, root);
+    }
     if (this.#refusal !== undefined) {
       this.refusals.set(index, this.#refusal);
     }
@@ -173,9 +196,9 @@ export class OpenPass extends Pass {
   }
 
   /** A direct token, whose plaintext the provider gives back; to move it is to make it anew. */
-  #direct(place: ValuePlace, binding: { key: string; partition: string; anyKey: boolean }): number {
+  #direct(place: ValuePlace, binding: { key: string; partition: string; root: string; anyKey: boolean }): number {
     if (!binding.anyKey) {
-      this.caller.authorize(this.operation, binding.key, binding.partition);
+      authorizeOpening(this.caller, this.operation, binding.key, binding.partition, binding.root);
     }
     return this.made(this.#loaded, () =>
       this.operation === 'decrypt'

@@ -28,7 +28,7 @@ export function reencryptValue(
     return runValue(env, request, output, moveSlices(env, caller));
   }
   const opening = env.keyring.opening(frame, dataOffset + TOKEN_KID_OFFSET);
-  const sealing = env.keyring.sealing(request.key, request.partition);
+  const sealing = env.keyring.sealing(request.key, request.partition, request.root);
   if (opening !== undefined && sealing !== undefined) {
     reseal(env, caller, opening, sealing, request, output);
     return undefined;
@@ -36,7 +36,7 @@ export function reencryptValue(
   const kept = request.copy();
   return (async () => {
     const from = opening ?? (await loadOpening(env, caller, frame, dataOffset));
-    const to = sealing ?? (await loadSealing(env, caller, kept.key, kept.partition));
+    const to = sealing ?? (await loadSealing(env, caller, kept.key, kept.partition, 'seal', kept.root));
     reseal(env, caller, from, to, kept, output);
   })();
 }
@@ -175,11 +175,12 @@ function resealTargets(
     if (from === undefined || pass.failures.has(index)) {
       continue;
     }
-    const id = sealingId(from.name, from.partition);
+    const root = pass.roots.get(index) ?? '';
+    const id = sealingId(from.name, from.partition, root);
     try {
-      const to = env.keyring.sealing(from.name, from.partition) ?? loaded.key(id);
+      const to = env.keyring.sealing(from.name, from.partition, root) ?? loaded.key(id);
       if (to === undefined) {
-        missing.set(id, () => loadSealing(env, caller, from.name, from.partition));
+        missing.set(id, () => loadSealing(env, caller, from.name, from.partition, 'seal', root));
       } else {
         const row = index * ROW_WORDS;
         requireContext(to, frame, pass.table[row + ROW.contextOffset]!, pass.table[row + ROW.contextLength]!);

@@ -22,6 +22,8 @@ export interface ValueRequest {
   readonly frame: Uint8Array;
   readonly key: string;
   readonly partition: string;
+  /** Name of the root that was chosen, where something is sealed; empty for none. */
+  readonly root: string;
   readonly anyKey: boolean;
   readonly contextOffset: number;
   readonly contextLength: number;
@@ -45,6 +47,7 @@ export interface ItemVisitor {
     partition: string | undefined,
     macOffset?: number,
     macLength?: number,
+    root?: string | undefined,
   ): void;
 }
 
@@ -123,6 +126,11 @@ export interface Caller {
   readonly share: string;
   /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such key" */
   authorize(operation: OperationName, key: string, partition: string): void;
+  /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such root" */
+  authorizeRoot(operation: OperationName, key: string, partition: string, root: string): void;
+  allowsRoot(operation: OperationName, key: string, partition: string, root: string): boolean;
+  /** Whether the root may be chosen for some key. */
+  maySomewhere(root: string): boolean;
   allows(operation: OperationName | 'anyKey', key: string, partition: string): boolean;
   /** Whether the operation is granted for this key on envelopes of the legacy key `kid`. */
   allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean;

@@ -11,7 +11,7 @@ import { DekdError } from '../errors.ts';
 import { compileGlob } from '../glob.ts';
 
 import { Quotas } from './quotas.ts';
-import { explainDenial } from './remedy.ts';
+import { explainDenial, quoted } from './remedy.ts';
 
 /** What the kernel says of a connection, and the socket it came through. */
 export interface Peer {
@@ -32,6 +32,12 @@ export interface Caller {
   allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean;
   /** @throws PERMISSION_DENIED, the same for a key that does not exist; its reason holds the rule that would allow it */
   authorize(operation: Operation, key: string, partition: string): void;
+  /** Whether a rule that grants `operation` lets this caller choose the root of this name for the key. */
+  allowsRoot(operation: Operation, key: string, partition: string, root: string): boolean;
+  /** @throws PERMISSION_DENIED, the same for a root that does not exist; its reason holds the rule that would allow it */
+  authorizeRoot(operation: Operation, key: string, partition: string, root: string): void;
+  /** Whether a rule that grants encrypting or re-encrypting lets this caller choose the root for some key. */
+  maySomewhere(root: string): boolean;
   /** Whether some rule lets this caller make the key on first use, its cap aside. @param by `encrypt` unless given */
   mayCreate(key: string, partition: string, by?: CreatingOperation): boolean;
   /**
@@ -68,10 +74,14 @@ export interface PolicyOptions {
   readonly allowOwnUid: boolean;
   /** Milliseconds of a clock that never goes back, for quotas; `performance.now` unless given. */
   readonly now?: (() => number) | undefined;
+  /** Names of the roots that are configured. */
+  readonly roots: readonly string[];
 }
 
 /** What every denial says. */
 export const NOT_ALLOWED_TEXT = 'no such key, or not allowed';
+/** The same to a caller that may do it with the key, and not under that root. */
+export const ROOT_NOT_ALLOWED_TEXT = 'no such root, or not allowed for this key';
 
 /** The kernel's stand-in for a uid that has no number in this user namespace: it names nobody. */
 export const OVERFLOW_UID = 65_534;
@@ -103,6 +113,7 @@ interface CompiledRule {
   matchesKey(key: string): boolean;
   matchesPartition(partition: string): boolean;
   matchesLegacyKid(kid: string): boolean;
+  matchesRoot(root: string): boolean;
   /** What has been charged, as `key NUL partition`; never more than `create.max`. */
   readonly created: Set<string>;
   /** Of values for indexes. */
@@ -165,6 +176,7 @@ function compileRule(rule: PolicyRule, now: () => number): CompiledRule {
     matchesKey: anyGlob(rule.keys),
     matchesPartition: anyGlob(rule.partitions),
     matchesLegacyKid: anyGlob(rule.legacyKids ?? ['*']),
+    matchesRoot: anyGlob(rule.roots),
     created: new Set(),
     indexing: new Quotas(rule.blindIndexPerSecond, now),
   };
@@ -241,6 +253,8 @@ class CompiledCaller implements Caller {
   /** Key → partition → bits granted. */
   readonly #answers = new Map<string, Map<string, number>>();
   #answerCount = 0;
+  /** By root: what the rules grant that let it be chosen. */
+  readonly #underRoots = new Map<string, CompiledCaller>();
 
   constructor(rules: readonly CompiledRule[], peer: Peer, options: PolicyOptions) {
     this.share = `uid:${peer.uid}`;
@@ -270,6 +284,36 @@ class CompiledCaller implements Caller {
     if ((this.#granted(key, partition) & BITS[operation]) === 0) {
       throw this.#denial([operation], key, partition);
     }
+  }
+
+  allowsRoot(operation: Operation, key: string, partition: string, root: string): boolean {
+    return this.#underRoot(root)?.allows(operation, key, partition) ?? false;
+  }
+
+  authorizeRoot(operation: Operation, key: string, partition: string, root: string): void {
+    if (!this.allowsRoot(operation, key, partition, root)) {
+      this.authorize(operation, key, partition);
+      const { roots } = this.#options;
+      const reason = roots.includes(root)
+        ? this.#reason([operation], key, partition, root)
+        : `no root ${quoted(root)} is configured; the roots are ${roots.join(', ')}`;
+      throw new DekdError('PERMISSION_DENIED', ROOT_NOT_ALLOWED_TEXT, { reason });
+    }
+  }
+
+  maySomewhere(root: string): boolean {
+    return this.#options.roots.includes(root) && this.#rules.some((rule) => choosing(rule) && rule.matchesRoot(root));
+  }
+
+  /** This caller, with nothing but the rules that let it choose the root; undefined when there is no such root. */
+  #underRoot(root: string): CompiledCaller | undefined {
+    let caller = this.#underRoots.get(root);
+    if (caller === undefined && this.#options.roots.includes(root)) {
+      const rules = this.#rules.filter(({ matchesRoot }) => matchesRoot(root));
+      caller = new CompiledCaller(rules, this.#peer, this.#options);
+      this.#underRoots.set(root, caller);
+    }
+    return caller;
   }
 
   mayCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): boolean {
@@ -357,7 +401,11 @@ class CompiledCaller implements Caller {
   }
 
   #denial(wanted: readonly (Operation | 'create')[], key: string, partition: string): DekdError {
-    const reason = explainDenial({
+    return new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, { reason: this.#reason(wanted, key, partition) });
+  }
+
+  #reason(wanted: readonly (Operation | 'create')[], key: string, partition: string, root?: string): string {
+    return explainDenial({
       peer: this.#peer,
       native: this.#options.native,
       ownUid: this.#options.ownUid,
@@ -365,9 +413,14 @@ class CompiledCaller implements Caller {
       wanted,
       key,
       partition,
+      ...(root === undefined ? {} : { root }),
     });
-    return new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, { reason });
   }
+}
+
+/** Whether the rule is for calls in which a root can be chosen. */
+function choosing({ bits }: CompiledRule): boolean {
+  return (bits & (BITS.encrypt | BITS.reencrypt)) !== 0;
 }
 
 function charge({ rule, created }: CompiledRule, entry: string): boolean {

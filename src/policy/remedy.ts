@@ -11,6 +11,8 @@ export interface Denial {
   readonly wanted: readonly (Operation | 'create')[];
   readonly key: string;
   readonly partition: string;
+  /** Name of a root that there is, and that was chosen. */
+  readonly root?: string;
 }
 
 /** Longest name shown; a longer one has no remedy, since no key can have it. */
@@ -18,9 +20,9 @@ const MAX_SHOWN = 256;
 
 /** The reason of a denial: one line that says what was denied, and the YAML of a rule that allows it and nothing else. */
 export function explainDenial(denial: Denial): string {
-  const { peer, native, wanted, key, partition } = denial;
+  const { peer, native, wanted, key, partition, root } = denial;
   const who = native ? `uid ${peer.uid} gid ${peer.gid} groups [${peer.groups.join(', ')}]` : 'the caller';
-  const what = `${wanted.join(' and ')} key ${quoted(key)}${partition === '' ? '' : ` of partition ${quoted(partition)}`}`;
+  const what = `${wanted.join(' and ')} key ${quoted(key)}${partition === '' ? '' : ` of partition ${quoted(partition)}`}${root === undefined ? '' : ` under root ${quoted(root)}`}`;
   const denied = `no rule lets ${who} on the ${peer.socket} socket ${what}`;
   const obstacle = obstacleOf(denial);
   return obstacle === undefined
@@ -45,7 +47,7 @@ function obstacleOf({ key, partition, peer, native, ownUid, allowOwnUid }: Denia
   return undefined;
 }
 
-function ruleText({ peer, native, wanted, key, partition }: Denial): string {
+function ruleText({ peer, native, wanted, key, partition, root }: Denial): string {
   const callers = [
     ...(native ? [`uid: ${peer.uid}`, `gid: ${peer.gid}`] : []),
     ...(peer.socket === 'data' ? [] : [`socket: ${peer.socket}`]),
@@ -59,12 +61,13 @@ function ruleText({ peer, native, wanted, key, partition }: Denial): string {
     `    keys: [${quoted(key)}]`,
     `    partitions: [${quoted(partition)}]`,
     `    operations: [${needed.join(', ')}]`,
+    ...(root === undefined ? [] : [`    roots: [${quoted(root)}]`]),
     ...(wanted.includes('create') ? ['    create: { max: 1 }'] : []),
   ].join('\n');
 }
 
 /** JSON's quoting, which YAML 1.2 reads alike, with everything but printable ASCII escaped: it goes to logs and terminals. */
-function quoted(name: string): string {
+export function quoted(name: string): string {
   const shown = name.length > MAX_SHOWN ? `${name.slice(0, MAX_SHOWN)}…` : name;
   return JSON.stringify(shown).replace(
     /[^\x20-\x7e]/g,

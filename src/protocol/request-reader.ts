@@ -32,6 +32,7 @@ export const OPERATION = {
   verifyHmac: 24,
   hmacMany: 25,
   verifyHmacMany: 26,
+  roots: 27,
   openLegacy: 30,
   migrateLegacy: 31,
 } as const;
@@ -53,12 +54,15 @@ const FIELD = {
   content: 0x40,
   firstFrame: 0x48,
   frames: 0x50,
+  /** Of values and batches; a stream's and a lane call's have numbers of their own. */
+  root: 0x32,
+  streamRoot: 0x5a,
   data: 0x7a,
 } as const;
 /** Of BlindIndex, beside what it shares with the others. */
 const INDEX_FIELD = { table: 0x22, column: 0x2a, fingerprint: 0x30 } as const;
 /** Of LaneCall, beside what it shares with the others. */
-const LANE_FIELD = { input: 0x2a, result: 0x32 } as const;
+const LANE_FIELD = { input: 0x2a, result: 0x32, root: 0x3a } as const;
 
 /** A range of a region, as the wire says it: nothing of it has been checked. */
 export interface WireRange {
@@ -79,6 +83,7 @@ export interface ItemVisitor {
     partition: string | undefined,
     macOffset?: number,
     macLength?: number,
+    root?: string | undefined,
   ): void;
 }
 
@@ -94,6 +99,8 @@ export class RequestReader {
   operation = 0;
   key = '';
   partition = '';
+  /** Name of the root that was chosen; empty for none. */
+  root = '';
   anyKey = false;
   contextOffset = 0;
   contextLength = 0;
@@ -132,6 +139,7 @@ export class RequestReader {
     this.operation = 0;
     this.key = '';
     this.partition = '';
+    this.root = '';
     guarded(() => {
       const reader = new Reader(frame);
       while (reader.pos < reader.len) {
@@ -183,6 +191,8 @@ export class RequestReader {
           this.firstFrame = reader.uint32();
         } else if (tag === FIELD.frames) {
           this.frames = reader.uint32();
+        } else if (tag === FIELD.streamRoot) {
+          this.root = textOf(reader);
         } else {
           reader.skipType(tag & 7);
         }
@@ -203,6 +213,8 @@ export class RequestReader {
           readRange(reader, this.input);
         } else if (tag === LANE_FIELD.result) {
           readRange(reader, this.result);
+        } else if (tag === LANE_FIELD.root) {
+          this.root = textOf(reader);
         } else {
           reader.skipType(tag & 7);
         }
@@ -262,10 +274,19 @@ export class RequestReader {
     });
   }
 
-  /** Reads the fields that Encrypt, Decrypt, Reencrypt and Many share; for Many, counts the items. */
-  readBinding(): void {
+  /** Reads what Encrypt, Reencrypt and Many say; for Many, counts the items. */
+  readValues(): void {
+    this.readBinding(true);
+  }
+
+  /**
+   * Reads the fields that all operations on values share; for Many, counts the items.
+   * @param hasRoot whether the root stands where Encrypt has it: others have other fields there
+   */
+  readBinding(hasRoot = false): void {
     this.key = '';
     this.partition = '';
+    this.root = '';
     this.anyKey = false;
     this.contextOffset = 0;
     this.contextLength = 0;
@@ -308,6 +329,13 @@ export class RequestReader {
             this.count += 1;
             break;
           }
+          case FIELD.root:
+            if (hasRoot) {
+              this.root = textOf(reader);
+            } else {
+              reader.skipType(tag & 7);
+            }
+            break;
           default:
             reader.skipType(tag & 7);
         }
@@ -343,6 +371,7 @@ export class RequestReader {
         const end = reader.pos + length;
         let key: string | undefined;
         let partition: string | undefined;
+        let root: string | undefined;
         let contextOffset = this.contextOffset;
         let contextLength = this.contextLength;
         let dataOffset = end;
@@ -357,6 +386,9 @@ export class RequestReader {
               break;
             case FIELD.partition:
               partition = textOf(reader);
+              break;
+            case FIELD.root:
+              root = textOf(reader);
               break;
             case FIELD.context:
               contextLength = reader.uint32();
@@ -380,7 +412,7 @@ export class RequestReader {
         if (reader.pos !== end) {
           throw new RangeError('item runs over its length');
         }
-        visitor.item(dataOffset, dataLength, contextOffset, contextLength, key, partition, macOffset, macLength);
+        visitor.item(dataOffset, dataLength, contextOffset, contextLength, key, partition, macOffset, macLength, root);
         left--;
       }
       return reader.pos;
@@ -430,7 +462,7 @@ export class RequestReader {
       return false;
     }
     reader.pos = end;
-    visitor.item(at, dataLength, contextOffset, contextLength, undefined, undefined);
+    visitor.item(at, dataLength, contextOffset, contextLength, undefined, undefined, undefined);
     return true;
   }
 
@@ -463,6 +495,7 @@ export class RequestReader {
     copy.operation = this.operation;
     copy.key = this.key;
     copy.partition = this.partition;
+    copy.root = this.root;
     copy.anyKey = this.anyKey;
     copy.contextOffset = this.contextOffset;
     copy.contextLength = this.contextLength;

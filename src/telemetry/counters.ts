@@ -14,6 +14,7 @@ export const COUNTED_OPERATIONS = [
   'hmac',
   'verifyHmac',
   'blindIndex',
+  'roots',
   'cancel',
   'admin',
   'unknown',

@@ -80,7 +80,7 @@ describe('a key that comes under another parent', () => {
 
   function dataKey(parent: Kek): LoadedKey {
     const record = { kid: engine.random(16), name: 'k', partition: '', version: 1, state: 'active' };
-    const family = new KeyIndex(new KeyDefinitions([])).ensureFamily('seal', 'k', '');
+    const family = new KeyIndex(new KeyDefinitions([])).ensureFamily('seal', 'k', '', '');
     const key = new LoadedKey(record as unknown as KeyRecord, family, parent, '', cache, {} as UsageLedger);
     cache.admit(key, engine.generateKey(SEAL));
     return key;

@@ -96,7 +96,12 @@ describe('rotation policy', () => {
   it('never disables what was sealed last: without a version that seals, none is disabled', () => {
     const limits = { maxAgeMs: 1, maxMessages: 1, maxBytes: 1, schedule: undefined, keep: 1, graceMs: 0 };
     const row = (version: number, state: string) =>
-      ({ version, state, dates: { created: 1, activated: 1, deactivated: 2, destroyed: 0 } }) as KeyRecord;
+      ({
+        version,
+        state,
+        keyContext: {},
+        dates: { created: 1, activated: 1, deactivated: 2, destroyed: 0 },
+      }) as KeyRecord;
     const old = [row(1, 'deactivated'), row(2, 'deactivated'), row(3, 'deactivated')];
     expect(outdated([...old, row(4, 'suspended')], limits, 10)).toEqual([]);
     expect(outdated([...old, row(4, 'pre-active')], limits, 10)).toEqual([]);

@@ -14,6 +14,9 @@ import { RequestReader } from '../../src/protocol/request-reader.ts';
 const CALLER: Caller = {
   share: 'uid:0',
   authorize: () => {},
+  authorizeRoot: () => {},
+  allowsRoot: () => true,
+  maySomewhere: () => true,
   allows: () => true,
   allowsLegacy: () => true,
   authorizeCreate: () => {},

@@ -13,6 +13,9 @@ import { Sandbox, type World } from './keyring-fixture.ts';
 const CALLER: Caller = {
   share: 'uid:0',
   authorize: () => {},
+  authorizeRoot: () => {},
+  allowsRoot: () => true,
+  maySomewhere: () => true,
   allows: () => true,
   allowsLegacy: () => true,
   authorizeCreate: () => {},

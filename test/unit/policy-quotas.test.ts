@@ -96,10 +96,11 @@ describe('the quota of a rule', () => {
     operations: ['blindIndex'],
     create: false,
     blindIndexPerSecond: 10,
+    roots: [],
     ...given,
   });
   const peer = (given: Partial<Peer> = {}): Peer => ({ uid: 1000, gid: 1000, groups: [], socket: 'data', ...given });
-  const NATIVE = { native: true, ownUid: 500, dev: false, allowOwnUid: false };
+  const NATIVE = { native: true, ownUid: 500, dev: false, allowOwnUid: false, roots: [] };
 
   function refusal(action: () => void): DekdError {
     try {

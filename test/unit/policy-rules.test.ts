@@ -6,9 +6,15 @@ import { parseConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problems.ts';
 import { DekdError } from '../../src/errors.ts';
 import { compileGlob } from '../../src/glob.ts';
-import { compilePolicy, NOT_ALLOWED_TEXT, type Peer, type PolicyOptions } from '../../src/policy/policy.ts';
+import {
+  compilePolicy,
+  NOT_ALLOWED_TEXT,
+  type Peer,
+  type PolicyOptions,
+  ROOT_NOT_ALLOWED_TEXT,
+} from '../../src/policy/policy.ts';
 
-const NATIVE: PolicyOptions = { native: true, ownUid: 500, dev: false, allowOwnUid: false };
+const NATIVE: PolicyOptions = { native: true, ownUid: 500, dev: false, allowOwnUid: false, roots: ['a'] };
 const OPERATIONS: readonly Operation[] = [
   'encrypt',
   'decrypt',
@@ -153,6 +159,7 @@ describe('a policy', () => {
       operations: fc.subarray([...OPERATIONS], { minLength: 1 }),
       create: fc.constant(false as const),
       blindIndexPerSecond: fc.constant(1),
+      roots: fc.constant([]),
     });
     const who = fc.record({
       uid: fc.constantFrom(1, 2, 3),
@@ -325,6 +332,52 @@ describe('creation on first use', () => {
     expect(error.reason).toContain('create: { max: 1 }');
     const other = errorOf(() => policy.callerFor(peer({ uid: 1 })).authorizeCreate('old-1', ''));
     expect([other.code, other.message]).toEqual(['PERMISSION_DENIED', NOT_ALLOWED_TEXT]);
+  });
+});
+
+describe('the choice of a root', () => {
+  const options = { ...NATIVE, roots: ['a', 'b-1', 'b-2'] };
+
+  it('is granted with operation, key and partition of one rule, and not put together from several', () => {
+    const rules = rulesOf(`
+    - { name: one, keys: "k*", partitions: [acme], operations: encrypt, roots: ["b-*"] }
+    - { name: two, keys: "*", operations: [encrypt, decrypt, reencrypt] }`);
+    const caller = compilePolicy(rules, options).callerFor(peer());
+    expect(caller.allowsRoot('encrypt', 'k1', 'acme', 'b-2')).toBe(true);
+    expect(caller.allowsRoot('encrypt', 'k1', 'acme', 'a')).toBe(false);
+    expect(caller.allowsRoot('encrypt', 'k1', 'other', 'b-2')).toBe(false);
+    expect(caller.allowsRoot('encrypt', 'other', 'acme', 'b-2')).toBe(false);
+    expect(caller.allowsRoot('reencrypt', 'k1', 'acme', 'b-2')).toBe(false);
+    expect(caller.allowsRoot('encrypt', 'k1', 'acme', 'b-3')).toBe(false);
+    expect(caller.allowsRoot('encrypt', '.l3/default', 'acme', 'b-2')).toBe(false);
+    expect(['a', 'b-1', 'b-2', 'b-3'].filter((root) => caller.maySomewhere(root))).toEqual(['b-1', 'b-2']);
+    expect(caller.allows('encrypt', 'other', 'acme')).toBe(true);
+  });
+
+  it('is denied alike for a root that is not there, and its remedy grants exactly what was asked', () => {
+    const rules = rulesOf(`
+    - { name: two, keys: "*", operations: [encrypt] }`);
+    const caller = compilePolicy(rules, options).callerFor(peer());
+    const denied = errorOf(() => caller.authorizeRoot('encrypt', 'k', 't', 'b-1'));
+    const unknown = errorOf(() => caller.authorizeRoot('encrypt', 'k', 't', 'b-9'));
+    expect([denied.code, denied.message]).toEqual(['PERMISSION_DENIED', ROOT_NOT_ALLOWED_TEXT]);
+    expect([unknown.code, unknown.message]).toEqual(['PERMISSION_DENIED', ROOT_NOT_ALLOWED_TEXT]);
+    expect(unknown.reason).toBe('no root "b-9" is configured; the roots are a, b-1, b-2');
+    const rule = (parse(denied.reason!.slice(denied.reason!.indexOf('\n'))) as PolicyRule[])[0]!;
+    const remedied = compilePolicy(rulesOf(`    - ${JSON.stringify({ ...rule, roots: ['a'] })}`), options);
+    expect(rule.roots).toEqual(['b-1']);
+    expect(remedied.callerFor(peer()).allowsRoot('encrypt', 'k', 't', 'a')).toBe(true);
+    // A caller that may not even use the key hears of no root.
+    expect(errorOf(() => caller.authorizeRoot('decrypt', 'k', 't', 'b-1')).message).toBe(NOT_ALLOWED_TEXT);
+  });
+
+  it('is refused at start for a root that is not there, and in a rule that encrypts nothing', () => {
+    expect(errorOf(() => rulesOf('    - { name: r, keys: "*", operations: encrypt, roots: [aa] }')).message).toContain(
+      'policy.rules[0].roots: no root "aa"; the roots are a',
+    );
+    expect(errorOf(() => rulesOf('    - { name: r, keys: "*", operations: decrypt, roots: [a] }')).message).toContain(
+      'roots are chosen on encrypt and reencrypt',
+    );
   });
 });
 

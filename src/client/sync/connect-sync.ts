@@ -148,7 +148,7 @@ class SyncClient implements DekdSyncClient {
   }
 
   #many(operation: number, items: readonly ManyItem[], options: ManyOptions, anyKey: boolean): ManyResult[] {
-    const { binding, wire } = batchOf(items, options, anyKey);
+    const { binding, wire } = batchOf(operation, items, options, anyKey);
     const deadline = this.#begin(options);
     const results: ManyResult[] = [];
     let cut: { readonly maxPayload: number; readonly from: number; readonly ends: readonly number[] } | undefined;

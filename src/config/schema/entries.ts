@@ -218,6 +218,11 @@ export const rule = v.pipe(
         'Values that each caller may have blindIndex and fingerprint compute in a second, items of batches included.',
       danger: 'it is how fast a caller can guess the values behind an index.',
     }),
+    roots: key(list(glob), [], {
+      meaning:
+        'Names of roots, in the same way, that callers may choose with a call: the key has a version of its own under each. Empty: they choose none, and routes and defaultRoot say it.',
+      example: '[main]',
+    }),
   }),
   v.metadata({ meaning: '' } as KeyMetadata),
 );

@@ -104,6 +104,9 @@ export namespace dekd {
             /** Request verifyHmacMany. */
             verifyHmacMany?: (dekd.v1.Many.$Properties|null);
 
+            /** Request roots. */
+            roots?: (dekd.v1.Roots.$Properties|null);
+
             /** Request openLegacy. */
             openLegacy?: (dekd.v1.Many.$Properties|null);
 
@@ -111,7 +114,7 @@ export namespace dekd {
             migrateLegacy?: (dekd.v1.Many.$Properties|null);
 
             /** Request operation. */
-            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"hmac"|"blindIndex"|"reencryptStream"|"verifyHmac"|"hmacMany"|"verifyHmacMany"|"openLegacy"|"migrateLegacy");
+            operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"hmac"|"blindIndex"|"reencryptStream"|"verifyHmac"|"hmacMany"|"verifyHmacMany"|"roots"|"openLegacy"|"migrateLegacy");
 
             /**
              * Encodes the specified Request message. Does not implicitly {@link dekd.v1.Request.verify|verify} messages.
@@ -215,6 +218,9 @@ export namespace dekd {
                 /** Request verifyHmacMany */
                 verifyHmacMany?: (dekd.v1.Many.$Properties|null);
 
+                /** Request roots */
+                roots?: (dekd.v1.Roots.$Properties|null);
+
                 /** Request openLegacy */
                 openLegacy?: (dekd.v1.Many.$Properties|null);
 
@@ -222,7 +228,7 @@ export namespace dekd {
                 migrateLegacy?: (dekd.v1.Many.$Properties|null);
 
                 /** Request operation */
-                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"hmac"|"blindIndex"|"reencryptStream"|"verifyHmac"|"hmacMany"|"verifyHmacMany"|"openLegacy"|"migrateLegacy");
+                operation?: ("hello"|"cancel"|"ping"|"keyInfo"|"admin"|"encrypt"|"decrypt"|"reencrypt"|"encryptMany"|"decryptMany"|"reencryptMany"|"encryptStream"|"decryptStream"|"streamPart"|"laneEncrypt"|"laneDecrypt"|"fileEncrypt"|"fileDecrypt"|"hmac"|"blindIndex"|"reencryptStream"|"verifyHmac"|"hmacMany"|"verifyHmacMany"|"roots"|"openLegacy"|"migrateLegacy");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -256,11 +262,12 @@ export namespace dekd {
               verifyHmac?: dekd.v1.VerifyHmac.$Shape|null;
               hmacMany?: dekd.v1.Many.$Shape|null;
               verifyHmacMany?: dekd.v1.Many.$Shape|null;
+              roots?: dekd.v1.Roots.$Shape|null;
               openLegacy?: dekd.v1.Many.$Shape|null;
               migrateLegacy?: dekd.v1.Many.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "fileEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt: dekd.v1.FileCall.$Shape; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "fileDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt: dekd.v1.FileCall.$Shape; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "hmac"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac: dekd.v1.Hmac.$Shape; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "blindIndex"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex: dekd.v1.BlindIndex.$Shape; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream: dekd.v1.OpenStream.$Shape; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "verifyHmac"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac: dekd.v1.VerifyHmac.$Shape; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "hmacMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany: dekd.v1.Many.$Shape; verifyHmacMany?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "verifyHmacMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany: dekd.v1.Many.$Shape; openLegacy?: null; migrateLegacy?: null }|{ operation?: "openLegacy"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy: dekd.v1.Many.$Shape; migrateLegacy?: null }|{ operation?: "migrateLegacy"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; openLegacy?: null; migrateLegacy: dekd.v1.Many.$Shape })
+              ({ operation?: undefined; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "hello"; hello: dekd.v1.Hello.$Shape; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "cancel"; hello?: null; cancel: dekd.v1.Cancel.$Shape; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "ping"; hello?: null; cancel?: null; ping: dekd.v1.Ping.$Shape; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "keyInfo"; hello?: null; cancel?: null; ping?: null; keyInfo: dekd.v1.KeyInfo.$Shape; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "admin"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin: dekd.v1.Admin.$Shape; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "encrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt: dekd.v1.Encrypt.$Shape; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "decrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt: dekd.v1.Decrypt.$Shape; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "reencrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt: dekd.v1.Reencrypt.$Shape; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "encryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany: dekd.v1.Many.$Shape; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "decryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany: dekd.v1.Many.$Shape; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "reencryptMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany: dekd.v1.Many.$Shape; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "encryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream: dekd.v1.OpenStream.$Shape; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "decryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream: dekd.v1.OpenStream.$Shape; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "streamPart"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart: dekd.v1.StreamPart.$Shape; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "laneEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt: dekd.v1.LaneCall.$Shape; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "laneDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt: dekd.v1.LaneCall.$Shape; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "fileEncrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt: dekd.v1.FileCall.$Shape; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "fileDecrypt"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt: dekd.v1.FileCall.$Shape; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "hmac"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac: dekd.v1.Hmac.$Shape; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "blindIndex"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex: dekd.v1.BlindIndex.$Shape; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "reencryptStream"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream: dekd.v1.OpenStream.$Shape; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "verifyHmac"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac: dekd.v1.VerifyHmac.$Shape; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "hmacMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany: dekd.v1.Many.$Shape; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "verifyHmacMany"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany: dekd.v1.Many.$Shape; roots?: null; openLegacy?: null; migrateLegacy?: null }|{ operation?: "roots"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots: dekd.v1.Roots.$Shape; openLegacy?: null; migrateLegacy?: null }|{ operation?: "openLegacy"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy: dekd.v1.Many.$Shape; migrateLegacy?: null }|{ operation?: "migrateLegacy"; hello?: null; cancel?: null; ping?: null; keyInfo?: null; admin?: null; encrypt?: null; decrypt?: null; reencrypt?: null; encryptMany?: null; decryptMany?: null; reencryptMany?: null; encryptStream?: null; decryptStream?: null; streamPart?: null; laneEncrypt?: null; laneDecrypt?: null; fileEncrypt?: null; fileDecrypt?: null; hmac?: null; blindIndex?: null; reencryptStream?: null; verifyHmac?: null; hmacMany?: null; verifyHmacMany?: null; roots?: null; openLegacy?: null; migrateLegacy: dekd.v1.Many.$Shape })
             );
         }
 
@@ -515,6 +522,9 @@ export namespace dekd {
             /** HelloReply laneSocket. */
             laneSocket: string;
 
+            /** HelloReply choosesRoots. */
+            choosesRoots: boolean;
+
             /**
              * Encodes the specified HelloReply message. Does not implicitly {@link dekd.v1.HelloReply.verify|verify} messages.
              * @param message HelloReply message or plain object to encode
@@ -571,6 +581,9 @@ export namespace dekd {
 
                 /** HelloReply laneSocket */
                 laneSocket?: (string|null);
+
+                /** HelloReply choosesRoots */
+                choosesRoots?: (boolean|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -752,6 +765,69 @@ export namespace dekd {
         }
 
         /**
+         * Properties of a Roots.
+         * @deprecated Use dekd.v1.Roots.$Properties instead.
+         */
+        interface IRoots extends dekd.v1.Roots.$Properties {
+        }
+
+        /** Represents a Roots. */
+        class Roots {
+
+            /**
+             * Constructs a new Roots.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.Roots.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** Roots key. */
+            key: string;
+
+            /** Roots partition. */
+            partition: string;
+
+            /**
+             * Encodes the specified Roots message. Does not implicitly {@link dekd.v1.Roots.verify|verify} messages.
+             * @param message Roots message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.Roots.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a Roots message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.Roots & dekd.v1.Roots.$Shape} Roots
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.Roots & dekd.v1.Roots.$Shape;
+        }
+
+        namespace Roots {
+
+            /** Properties of a Roots. */
+            interface $Properties {
+
+                /** Roots key */
+                key?: (string|null);
+
+                /** Roots partition */
+                partition?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a Roots. */
+            type $Shape = dekd.v1.Roots.$Properties;
+        }
+
+        /**
          * Properties of an Encrypt.
          * @deprecated Use dekd.v1.Encrypt.$Properties instead.
          */
@@ -778,6 +854,9 @@ export namespace dekd {
 
             /** Encrypt context. */
             context: Uint8Array;
+
+            /** Encrypt root. */
+            root: string;
 
             /** Encrypt data. */
             data: Uint8Array;
@@ -814,6 +893,9 @@ export namespace dekd {
 
                 /** Encrypt context */
                 context?: (Uint8Array|null);
+
+                /** Encrypt root */
+                root?: (string|null);
 
                 /** Encrypt data */
                 data?: (Uint8Array|null);
@@ -935,6 +1017,9 @@ export namespace dekd {
             /** Reencrypt context. */
             context: Uint8Array;
 
+            /** Reencrypt root. */
+            root: string;
+
             /** Reencrypt data. */
             data: Uint8Array;
 
@@ -970,6 +1055,9 @@ export namespace dekd {
 
                 /** Reencrypt context */
                 context?: (Uint8Array|null);
+
+                /** Reencrypt root */
+                root?: (string|null);
 
                 /** Reencrypt data */
                 data?: (Uint8Array|null);
@@ -1256,6 +1344,9 @@ export namespace dekd {
             /** Many anyKey. */
             anyKey: boolean;
 
+            /** Many root. */
+            root: string;
+
             /** Many items. */
             items: dekd.v1.Item.$Properties[];
 
@@ -1294,6 +1385,9 @@ export namespace dekd {
 
                 /** Many anyKey */
                 anyKey?: (boolean|null);
+
+                /** Many root */
+                root?: (string|null);
 
                 /** Many items */
                 items?: (dekd.v1.Item.$Properties[]|null);
@@ -1337,6 +1431,9 @@ export namespace dekd {
             /** Item mac. */
             mac: Uint8Array;
 
+            /** Item root. */
+            root?: (string|null);
+
             /** Item data. */
             data: Uint8Array;
 
@@ -1375,6 +1472,9 @@ export namespace dekd {
 
                 /** Item mac */
                 mac?: (Uint8Array|null);
+
+                /** Item root */
+                root?: (string|null);
 
                 /** Item data */
                 data?: (Uint8Array|null);
@@ -1436,6 +1536,9 @@ export namespace dekd {
             /** OpenStream frames. */
             frames: number;
 
+            /** OpenStream root. */
+            root: string;
+
             /**
              * Encodes the specified OpenStream message. Does not implicitly {@link dekd.v1.OpenStream.verify|verify} messages.
              * @param message OpenStream message or plain object to encode
@@ -1489,6 +1592,9 @@ export namespace dekd {
 
                 /** OpenStream frames */
                 frames?: (number|null);
+
+                /** OpenStream root */
+                root?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -1673,6 +1779,9 @@ export namespace dekd {
             /** LaneCall result. */
             result?: (dekd.v1.LaneRange.$Properties|null);
 
+            /** LaneCall root. */
+            root: string;
+
             /**
              * Encodes the specified LaneCall message. Does not implicitly {@link dekd.v1.LaneCall.verify|verify} messages.
              * @param message LaneCall message or plain object to encode
@@ -1714,6 +1823,9 @@ export namespace dekd {
 
                 /** LaneCall result */
                 result?: (dekd.v1.LaneRange.$Properties|null);
+
+                /** LaneCall root */
+                root?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -1829,6 +1941,9 @@ export namespace dekd {
             /** FileCall handle. */
             handle: number;
 
+            /** FileCall root. */
+            root: string;
+
             /**
              * Encodes the specified FileCall message. Does not implicitly {@link dekd.v1.FileCall.verify|verify} messages.
              * @param message FileCall message or plain object to encode
@@ -1870,6 +1985,9 @@ export namespace dekd {
 
                 /** FileCall handle */
                 handle?: (number|null);
+
+                /** FileCall root */
+                root?: (string|null);
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];

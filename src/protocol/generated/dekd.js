@@ -49,13 +49,14 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.verifyHmac = null;
             Request.prototype.hmacMany = null;
             Request.prototype.verifyHmacMany = null;
+            Request.prototype.roots = null;
             Request.prototype.openLegacy = null;
             Request.prototype.migrateLegacy = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany", "openLegacy", "migrateLegacy"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany", "roots", "openLegacy", "migrateLegacy"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -118,6 +119,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.Many.encode(message.hmacMany, writer.uint32(202).fork(), _depth + 1).ldelim();
                 if (message.verifyHmacMany != null && $Object.hasOwnProperty.call(message, "verifyHmacMany"))
                     $root.dekd.v1.Many.encode(message.verifyHmacMany, writer.uint32(210).fork(), _depth + 1).ldelim();
+                if (message.roots != null && $Object.hasOwnProperty.call(message, "roots"))
+                    $root.dekd.v1.Roots.encode(message.roots, writer.uint32(218).fork(), _depth + 1).ldelim();
                 if (message.openLegacy != null && $Object.hasOwnProperty.call(message, "openLegacy"))
                     $root.dekd.v1.Many.encode(message.openLegacy, writer.uint32(242).fork(), _depth + 1).ldelim();
                 if (message.migrateLegacy != null && $Object.hasOwnProperty.call(message, "migrateLegacy"))
@@ -339,6 +342,13 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.verifyHmacMany = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.verifyHmacMany);
                             message.operation = "verifyHmacMany";
+                            continue;
+                        }
+                    case 27: {
+                            if (wireType !== 2)
+                                break;
+                            message.roots = $root.dekd.v1.Roots.decode(reader, reader.size(), $undefined, _depth + 1, message.roots);
+                            message.operation = "roots";
                             continue;
                         }
                     case 30: {
@@ -682,6 +692,7 @@ export const dekd = $root.dekd = (() => {
             HelloReply.prototype.laneMaxPayload = 0;
             HelloReply.prototype.laneRegionLimit = 0;
             HelloReply.prototype.laneSocket = "";
+            HelloReply.prototype.choosesRoots = false;
 
             HelloReply.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -712,6 +723,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(80).uint32(message.laneRegionLimit);
                 if (message.laneSocket != null && $Object.hasOwnProperty.call(message, "laneSocket") && message.laneSocket !== "")
                     writer.uint32(90).string(message.laneSocket);
+                if (message.choosesRoots != null && $Object.hasOwnProperty.call(message, "choosesRoots") && message.choosesRoots !== false)
+                    writer.uint32(96).bool(message.choosesRoots);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -842,6 +855,15 @@ export const dekd = $root.dekd = (() => {
                                 message.laneSocket = value;
                             else
                                 delete message.laneSocket;
+                            continue;
+                        }
+                    case 12: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.choosesRoots = value;
+                            else
+                                delete message.choosesRoots;
                             continue;
                         }
                     }
@@ -1106,6 +1128,100 @@ export const dekd = $root.dekd = (() => {
             return KeyInfo;
         })();
 
+        v1.Roots = (function() {
+
+            const Roots = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Roots.prototype.key = "";
+            Roots.prototype.partition = "";
+
+            Roots.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Roots.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.Roots();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return Roots;
+        })();
+
         v1.Encrypt = (function() {
 
             const Encrypt = function (properties) {
@@ -1118,6 +1234,7 @@ export const dekd = $root.dekd = (() => {
             Encrypt.prototype.key = "";
             Encrypt.prototype.partition = "";
             Encrypt.prototype.context = $util.newBuffer([]);
+            Encrypt.prototype.root = "";
             Encrypt.prototype.data = $util.newBuffer([]);
 
             Encrypt.encode = function (message, writer, _depth) {
@@ -1133,6 +1250,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(18).string(message.partition);
                 if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
                     writer.uint32(26).bytes(message.context);
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root") && message.root !== "")
+                    writer.uint32(50).string(message.root);
                 if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
                     writer.uint32(122).bytes(message.data);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -1193,6 +1312,15 @@ export const dekd = $root.dekd = (() => {
                                 message.context = value;
                             else
                                 delete message.context;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.root = value;
+                            else
+                                delete message.root;
                             continue;
                         }
                     case 15: {
@@ -1366,6 +1494,7 @@ export const dekd = $root.dekd = (() => {
             Reencrypt.prototype.key = "";
             Reencrypt.prototype.partition = "";
             Reencrypt.prototype.context = $util.newBuffer([]);
+            Reencrypt.prototype.root = "";
             Reencrypt.prototype.data = $util.newBuffer([]);
 
             Reencrypt.encode = function (message, writer, _depth) {
@@ -1381,6 +1510,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(18).string(message.partition);
                 if (message.context != null && $Object.hasOwnProperty.call(message, "context") && message.context.length)
                     writer.uint32(26).bytes(message.context);
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root") && message.root !== "")
+                    writer.uint32(50).string(message.root);
                 if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
                     writer.uint32(122).bytes(message.data);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -1441,6 +1572,15 @@ export const dekd = $root.dekd = (() => {
                                 message.context = value;
                             else
                                 delete message.context;
+                            continue;
+                        }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.root = value;
+                            else
+                                delete message.root;
                             continue;
                         }
                     case 15: {
@@ -1877,6 +2017,7 @@ export const dekd = $root.dekd = (() => {
             Many.prototype.partition = "";
             Many.prototype.context = $util.newBuffer([]);
             Many.prototype.anyKey = false;
+            Many.prototype.root = "";
             Many.prototype.items = $util.emptyArray;
 
             Many.encode = function (message, writer, _depth) {
@@ -1894,6 +2035,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(26).bytes(message.context);
                 if (message.anyKey != null && $Object.hasOwnProperty.call(message, "anyKey") && message.anyKey !== false)
                     writer.uint32(32).bool(message.anyKey);
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root") && message.root !== "")
+                    writer.uint32(50).string(message.root);
                 if (message.items != null && message.items.length)
                     for (let i = 0; i < message.items.length; ++i)
                         $root.dekd.v1.Item.encode(message.items[i], writer.uint32(122).fork(), _depth + 1).ldelim();
@@ -1966,6 +2109,15 @@ export const dekd = $root.dekd = (() => {
                                 delete message.anyKey;
                             continue;
                         }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.root = value;
+                            else
+                                delete message.root;
+                            continue;
+                        }
                     case 15: {
                             if (wireType !== 2)
                                 break;
@@ -2007,6 +2159,7 @@ export const dekd = $root.dekd = (() => {
             Item.prototype.partition = null;
             Item.prototype.context = null;
             Item.prototype.mac = $util.newBuffer([]);
+            Item.prototype.root = null;
             Item.prototype.data = $util.newBuffer([]);
 
             let $oneOfFields;
@@ -2029,6 +2182,12 @@ export const dekd = $root.dekd = (() => {
                 set: $util.oneOfSetter($oneOfFields)
             });
 
+            // Virtual OneOf for proto3 optional field
+            $Object.defineProperty(Item.prototype, "_root", {
+                get: $util.oneOfGetter($oneOfFields = ["root"]),
+                set: $util.oneOfSetter($oneOfFields)
+            });
+
             Item.encode = function (message, writer, _depth) {
                 if (!writer)
                     writer = $Writer.create();
@@ -2044,6 +2203,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(26).bytes(message.context);
                 if (message.mac != null && $Object.hasOwnProperty.call(message, "mac") && message.mac.length)
                     writer.uint32(34).bytes(message.mac);
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root"))
+                    writer.uint32(50).string(message.root);
                 if (message.data != null && $Object.hasOwnProperty.call(message, "data") && message.data.length)
                     writer.uint32(122).bytes(message.data);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
@@ -2109,6 +2270,13 @@ export const dekd = $root.dekd = (() => {
                                 delete message.mac;
                             continue;
                         }
+                    case 6: {
+                            if (wireType !== 2)
+                                break;
+                            message.root = reader.stringVerify();
+                            message._root = "root";
+                            continue;
+                        }
                     case 15: {
                             if (wireType !== 2)
                                 break;
@@ -2157,6 +2325,7 @@ export const dekd = $root.dekd = (() => {
             OpenStream.prototype.content = 0;
             OpenStream.prototype.firstFrame = 0;
             OpenStream.prototype.frames = 0;
+            OpenStream.prototype.root = "";
 
             OpenStream.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -2185,6 +2354,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(72).uint32(message.firstFrame);
                 if (message.frames != null && $Object.hasOwnProperty.call(message, "frames") && message.frames !== 0)
                     writer.uint32(80).uint32(message.frames);
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root") && message.root !== "")
+                    writer.uint32(90).string(message.root);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -2306,6 +2477,15 @@ export const dekd = $root.dekd = (() => {
                                 message.frames = value;
                             else
                                 delete message.frames;
+                            continue;
+                        }
+                    case 11: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.root = value;
+                            else
+                                delete message.root;
                             continue;
                         }
                     }
@@ -2552,6 +2732,7 @@ export const dekd = $root.dekd = (() => {
             LaneCall.prototype.anyKey = false;
             LaneCall.prototype.input = null;
             LaneCall.prototype.result = null;
+            LaneCall.prototype.root = "";
 
             LaneCall.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -2572,6 +2753,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.LaneRange.encode(message.input, writer.uint32(42).fork(), _depth + 1).ldelim();
                 if (message.result != null && $Object.hasOwnProperty.call(message, "result"))
                     $root.dekd.v1.LaneRange.encode(message.result, writer.uint32(50).fork(), _depth + 1).ldelim();
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root") && message.root !== "")
+                    writer.uint32(58).string(message.root);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -2651,6 +2834,15 @@ export const dekd = $root.dekd = (() => {
                             if (wireType !== 2)
                                 break;
                             message.result = $root.dekd.v1.LaneRange.decode(reader, reader.size(), $undefined, _depth + 1, message.result);
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.root = value;
+                            else
+                                delete message.root;
                             continue;
                         }
                     }
@@ -2794,6 +2986,7 @@ export const dekd = $root.dekd = (() => {
             FileCall.prototype.anyKey = false;
             FileCall.prototype.frameLength = 0;
             FileCall.prototype.handle = 0;
+            FileCall.prototype.root = "";
 
             FileCall.encode = function (message, writer, _depth) {
                 if (!writer)
@@ -2814,6 +3007,8 @@ export const dekd = $root.dekd = (() => {
                     writer.uint32(40).uint32(message.frameLength);
                 if (message.handle != null && $Object.hasOwnProperty.call(message, "handle") && message.handle !== 0)
                     writer.uint32(48).uint32(message.handle);
+                if (message.root != null && $Object.hasOwnProperty.call(message, "root") && message.root !== "")
+                    writer.uint32(58).string(message.root);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -2899,6 +3094,15 @@ export const dekd = $root.dekd = (() => {
                                 message.handle = value;
                             else
                                 delete message.handle;
+                            continue;
+                        }
+                    case 7: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.root = value;
+                            else
+                                delete message.root;
                             continue;
                         }
                     }
