@@ -1,6 +1,6 @@
 /** What a definition says, checked once. Everything here throws INVALID_ARGUMENT and nothing else. */
 import { DekdError } from '../../errors.ts';
-import { checkKey, checkPartition } from '../arguments.ts';
+import { checkKey, checkPartition, checkRoot } from '../arguments.ts';
 import type { EncryptionContext } from '../types.ts';
 import { type AnyCodec, codecOf } from './codecs.ts';
 import { type FieldNode, fieldSetOf } from './field-path.ts';
@@ -15,6 +15,7 @@ export interface AnyDefinition {
   readonly nulls?: 'encrypt' | 'keep' | undefined;
   readonly bindPositions?: boolean | undefined;
   readonly idempotent?: boolean | undefined;
+  readonly root?: string | undefined;
 }
 
 export interface CheckedDefinition {
@@ -30,6 +31,8 @@ export interface CheckedDefinition {
   readonly keepsNulls: boolean;
   readonly bindsPositions: boolean;
   readonly isIdempotent: boolean;
+  /** Name of the root that values are encrypted under, if one was chosen. */
+  readonly chosenRoot: string | undefined;
 }
 
 export function checkDefinition(definition: AnyDefinition): CheckedDefinition {
@@ -66,6 +69,7 @@ export function checkDefinition(definition: AnyDefinition): CheckedDefinition {
     keepsNulls: nulls === 'keep',
     bindsPositions: bindPositions === true,
     isIdempotent: idempotent !== false,
+    chosenRoot: checkRoot(definition.root),
   };
 }
 

@@ -1,5 +1,6 @@
 /** Values of some rows on their way to the agent and back, and what is said of one that cannot be done. */
 import { DekdError } from '../../errors.ts';
+import { OPERATION } from '../../protocol/request-reader.ts';
 import { passItems } from '../batch.ts';
 import type { Caller } from '../caller.ts';
 import type { WireItem } from '../requests.ts';
@@ -122,7 +123,13 @@ export abstract class FieldBatch {
   protected async pass(operation: number, items: readonly FieldItem[]): Promise<ManyResult[]> {
     const { caller, definition, options, deadline } = this.call;
     options.signal?.throwIfAborted();
-    const binding = { key: definition.key, partition: this.#partition ?? '', context: NO_BYTES, anyKey: false };
+    const binding = {
+      key: definition.key,
+      partition: this.#partition ?? '',
+      context: NO_BYTES,
+      anyKey: false,
+      root: operation === OPERATION.encryptMany ? definition.chosenRoot : undefined,
+    };
     return passItems(caller, operation, binding, items, options, deadline);
   }
 

@@ -194,6 +194,8 @@ interface FieldsBasis<T, P extends FieldPath<T>> {
    * `false` every value is plaintext, and no right to decrypt is needed.
    */
   readonly idempotent?: boolean | undefined;
+  /** Name of the root that values are encrypted under; see `RootOption`. Values under any root decrypt. */
+  readonly root?: string | undefined;
 }
 
 /** Which values of a row are encrypted, under which key, and what they are bound to. */
