@@ -19,10 +19,10 @@ import { messages } from '../protocol/messages.ts';
 import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
 import type { CountedOperation, Counters } from '../telemetry/counters.ts';
 import type { Admin } from './admin.ts';
+import type { CallerChoice } from './caller-choice.ts';
 import type { Connection } from './connection.ts';
 import type { Lane } from './lane.ts';
 import { MAX_FILES_IN_WORK } from './lane-limits.ts';
-import type { RootChoice } from './root-choice.ts';
 
 const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.hello]: 'hello',
@@ -30,6 +30,7 @@ const COUNTED: Readonly<Record<number, CountedOperation>> = {
   [OPERATION.ping]: 'ping',
   [OPERATION.keyInfo]: 'keyInfo',
   [OPERATION.roots]: 'roots',
+  [OPERATION.rights]: 'rights',
   [OPERATION.admin]: 'admin',
   [OPERATION.encrypt]: 'encrypt',
   [OPERATION.decrypt]: 'decrypt',
@@ -64,7 +65,7 @@ export interface DispatcherOptions {
   readonly env: OperationsEnvironment;
   readonly keyring: Keyring;
   /** What callers may choose among. */
-  readonly roots: RootChoice;
+  readonly choice: CallerChoice;
   readonly counters: Counters;
   readonly admin: Admin;
   /** Undefined without the native engine, or where it is switched off. */
@@ -159,7 +160,9 @@ export class Dispatcher {
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
       case OPERATION.roots:
-        return this.#roots(connection, request);
+        return this.#choice('roots', connection, request);
+      case OPERATION.rights:
+        return this.#choice('rights', connection, request);
       case OPERATION.ping:
         counters.count('ping', 'ok');
         connection.document(request.id, this.#options.identity());
@@ -331,12 +334,13 @@ export class Dispatcher {
     counters.count(countedOperation(request.operation), 'ok', request.count - failed);
   }
 
-  #roots(connection: Connection<Caller>, request: RequestReader): Outcome {
-    const { counters, roots } = this.#options;
+  /** What the caller may choose, or may do at all. */
+  #choice(asked: 'roots' | 'rights', connection: Connection<Caller>, request: RequestReader): Outcome {
+    const { counters, choice } = this.#options;
     request.readBinding();
     const { id, key, partition } = request;
-    const document = roots.of(connection.caller, key, partition);
-    counters.count('roots', 'ok');
+    const document = choice[asked](connection.caller, key, partition);
+    counters.count(asked, 'ok');
     connection.document(id, document);
     return undefined;
   }
@@ -379,6 +383,7 @@ function operatorOf(caller: Caller): Caller {
     share: caller.share,
     authorize: () => {},
     allows: (operation) => operation === 'reencrypt',
+    rights: () => ['reencrypt'],
     allowsLegacy: () => false,
     authorizeRoot: () => {},
     allowsRoot: (operation) => operation === 'reencrypt',

@@ -17,6 +17,7 @@ import { Incidents } from '../telemetry/incidents.ts';
 import { type Log, limitedLog } from '../telemetry/log.ts';
 import { Admin } from './admin.ts';
 import { Backup } from './backup.ts';
+import { CallerChoice } from './caller-choice.ts';
 import { PROTOCOL } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Health } from './health.ts';
@@ -27,7 +28,6 @@ import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
 import { recipientSpecs } from './recipients.ts';
 import { Reporter } from './reporter.ts';
-import { RootChoice } from './root-choice.ts';
 import { Roots } from './roots.ts';
 import { SelfScan } from './self-scan.ts';
 import { Server } from './server.ts';
@@ -175,7 +175,7 @@ function serverOver(
       volume: counters,
     },
     keyring,
-    roots: new RootChoice(custody, keyring),
+    choice: new CallerChoice(custody, keyring),
     counters,
     admin,
     lane,

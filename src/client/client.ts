@@ -48,6 +48,7 @@ import type {
   FingerprintOptions,
   HmacOptions,
   KeyDescription,
+  KeyRights,
   ManyBlindIndexOptions,
   ManyDecryptOptions,
   ManyItem,
@@ -310,6 +311,14 @@ class Client implements DekdClient {
     const fields = { roots: { key, partition: checkPartition(options.partition) } };
     const { roots } = (await this.#caller.document(fields, options)) as { readonly roots: readonly RootDescription[] };
     return roots;
+  }
+
+  async rights(
+    key: string,
+    options: CallOptions & { readonly partition?: string | undefined } = {},
+  ): Promise<KeyRights> {
+    const fields = { rights: { key: checkKey(key), partition: checkPartition(options.partition) } };
+    return this.#caller.document(fields, options) as Promise<KeyRights>;
   }
 
   async ping(options: CallOptions = {}): Promise<PingReply> {

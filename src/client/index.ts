@@ -3,6 +3,7 @@ export { DekdError, type DekdErrorOptions, ERROR_CODES, type ErrorCode } from '.
 export type * from './bench-module.ts';
 export { connect } from './client.ts';
 export type * from './fields/types.ts';
+export { keyIdOf } from './key-id.ts';
 export { connectSync } from './sync/connect-sync.ts';
 export type * from './sync/types.ts';
 export type * from './types.ts';

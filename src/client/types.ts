@@ -180,6 +180,18 @@ export interface KeyVersionInfo {
   readonly root?: string;
 }
 
+/** What this caller may do with a key. */
+export interface KeyRights {
+  /** Names of operations as in the agent's policy: `encrypt`, `decrypt`, `reencrypt`, `keyInfo`, `anyKey` and what later agents have. */
+  readonly operations: readonly string[];
+  /** Whether encrypting makes the key where there is none. */
+  readonly create: boolean;
+  /** Names of the roots that may be chosen. */
+  readonly roots: readonly string[];
+  /** The key has tokens only: the provider of its root encrypts each value itself. */
+  readonly direct: boolean;
+}
+
 /** A root that this caller may choose. */
 export interface RootDescription {
   readonly name: string;
@@ -379,6 +391,8 @@ export interface DekdClient extends AsyncDisposable {
   roots(
     options?: CallOptions & { readonly key?: string | undefined; readonly partition?: string | undefined },
   ): Promise<readonly RootDescription[]>;
+  /** What rules grant this caller on a key, whether or not there is such a key. Rejects with UNSUPPORTED by an older agent. */
+  rights(key: string, options?: CallOptions & { readonly partition?: string | undefined }): Promise<KeyRights>;
   ping(options?: CallOptions): Promise<PingReply>;
   /**
    * Waits for calls in flight (at most their deadlines), then closes; later calls reject with AGENT_UNAVAILABLE, and so do

@@ -185,6 +185,8 @@ export interface Keyring {
   freezes(): readonly Freeze[];
   /** Name of the root under which a key's next version hangs for callers who choose none. @throws INVALID_ARGUMENT */
   rootOf(name: string, partition: string): string;
+  /** Whether keys of this name are direct: their provider encrypts each value itself. */
+  isDirect(name: string): boolean;
   /** Context names that every call with a key of this name must carry, whether or not there is such a key. */
   requiredContext(name: string): readonly string[];
   stats(): KeyringStats;

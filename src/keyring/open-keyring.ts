@@ -406,6 +406,10 @@ class OpenKeyring implements Keyring {
     return this.#hierarchy.versions.rootOf(partition, name).name;
   }
 
+  isDirect(name: string): boolean {
+    return this.#definitions.rulesFor(name).direct;
+  }
+
   requiredContext(name: string): readonly string[] {
     return this.#definitions.rulesFor(name).requiredContext;
   }

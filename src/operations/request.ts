@@ -126,6 +126,8 @@ export interface Caller {
   readonly share: string;
   /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such key" */
   authorize(operation: OperationName, key: string, partition: string): void;
+  /** Names of what rules grant on the key. */
+  rights(key: string, partition: string): readonly string[];
   /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such root" */
   authorizeRoot(operation: OperationName, key: string, partition: string, root: string): void;
   allowsRoot(operation: OperationName, key: string, partition: string, root: string): boolean;

@@ -32,6 +32,8 @@ export interface Caller {
   allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean;
   /** @throws PERMISSION_DENIED, the same for a key that does not exist; its reason holds the rule that would allow it */
   authorize(operation: Operation, key: string, partition: string): void;
+  /** What rules grant on the key, whether or not there is one. */
+  rights(key: string, partition: string): readonly Operation[];
   /** Whether a rule that grants `operation` lets this caller choose the root of this name for the key. */
   allowsRoot(operation: Operation, key: string, partition: string, root: string): boolean;
   /** @throws PERMISSION_DENIED, the same for a root that does not exist; its reason holds the rule that would allow it */
@@ -284,6 +286,11 @@ class CompiledCaller implements Caller {
     if ((this.#granted(key, partition) & BITS[operation]) === 0) {
       throw this.#denial([operation], key, partition);
     }
+  }
+
+  rights(key: string, partition: string): readonly Operation[] {
+    const granted = this.#granted(key, partition);
+    return (Object.keys(BITS) as Operation[]).filter((operation) => (granted & BITS[operation]) !== 0);
   }
 
   allowsRoot(operation: Operation, key: string, partition: string, root: string): boolean {

@@ -33,6 +33,7 @@ export const OPERATION = {
   hmacMany: 25,
   verifyHmacMany: 26,
   roots: 27,
+  rights: 28,
   openLegacy: 30,
   migrateLegacy: 31,
 } as const;

@@ -15,6 +15,7 @@ export const COUNTED_OPERATIONS = [
   'verifyHmac',
   'blindIndex',
   'roots',
+  'rights',
   'cancel',
   'admin',
   'unknown',

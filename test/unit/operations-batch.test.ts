@@ -14,6 +14,7 @@ import { RequestReader } from '../../src/protocol/request-reader.ts';
 const CALLER: Caller = {
   share: 'uid:0',
   authorize: () => {},
+  rights: () => [],
   authorizeRoot: () => {},
   allowsRoot: () => true,
   maySomewhere: () => true,

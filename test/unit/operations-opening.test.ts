@@ -13,6 +13,7 @@ import { Sandbox, type World } from './keyring-fixture.ts';
 const CALLER: Caller = {
   share: 'uid:0',
   authorize: () => {},
+  rights: () => [],
   authorizeRoot: () => {},
   allowsRoot: () => true,
   maySomewhere: () => true,

@@ -50,13 +50,14 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.hmacMany = null;
             Request.prototype.verifyHmacMany = null;
             Request.prototype.roots = null;
+            Request.prototype.rights = null;
             Request.prototype.openLegacy = null;
             Request.prototype.migrateLegacy = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Request.prototype, "operation", {
-                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany", "roots", "openLegacy", "migrateLegacy"]),
+                get: $util.oneOfGetter($oneOfFields = ["hello", "cancel", "ping", "keyInfo", "admin", "encrypt", "decrypt", "reencrypt", "encryptMany", "decryptMany", "reencryptMany", "encryptStream", "decryptStream", "streamPart", "laneEncrypt", "laneDecrypt", "fileEncrypt", "fileDecrypt", "hmac", "blindIndex", "reencryptStream", "verifyHmac", "hmacMany", "verifyHmacMany", "roots", "rights", "openLegacy", "migrateLegacy"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -121,6 +122,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.Many.encode(message.verifyHmacMany, writer.uint32(210).fork(), _depth + 1).ldelim();
                 if (message.roots != null && $Object.hasOwnProperty.call(message, "roots"))
                     $root.dekd.v1.Roots.encode(message.roots, writer.uint32(218).fork(), _depth + 1).ldelim();
+                if (message.rights != null && $Object.hasOwnProperty.call(message, "rights"))
+                    $root.dekd.v1.Rights.encode(message.rights, writer.uint32(226).fork(), _depth + 1).ldelim();
                 if (message.openLegacy != null && $Object.hasOwnProperty.call(message, "openLegacy"))
                     $root.dekd.v1.Many.encode(message.openLegacy, writer.uint32(242).fork(), _depth + 1).ldelim();
                 if (message.migrateLegacy != null && $Object.hasOwnProperty.call(message, "migrateLegacy"))
@@ -349,6 +352,13 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.roots = $root.dekd.v1.Roots.decode(reader, reader.size(), $undefined, _depth + 1, message.roots);
                             message.operation = "roots";
+                            continue;
+                        }
+                    case 28: {
+                            if (wireType !== 2)
+                                break;
+                            message.rights = $root.dekd.v1.Rights.decode(reader, reader.size(), $undefined, _depth + 1, message.rights);
+                            message.operation = "rights";
                             continue;
                         }
                     case 30: {
@@ -1220,6 +1230,100 @@ export const dekd = $root.dekd = (() => {
             };
 
             return Roots;
+        })();
+
+        v1.Rights = (function() {
+
+            const Rights = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            Rights.prototype.key = "";
+            Rights.prototype.partition = "";
+
+            Rights.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.key != null && $Object.hasOwnProperty.call(message, "key") && message.key !== "")
+                    writer.uint32(10).string(message.key);
+                if (message.partition != null && $Object.hasOwnProperty.call(message, "partition") && message.partition !== "")
+                    writer.uint32(18).string(message.partition);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            Rights.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.Rights();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.key = value;
+                            else
+                                delete message.key;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.partition = value;
+                            else
+                                delete message.partition;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return Rights;
         })();
 
         v1.Encrypt = (function() {
