@@ -151,6 +151,10 @@ class Client implements DekdClient {
     return this.#value(OPERATION.reencrypt, token, bindingOf, options);
   }
 
+  async reencryptText(token: string, options: EncryptOptions): Promise<string> {
+    return encodeTokenText(await this.reencrypt(decodeTokenText(token), options));
+  }
+
   reencryptMany(items: readonly ManyItem[], options: ManyOptions = {}): Promise<ManyResult[]> {
     return passBatch(this.#caller, OPERATION.reencryptMany, items, options, false);
   }

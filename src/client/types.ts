@@ -270,6 +270,8 @@ export interface DekdClient extends AsyncDisposable {
   decryptMany(items: readonly ManyItem[], options?: ManyDecryptOptions): Promise<ManyResult[]>;
   /** Moves a token to the newest version of the same key, partition and context, inside the agent. */
   reencrypt(token: Uint8Array, options: EncryptOptions): Promise<Uint8Array>;
+  /** The same of a text token. */
+  reencryptText(token: string, options: EncryptOptions): Promise<string>;
   /** As `encryptMany`, of tokens; items are moved one by one, and may be of several keys. */
   reencryptMany(items: readonly ManyItem[], options?: ManyOptions): Promise<ManyResult[]>;
   /**

@@ -62,6 +62,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   pool: ['crypto', 'envelope'],
   protocol: [],
   providers: ['vault', 'envelope'],
+  service: ['client'],
   telemetry: [],
   testkit: ['client'],
   vault: [],
