@@ -36,12 +36,6 @@ interface Bound {
   readonly timeoutMs: number | undefined;
 }
 
-/** What an agent offers that computes MACs. */
-interface HashingClient {
-  hmac(data: Uint8Array, options: Bound): Promise<Uint8Array>;
-  verifyHmac(data: Uint8Array, mac: Uint8Array, options: Bound): Promise<boolean>;
-}
-
 type Row = Record<string, unknown>;
 
 /** Of a `Fields` whose paths are known at run time only. */
@@ -243,7 +237,7 @@ export class EncryptionService implements AsyncDisposable {
 
   /**
    * A hash of a text (its UTF-8) or of bytes. `hmac-sha-256`, unless told otherwise, is made by the agent under a key that never
-   * leaves it, and bound to key, partition and context: base64url, which names the version of the key. The others are checksums,
+   * leaves it, and bound to key, partition and context: text, `dm1.…`, which names the version of the key. The others are checksums,
    * lower hex: anybody who guesses the value can compute them, so they are for finding out whether bytes changed by accident,
    * and never for passwords, identifiers or anything else that can be guessed.
    */
@@ -258,8 +252,7 @@ export class EncryptionService implements AsyncDisposable {
       if (chosen !== KEYED) {
         return digestOf(chosen, bytes);
       }
-      const mac = await hashing(client, 'generateHash').hmac(bytes, this.#bound(options));
-      return Buffer.from(mac).toString('base64url');
+      return client.hmacText(bytes, this.#bound(options));
     });
   }
 
@@ -279,9 +272,7 @@ export class EncryptionService implements AsyncDisposable {
       if (chosen !== KEYED) {
         return isDigestOf(chosen, bytes, hash);
       }
-      const mac = macOf(hash);
-      const hashes = hashing(client, 'verifyHash');
-      return mac === undefined ? false : hashes.verifyHmac(bytes, mac, this.#bound(options));
+      return client.verifyHmac(bytes, hash, this.#bound(options));
     });
   }
 
@@ -343,7 +334,6 @@ export class EncryptionService implements AsyncDisposable {
         ...this.#tenant(),
       });
       const may = (operation: string): boolean => operations.includes(operation);
-      const computes = 'hmac' in client && !direct;
       const able: Readonly<Record<Capability, boolean>> = {
         encrypt: may('encrypt'),
         decrypt: may('decrypt'),
@@ -353,8 +343,8 @@ export class EncryptionService implements AsyncDisposable {
         reencryptLargeData: may('reencrypt') && !direct,
         encryptObject: may('encrypt'),
         decryptObject: may('decrypt'),
-        generateHash: may('hmac') && computes,
-        verifyHash: may('verifyHmac') && computes,
+        generateHash: may('hmac') && !direct,
+        verifyHash: may('verifyHmac') && !direct,
         setProvider: roots.length > 0,
         keyInfo: may('keyInfo'),
       };
@@ -540,21 +530,6 @@ function named(operation: string, error: DekdError): DekdError {
     cause: error,
     ...(incident === undefined ? {} : { incident }),
   });
-}
-
-/** @throws UNSUPPORTED for a client that has no such thing */
-function hashing(client: DekdClient, operation: string): HashingClient {
-  if (!('hmac' in client && 'verifyHmac' in client)) {
-    throw new DekdError('UNSUPPORTED', `${operation}: this client computes no MACs: update it, or name a checksum`);
-  }
-  return client as unknown as HashingClient;
-}
-
-/** Undefined for a text that is no base64url. */
-function macOf(hash: string): Uint8Array | undefined {
-  const bytes = Buffer.from(hash, 'base64url');
-  // Decoding skips what is none, so that many texts would be one MAC.
-  return bytes.toString('base64url') === hash ? bytes : undefined;
 }
 
 async function reencryptedMessage(

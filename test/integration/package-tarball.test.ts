@@ -220,6 +220,7 @@ describe('the package in an empty folder, with no compiler about', () => {
   });
 
   it('runs the code of README.md and of the pages about the client as it stands there', async (context) => {
+  it('runs the code of README.md, docs/client.md and docs/service.md as it stands there', async (context) => {
     context.skip(missing !== '', missing);
     await using _agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
       cwd: app,
@@ -232,6 +233,7 @@ describe('the package in an empty folder, with no compiler about', () => {
       ['docs/helpers.md', 'a report\n'],
       ['docs/migration.md', 'ada true\n'],
       ['docs/fields.md', "field 'cards[0].pan': decryption failed\ntrue false\n4111 1111 2\n"],
+      ['docs/service.md', '4111 1111 4111 1111 ada@example.org true 3a985da7\n'],
     ] as const) {
       writeFileSync(join(app, 'page.mts'), codeOf(page));
       const ran = await run(process.execPath, ['page.mts'], { cwd: app, env: { ...env, DEKD_SOCKET: socket } });
