@@ -11,6 +11,7 @@ import { groups as clients } from './clients.bench.ts';
 import { groups as engine } from './engine.bench.ts';
 import { groups as file } from './file.bench.ts';
 import { groups as frame } from './frame.bench.ts';
+import { groups as hash } from './hash.bench.ts';
 import { groups as stream } from './stream.bench.ts';
 import { ensureDist } from './support/agent-process.ts';
 import { chart } from './support/chart.ts';
@@ -27,7 +28,7 @@ const json = args.includes('--json');
 const pace = args.includes('--quick') ? QUICK : NORMAL;
 const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 
-const chosen = [...engine, ...frame, ...agent, ...clients, ...stream, ...file, ...workers].filter(({ name }) =>
+const chosen = [...engine, ...frame, ...agent, ...clients, ...stream, ...file, ...workers, ...hash].filter(({ name }) =>
   name.includes(filter),
 );
 if (chosen.length === 0) {

@@ -227,15 +227,15 @@ describe('the wire', () => {
           .bytes(DATA)
           .finish();
         const request = Writer.create()
-          .uint32((20 << 3) | 2)
+          .uint32((1_020 << 3) | 2)
           .bytes(Buffer.from('before'))
           .uint32(8)
           .uint32(3)
           .uint32((8 << 3) | 2)
           .bytes(encrypt)
-          .uint32((21 << 3) | 2)
+          .uint32((1_021 << 3) | 2)
           .bytes(Buffer.from('after'))
-          .uint32((22 << 3) | 0)
+          .uint32((1_022 << 3) | 0)
           .uint32(1)
           .finish();
         client.write(frameOf(request));
