@@ -93,6 +93,9 @@ export function lookAlike(text: string): string | undefined {
   if (text.startsWith('dk1.')) {
     return 'this is the string form of a token, to be decrypted as text';
   }
+  if (text.startsWith('dm1.')) {
+    return 'this is a MAC, which is verified and not decrypted';
+  }
   if (text.startsWith('vault:v')) {
     return 'this is a Vault Transit ciphertext';
   }

@@ -55,6 +55,11 @@ async function changed(agent: TestAgent, command: NonNullable<RequestFields['adm
   expect((await admin(agent, command)).error ?? undefined).toBeUndefined();
 }
 
+async function inWorkers(agent: TestAgent): Promise<number> {
+  const { document } = await admin(agent, { status: {} });
+  return (JSON.parse(Buffer.from(document!).toString()) as { workers: { inWorkers: number } }).workers.inWorkers;
+}
+
 async function codeOf(call: Promise<unknown>): Promise<string | undefined> {
   try {
     await call;
@@ -177,7 +182,10 @@ describe.each(ENGINE_NAMES)('MACs over the socket with the %s engine', (engine) 
       ...(i === 4 ? { key: '.reserved' } : {}),
       ...(i % 7 === 0 ? { key: 'second' } : {}),
     }));
-    for (let round = 0; round < 3; round++) {
+    // Whether native batches are worth a hop depends on the machine; those of the slower engines are, once that was found out.
+    const isDone = async (round: number): Promise<boolean> =>
+      round >= (engine === 'native' ? 3 : 200) || (round >= 3 && engine !== 'native' && (await inWorkers(agent)) > 0);
+    for (let round = 0; !(await isDone(round)); round++) {
       const { many } = await client.ask({ hmacMany: { key: 'first', items } });
       expect(many!.errors.map(({ index, error }) => [index, errorCodeOf(error.code)])).toEqual([
         [3, 'INVALID_ARGUMENT'],
@@ -194,6 +202,7 @@ describe.each(ENGINE_NAMES)('MACs over the socket with the %s engine', (engine) 
       expect(wrong.filter((i) => i !== 3 && i !== 4)).toEqual([9, 10]);
       expect(verified!.errors.map(({ index }) => index)).toEqual([3, 4]);
     }
+    expect(engine === 'native' || (await inWorkers(agent)) > 0).toBe(true);
   });
 });
 

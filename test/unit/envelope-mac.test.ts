@@ -10,6 +10,7 @@ import {
   writeMacHead,
 } from '../../src/envelope/mac.ts';
 import { type MacLabel, MacScopeMemo, macScope } from '../../src/envelope/mac-scope.ts';
+import { decodeTokenText } from '../../src/envelope/token-text.ts';
 
 const LABELS: readonly MacLabel[] = ['dekd/v1/hmac', 'dekd/v1/index', 'dekd/v1/fingerprint'];
 
@@ -82,6 +83,12 @@ describe('the stored form of a MAC', () => {
     expect(hexOf(mac)).toBe(`c001${'07'.repeat(16)}${'09'.repeat(32)}`);
     expect([STORED_MAC_LENGTH, MAC_HEAD_LENGTH]).toEqual([50, 18]);
     expect(() => new TextDecoder('utf-8', { fatal: true }).decode(mac.subarray(0, 2))).toThrow();
+  });
+
+  it('given for a token is called what it is', () => {
+    expect(() => decodeTokenText(encodeMacText(mac))).toThrow(
+      expect.objectContaining({ code: 'MALFORMED', message: expect.stringContaining('this is a MAC') }),
+    );
   });
 
   it('is told by first byte, suite and exact length', () => {
