@@ -4,7 +4,7 @@ import { jsonTextOf, jsonValueOf, NotJson } from '../../src/client/fields/json-t
 import { PairSplice, withPair } from '../../src/client/fields/row-context.ts';
 import { Slab } from '../../src/client/fields/slab.ts';
 import { encodeContext, MAX_CONTEXT_BYTES } from '../../src/envelope/context.ts';
-import { decodeTokenText, encodeTokenText, readTokenText } from '../../src/envelope/token-text.ts';
+import { decodeTokenText, encodeTokenText } from '../../src/envelope/token-text.ts';
 import { difference, type Json, jsonValue } from '../support/field-values.ts';
 import { codeOf } from '../support/refusal.ts';
 
@@ -99,11 +99,10 @@ describe('the string form of a token read in place', () => {
     });
     fc.assert(
       fc.property(fc.oneof(bytes, anything, changed), (text) => {
-        const room = new Uint8Array(Math.floor(((text.length - 4) * 3) / 4));
-        const isRead = readTokenText(text, room);
-        expect(isRead).toBe(codeOf(() => decodeTokenText(text)) === undefined);
-        if (isRead) {
-          expect(Buffer.from(room)).toEqual(Buffer.from(decodeTokenText(text)));
+        const read = new Slab().base64url(text, 4);
+        expect(read !== undefined).toBe(codeOf(() => decodeTokenText(text)) === undefined);
+        if (read !== undefined) {
+          expect(Buffer.from(read)).toEqual(Buffer.from(decodeTokenText(text)));
         }
       }),
       { numRuns: 5_000 },

@@ -3,16 +3,11 @@
  *
  * Text is `dk1.` and base64url without padding (RFC 4648 section 5). Reading is strict: one token has one text.
  */
+import { BASE64URL_DIGITS, readBase64url } from '../../envelope/base64url.ts';
 
 const QUOTE = 0x22;
 /** `"dk1.` */
 const HEAD = Buffer.from('"dk1.', 'latin1');
-const ALPHABET = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_', 'latin1');
-const NOT_A_DIGIT = 0xff;
-const DIGIT = new Uint8Array(256).fill(NOT_A_DIGIT);
-for (const [value, byte] of ALPHABET.entries()) {
-  DIGIT[byte] = value;
-}
 
 /** Bytes of the JSON string for a token of `length` bytes, quotes included. */
 export function quotedTokenLength(length: number): number {
@@ -29,20 +24,20 @@ export function writeQuotedToken(out: Uint8Array, at: number, token: Uint8Array)
   let from = 0;
   while (from < whole) {
     const bits = (token[from]! << 16) | (token[from + 1]! << 8) | token[from + 2]!;
-    out[to] = ALPHABET[bits >>> 18]!;
-    out[to + 1] = ALPHABET[(bits >>> 12) & 63]!;
-    out[to + 2] = ALPHABET[(bits >>> 6) & 63]!;
-    out[to + 3] = ALPHABET[bits & 63]!;
+    out[to] = BASE64URL_DIGITS[bits >>> 18]!;
+    out[to + 1] = BASE64URL_DIGITS[(bits >>> 12) & 63]!;
+    out[to + 2] = BASE64URL_DIGITS[(bits >>> 6) & 63]!;
+    out[to + 3] = BASE64URL_DIGITS[bits & 63]!;
     from += 3;
     to += 4;
   }
   const rest = token.length - whole;
   if (rest > 0) {
     const bits = (token[from]! << 16) | (rest === 2 ? token[from + 1]! << 8 : 0);
-    out[to++] = ALPHABET[bits >>> 18]!;
-    out[to++] = ALPHABET[(bits >>> 12) & 63]!;
+    out[to++] = BASE64URL_DIGITS[bits >>> 18]!;
+    out[to++] = BASE64URL_DIGITS[(bits >>> 12) & 63]!;
     if (rest === 2) {
-      out[to++] = ALPHABET[(bits >>> 6) & 63]!;
+      out[to++] = BASE64URL_DIGITS[(bits >>> 6) & 63]!;
     }
   }
   out[to++] = QUOTE;
@@ -68,40 +63,5 @@ export function looksLikeToken(bytes: Uint8Array, start: number, end: number): b
  * @returns the length of the token, or -1 when the text is not strict base64url.
  */
 export function readQuotedToken(bytes: Uint8Array, start: number, end: number, out: Uint8Array, at: number): number {
-  let from = start + HEAD.length;
-  const last = end - 1;
-  const digits = last - from;
-  const rest = digits % 4;
-  if (rest === 1) {
-    return -1;
-  }
-  let to = at;
-  let seen = 0;
-  for (const whole = last - rest; from < whole; from += 4) {
-    const a = DIGIT[bytes[from]!]!;
-    const b = DIGIT[bytes[from + 1]!]!;
-    const c = DIGIT[bytes[from + 2]!]!;
-    const d = DIGIT[bytes[from + 3]!]!;
-    seen |= a | b | c | d;
-    out[to] = (a << 2) | (b >>> 4);
-    out[to + 1] = (b << 4) | (c >>> 2);
-    out[to + 2] = (c << 6) | d;
-    to += 3;
-  }
-  if (rest > 0) {
-    const a = DIGIT[bytes[from]!]!;
-    const b = DIGIT[bytes[from + 1]!]!;
-    const c = rest === 3 ? DIGIT[bytes[from + 2]!]! : 0;
-    seen |= a | b | c;
-    // Bits past the last byte must be zero, else two texts would name one token.
-    if ((rest === 2 ? b & 15 : c & 3) !== 0) {
-      return -1;
-    }
-    out[to++] = (a << 2) | (b >>> 4);
-    if (rest === 3) {
-      out[to++] = (b << 4) | (c >>> 2);
-    }
-  }
-  // Digits are below 64, so only a byte outside the alphabet sets the two high bits.
-  return (seen & 0xc0) === 0 ? to - at : -1;
+  return readBase64url(bytes, start + HEAD.length, end - 1, out, at);
 }

@@ -1,4 +1,6 @@
 /** Small byte sequences one behind the other: a view costs less than memory of its own. What was handed out is never reused. */
+import { readBase64url } from '../../envelope/base64url.ts';
+
 const SMALLEST = 1024;
 const LARGEST = 64 * 1024;
 /** Longer texts are written by the runtime. */
@@ -53,6 +55,26 @@ export class Slab {
     }
     bytes[start + length + 1] = 0x22;
     this.#at = start + length + 2;
+    return this.#view(start);
+  }
+
+  /** The bytes of what `text` has behind its first `skip` characters, in base64url; undefined when that is none. */
+  base64url(text: string, skip: number): Uint8Array | undefined {
+    const length = text.length - skip;
+    const start = this.#room(length);
+    const bytes = this.#bytes;
+    for (let i = 0; i < length; i++) {
+      const unit = text.charCodeAt(skip + i);
+      if (unit > 0x7f) {
+        return undefined;
+      }
+      bytes[start + i] = unit;
+    }
+    const read = readBase64url(bytes, start, start + length, bytes, start);
+    if (read < 0) {
+      return undefined;
+    }
+    this.#at = start + read;
     return this.#view(start);
   }
 
