@@ -85,12 +85,14 @@ describe('fields of the client and of the command line', () => {
   });
 
   it('open what the other has moved to another version', { timeout: TIMEOUT_MS }, async () => {
-    writeFileSync(join(place.folder, 'old.jsonl'), linesOf(await users().encryptMany(rows)));
+    const old = await users().encryptMany(rows);
+    writeFileSync(join(place.folder, 'old.jsonl'), linesOf(old));
     const rotated = await place.shell('dekd keys rotate customers --partition acme');
     expect(rotated.code, rotated.stderr).toBe(0);
     const moved = await place.shell(`dekd reencrypt ${paths()} old.jsonl`);
     expect(moved.code, moved.stderr).toBe(0);
     const lines = valuesOf(join(place.folder, 'old.jsonl')) as EncryptedRow<ReturnType<typeof users>>[];
+    expect(lines[0]!.email).not.toBe(old[0]!.email);
     expect(await users().decryptMany(lines)).toStrictEqual(rows);
   });
 });

@@ -145,6 +145,17 @@ describe('fields of rows', () => {
     expect(more).toStrictEqual(others);
   });
 
+  it('let others take their turn where rows have none of them', async () => {
+    let turns = 0;
+    const timer = setInterval(() => turns++, 1);
+    const bare = await users().encryptMany(
+      Array.from({ length: 100_000 }, (_, i) => ({ id: `u${i}`, cards: [], tags: [] })),
+    );
+    clearInterval(timer);
+    expect(bare).toHaveLength(100_000);
+    expect(turns).toBeGreaterThan(5);
+  });
+
   it('of no row, of rows without any, are nothing to do', async () => {
     expect(await users().encryptMany([])).toEqual([]);
     const bare = { id: 'a', cards: [], tags: [] };

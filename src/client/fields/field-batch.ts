@@ -12,8 +12,9 @@ import { type RowBinding, Unbound } from './row-binding.ts';
 import { copyRow, type Holder, Misshapen } from './row-walk.ts';
 import type { Slab } from './slab.ts';
 
-/** Values in a batch: enough that a frame costs little, few enough that this side and the agent work at the same time. */
+/** Values in a batch, and rows, which may have none: enough that a frame costs little, few enough that this side and the agent work at the same time. */
 const VALUES = 512;
+const ROWS = 512;
 const WEIGHT = 128 * 1024;
 const NO_BYTES = new Uint8Array(0);
 
@@ -71,6 +72,7 @@ export abstract class FieldBatch {
   protected readonly call: FieldCall;
   protected readonly items: FieldItem[] = [];
   #weight = 0;
+  #rows = 0;
   #partition: string | undefined;
 
   constructor(call: FieldCall) {
@@ -78,7 +80,7 @@ export abstract class FieldBatch {
   }
 
   get isFull(): boolean {
-    return this.items.length >= VALUES || this.#weight >= WEIGHT;
+    return this.items.length >= VALUES || this.#weight >= WEIGHT || this.#rows >= ROWS;
   }
 
   /**
@@ -176,6 +178,7 @@ export abstract class FieldBatch {
   /** @returns the partition that items of this row have to say, undefined when it is that of the batch */
   #begin(row: Row): string | undefined {
     const { binding } = this.call;
+    this.#rows += 1;
     binding.begin(row);
     this.#partition ??= binding.partition;
     return binding.partition === this.#partition ? undefined : binding.partition;

@@ -70,7 +70,7 @@ class RowFields {
     return new Column(this, path, field);
   }
 
-  /** @internal */
+  /** What the values of one field become, in order. */
   async sealValues(
     field: number,
     values: readonly ValueOfRow[],
@@ -81,7 +81,7 @@ class RowFields {
     return this.#values(field, values, () => new Sealing(call));
   }
 
-  /** @internal */
+  /** What the tokens of one field were, in order. */
   async openValues(
     field: number,
     values: readonly ValueOfRow[],
