@@ -1,8 +1,9 @@
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type Ciphertext, connect, type DekdClient, type FieldCodec } from '../../src/client/index.ts';
 import { DekdError, type ErrorCode } from '../../src/errors.ts';
-import { runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
+import { runYaml, spawnTestAgent, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
 import { startFakeAgent } from '../support/fake-agent.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -802,6 +803,28 @@ describe('a call', () => {
     await sleep(1);
     controller.abort(reason);
     await expect(call).rejects.toBe(reason);
+  });
+
+  it('over many rows is finished although its agent is killed and another takes its place', async () => {
+    const folder = temporaryFolder();
+    const command = ['run', '--config', writeRunConfig(folder)];
+    const socket = join(folder, 's', 'agent.sock');
+    const first = await spawnTestAgent(socket, command);
+    const client = connect({ socket, timeoutMs: 20_000 });
+    const rows = Array.from({ length: 20_000 }, (_, i) => user(`u${i}`));
+    const fields = users(client);
+    await fields.encrypt(user());
+    const call = fields.encryptMany(rows);
+    await sleep(20);
+    first.child.kill('SIGKILL');
+    await first.exited;
+    const second = await spawnTestAgent(socket, command);
+    onTestFinished(async () => {
+      await client.close();
+      second.child.kill('SIGKILL');
+      await second.exited;
+    });
+    expect(await fields.decryptMany(await call)).toStrictEqual(rows);
   });
 
   it('says that there is no agent, that its time is over and what is wrong with its arguments', async () => {
