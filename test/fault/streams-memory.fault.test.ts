@@ -1,10 +1,9 @@
 import { spawn } from 'node:child_process';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, it } from 'vitest';
-import { type ChildAgent, childEnvironment, NODE, residentBytes, spawnTestAgent } from '../support/agent.ts';
-import { temporaryFolder } from '../support/temporary-folder.ts';
+import { describe, expect, it } from 'vitest';
+import { createTestAgent, type TestAgent } from '../../src/testkit/index.ts';
+import { childEnvironment, NODE, residentBytes } from '../support/agent.ts';
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
@@ -72,15 +71,9 @@ interface Sample {
   readonly agent: number;
 }
 
-let agent: ChildAgent | undefined;
-afterEach(async () => {
-  agent?.child.kill('SIGKILL');
-  await agent?.exited;
-});
-
 describe(`a stream of ${BYTES / GIB} GiB`, () => {
   it.each(['encrypt', 'both', 'all'])('(%s) grows neither the client nor the agent', async (way) => {
-    agent = await spawnTestAgent(join(temporaryFolder(), 's', 'agent.sock'));
+    await using agent = await createTestAgent({ node: NODE });
     const { samples, seconds } = await stream(agent, way);
     const { received } = samples.at(-1)!;
     const client = memoryOf(samples, (sample) => sample.client);
@@ -96,7 +89,7 @@ describe(`a stream of ${BYTES / GIB} GiB`, () => {
 });
 
 /** @throws with what the client wrote when it does not come to its end */
-async function stream({ socket, pid }: ChildAgent, way: string): Promise<{ samples: Sample[]; seconds: number }> {
+async function stream({ socket, pid }: TestAgent, way: string): Promise<{ samples: Sample[]; seconds: number }> {
   const url = new URL('../../src/client/index.ts', import.meta.url).href;
   const args = ['--input-type=module', '-e', CLIENT, url, socket, way, String(WARM_UP), String(BYTES)];
   const cwd = fileURLToPath(new URL('../..', import.meta.url));

@@ -8,7 +8,8 @@ import { loadBinding } from '../../src/addon/binding.ts';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import type { RequestFields } from '../../src/protocol/messages.ts';
-import { childEnvironment, NODE, spawnTestAgent, startTestAgent, type TestAgent } from '../support/agent.ts';
+import { createTestAgent } from '../../src/testkit/index.ts';
+import { childEnvironment, NODE, startTestAgent, type TestAgent } from '../support/agent.ts';
 import { type RawLane, rawLane } from '../support/lane.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -116,11 +117,8 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
   });
 
   it('are lost with the agent, and the target is as it was', async () => {
-    const socket = join(temporaryFolder(), 's', 'agent.sock');
-    const child = await spawnTestAgent(socket);
-    onTestFinished(() => void child.child.kill('SIGKILL'));
-    const other = connect({ socket });
-    onTestFinished(() => other.close());
+    await using mortal = await createTestAgent({ node: NODE });
+    const other = mortal.connect();
     await other.encryptFile(at('in'), at('first'), KEY);
     writeFileSync(at('large'), '');
     truncateSync(at('large'), 512 * MIB);
@@ -128,7 +126,7 @@ describe.skipIf(binding === undefined || !isOnDisk)('files passed by descriptors
       code: 'AGENT_UNAVAILABLE',
     });
     await expect.poll(() => statSync(at(temporary() ?? 'in')).size, { interval: 1 }).toBeGreaterThan(16 * MIB);
-    child.child.kill('SIGKILL');
+    await mortal.kill();
     await call;
     expect(readdirSync(folder).sort()).toEqual(['first', 'in', 'large']);
   }, 60_000);

@@ -3,17 +3,16 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { INPUT_WINDOW } from '../../src/agent/stream.ts';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient, MessageTransform } from '../../src/client/types.ts';
-import { spawnTestAgent, startTestAgent, type TestAgent } from '../support/agent.ts';
+import { createTestAgent } from '../../src/testkit/index.ts';
+import { NODE, startTestAgent, type TestAgent } from '../support/agent.ts';
 import { keySlots, until } from '../support/agent-state.ts';
 import { startFakeAgent } from '../support/fake-agent.ts';
 import { flipped } from '../support/flipped.ts';
-import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const KIB = 1024;
 const KEY = { key: 'k', context: { row: '1' } };
@@ -202,15 +201,14 @@ describe('who gives up', () => {
   });
 
   it('as the agent is AGENT_UNAVAILABLE on both sides', async () => {
-    const mortal = await spawnTestAgent(join(temporaryFolder(), 's', 'agent.sock'));
-    const client = connect({ socket: mortal.socket });
-    onTestFinished(() => client.close());
+    await using mortal = await createTestAgent({ node: NODE });
+    const client = mortal.connect();
     const { readable, writable } = client.encryptWebStream(KEY);
     const reader = readable.getReader();
     const writer = writable.getWriter();
     await writer.write(plaintext.subarray(0, 200_000));
     await reader.read();
-    mortal.child.kill('SIGKILL');
+    await mortal.kill();
     await expect(writer.closed).rejects.toMatchObject({ name: 'DekdError', code: 'AGENT_UNAVAILABLE' });
     await expect(reader.closed).rejects.toMatchObject({ name: 'DekdError', code: 'AGENT_UNAVAILABLE' });
   });
