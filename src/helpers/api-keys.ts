@@ -76,8 +76,8 @@ export class ApiKeys<Name extends string = never> {
       return undefined;
     }
     // What an unknown key is compared with: of the same key and version as any row's, and nobody's.
-    const decoy = this.#dekd.hmacText(randomBytes(BEARER_BYTES).toString('base64url'), call);
-    const [row, nobodys] = await Promise.all([find(id), decoy]);
+    const decoy = randomBytes(BEARER_BYTES).toString('base64url');
+    const [row, nobodys] = await Promise.all([find(id), this.#dekd.hmacText(decoy, call)]);
     const matches = await this.#dekd.verifyHmac(presented, row?.mac ?? nobodys, call);
     return matches && row != null ? row : undefined;
   }

@@ -1,4 +1,4 @@
-/** Names that open a door to whoever has them: session ids, links to secrets. Stores are given their hash only. */
+/** Names that open a door to whoever has them: session ids, links to secrets. Stores and contexts are given their hash only. */
 import { createHash, randomBytes } from 'node:crypto';
 import { DekdError } from '../errors.ts';
 import type { Purpose } from './binding.ts';

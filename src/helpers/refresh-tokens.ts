@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
+import { isBearer, lookupOf } from './bearer.ts';
 import {
   Binding,
   type BoundArgument,
+  type BoundCall,
   checkText,
   checkWhole,
   type GivenOptions,
@@ -77,7 +79,8 @@ export class RefreshTokens<Content, Name extends string = never> {
 
   /**
    * The first token of a new family.
-   * @param session what the family belongs to, a session's or device's name; needed again for every rotation, never stored
+   * @param session what the family belongs to, the name of a session or device, 1 to 1,024 characters; needed again for every
+   *     rotation, never stored
    * @throws INVALID_ARGUMENT for what JSON cannot carry, and what would be longer than `maxLength`, 4,096 characters; what
    *     `begin` throws
    */
@@ -95,10 +98,10 @@ export class RefreshTokens<Content, Name extends string = never> {
    *     what the store throws
    */
   async rotate(token: string, session: string, ...[options]: BoundArgument<Name>): Promise<RefreshedToken<Content>> {
-    if (typeof session !== 'string' || session === '') {
+    if (!isBearer(session)) {
       throw notValid(WHAT);
     }
-    const opened = await this.#tokens.open(token, this.#binding.of(options, { session }));
+    const opened = await this.#tokens.open(token, this.#call(session, options));
     const [family, generation, endsAt, content] = opened.value as Sealed<Content>;
     const next = await this.#seal([family, generation + 1, endsAt, content], session, options);
     if ((await this.#store.advance(family, generation)) !== true) {
@@ -110,6 +113,10 @@ export class RefreshTokens<Content, Name extends string = never> {
 
   #seal(sealed: Sealed<Content>, session: string, options: GivenOptions): Promise<string> {
     const end = Math.min(this.#tokens.endOf(), sealed[2]);
-    return this.#tokens.seal(sealed, end, this.#binding.of(options, { session: checkText('session', session) }));
+    return this.#tokens.seal(sealed, end, this.#call(session, options));
+  }
+
+  #call(session: string, options: GivenOptions): BoundCall {
+    return this.#binding.of(options, { session: lookupOf('refresh-token', session) });
   }
 }

@@ -55,8 +55,11 @@ export class Sessions<Content, Name extends string = never> {
     return { lookup, sealed, expiresAt };
   }
 
-  /** @throws DECRYPTION_FAILED for what is not the content of this session; EXPIRED */
-  async open(id: string, sealed: string, ...[options]: BoundArgument<Name>): Promise<Content> {
+  /**
+   * @param sealed what the store has, nothing included
+   * @throws DECRYPTION_FAILED for what is not the content of this session; EXPIRED
+   */
+  async open(id: string, sealed: string | undefined | null, ...[options]: BoundArgument<Name>): Promise<Content> {
     if (!isBearer(id)) {
       throw notValid(WHAT);
     }

@@ -86,7 +86,8 @@ export class StorageTransformer<Name extends string = never> {
     };
     await Promise.all([pipeline(source, body).catch(failed), stored().catch(failed)]);
     if (failures.length > 0) {
-      throw failures[0];
+      // That nobody reads the body any more is how the failure of a store is seen that takes its time to reject.
+      throw failures.find((error) => !isEcho(error)) ?? failures[0];
     }
   }
 
@@ -113,6 +114,12 @@ export class StorageTransformer<Name extends string = never> {
   #call(name: string, options: GivenOptions): BoundCall {
     return this.#binding.of(options, { object: checkText('the name of an object', name) });
   }
+}
+
+/** What Node says of a stream that its reader has left. */
+function isEcho(error: unknown): boolean {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'ABORT_ERR';
 }
 
 async function* whole(

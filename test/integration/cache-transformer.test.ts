@@ -47,6 +47,7 @@ describeRedis('a cache in Redis', () => {
     expect(await cache.get('none')).toBeNull();
     expect(await cache.mget(['k4', 'none', 'k0', 'k4'])).toEqual([CANARY, null, '', CANARY]);
     expect(await cache.mget([])).toEqual([]);
+    await cache.mset([]);
   });
 
   it('sets and gets a thousand as one batch of the agent, with one command each', async () => {

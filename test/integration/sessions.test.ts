@@ -60,6 +60,9 @@ describe('a session', () => {
     for (const id of [other.id, one.lookup, `${one.id}A`, '', 'x'.repeat(2000), undefined as never]) {
       await expect(web().open(id, one.sealed)).rejects.toMatchObject(NOT_VALID);
     }
+    for (const sealed of [undefined, null, '', other.sealed, `${one.sealed}A`]) {
+      await expect(web().open(one.id, sealed)).rejects.toMatchObject(NOT_VALID);
+    }
   });
 
   it('does not open as one of another kind, tenant or field', async () => {

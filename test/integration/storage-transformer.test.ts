@@ -248,14 +248,22 @@ describe('a stored object', () => {
       },
       get: none,
     };
-    for (const store of [atOnce, thrown, later]) {
+    const slow: ObjectStore = {
+      put: (name, body) =>
+        later.put(name, body).catch(async (error: unknown) => {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          throw error;
+        }),
+      get: none,
+    };
+    for (const store of [atOnce, thrown, later, slow]) {
       await expect(new StorageTransformer(dekd, options(store)).upload('a', endless())).rejects.toBe(full);
     }
     const early: ObjectStore = { put: async () => 'done', get: none };
     await expect(new StorageTransformer(dekd, options(early)).upload('a', endless())).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
     });
-    expect(closed).toBe(4);
+    expect(closed).toBe(5);
     await expect(whole(new StorageTransformer(dekd, options(early)).download('a'))).rejects.toBe(full);
     await expect(
       whole(new StorageTransformer(dekd, options(early)).downloadRange('a', { start: 0 })),

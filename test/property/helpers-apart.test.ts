@@ -93,9 +93,8 @@ function sealers(): Record<string, Sealer> {
       open: (name, sealed) => third.open(sealed, name, CALL),
     },
     refresh: {
-      // Under the very text that the session of that name is bound to.
-      seal: async (name, text) => (await refresh.begin(sessions.lookup(name), text, CALL)).token,
-      open: async (name, sealed) => (await refresh.rotate(sealed, sessions.lookup(name), CALL)).content,
+      seal: async (name, text) => (await refresh.begin(name, text, CALL)).token,
+      open: async (name, sealed) => (await refresh.rotate(sealed, name, CALL)).content,
     },
     oneShot: {
       seal: async (name, text) => {
