@@ -6,7 +6,10 @@
 #include <cstring>
 
 #include "../core/key_pipe.h"
+#include "../core/memory_scan.h"
+#include "../core/random.h"
 #include "../core/root_key.h"
+#include "../core/secret.h"
 #include "harness.h"
 
 namespace dekd::test {
@@ -100,6 +103,28 @@ const Test kFiles("a legacy key is read from its 32 bytes, and from nothing a by
   for (const size_t length : {0, 31, 33, 46}) {
     expect(fixture.read(counting(length)).status() == Status::kMalformedKey);
   }
+});
+
+const Test kNoCopies("open_legacy leaves no copy of the key outside of the table", [] {
+  if constexpr (kSanitized) {
+    skip("a sanitizer's shadow memory is too large to scan");
+    return;
+  }
+  Fixture fixture;
+  // Bytes that count are in the plaintext too.
+  expect(fill_random(fixture.key) == Status::kOk);
+  const Bytes sealed = fixture.sealed(counting(4096));
+  const KeyHandle key = fixture.import();
+  wipe(fixture.key);
+  Bytes out(4096);
+  for (int i = 0; i < 8; ++i) {
+    expect(open_legacy(fixture.table, key, kNonce, sealed, out) == Status::kOk);
+  }
+  Bytes wrong = sealed;
+  wrong[0] ^= 1;
+  expect(open_legacy(fixture.table, key, kNonce, wrong, out) == Status::kAuthenticationFailed);
+  const Result<ScanResult> found = count_copies(fixture.table, key);
+  expect(found.ok() && found.value().copies == 0);
 });
 
 }  // namespace

@@ -11,7 +11,7 @@ export const OWN_KID = 'dekd';
 export const LEGACY_IV_LENGTH = 12;
 export const LEGACY_TAG_LENGTH = 16;
 const MAX_KID_LENGTH = 64;
-const NAMES = ['__enc', 'ct', 'iv', 'kid'];
+const NAMES = ['__enc', 'kid', 'iv', 'ct'];
 
 export interface LegacyEnvelope {
   readonly kid: string;
@@ -68,9 +68,12 @@ export function hasLegacyShape(value: unknown): value is LegacyShape {
   }
   const { __enc, kid, iv, ct } = value as Record<string, unknown>;
   return (
-    Object.keys(value).sort().join() === NAMES.join() &&
     __enc === 1 &&
-    [kid, iv, ct].every((each) => typeof each === 'string')
+    typeof kid === 'string' &&
+    typeof iv === 'string' &&
+    typeof ct === 'string' &&
+    Object.keys(value).length === NAMES.length &&
+    NAMES.every((name) => Object.hasOwn(value, name))
   );
 }
 
