@@ -84,11 +84,11 @@ function packageOf(id) {
         .join('/');
 }
 
-let { kept, atOnce } = await surveyed(() => true);
+let { kept, atOnce, beside } = await surveyed(() => true);
 // What is left out needs nothing any more, so that more can be left out.
 for (let size; size !== kept.size; ) {
   size = kept.size;
-  ({ kept, atOnce } = await surveyed((name) => kept.has(name)));
+  ({ kept, atOnce, beside } = await surveyed((name) => kept.has(name)));
 }
 const bundle = await rolldown({
   input: Object.fromEntries(entries.map(({ file, module }) => [file, module])),
@@ -109,8 +109,14 @@ const { output } = await bundle.generate({
   entryFileNames: '[name].js',
   chunkFileNames: 'parts/[name].js',
   comments: false,
-  // What the client needs at once is one file; what it needs late lies apart, so that nobody reads it before.
-  codeSplitting: { groups: [{ name: 'client', test: (id) => atOnce.has(id) }] },
+  // What `connect` needs at once is one file, and what else the entry has is another, which bundlers leave out where it is not
+  // used; what is needed late lies apart from both.
+  codeSplitting: {
+    groups: [
+      { name: 'client', test: (id) => atOnce.has(id) },
+      { name: 'beside', test: (id) => beside.has(id) },
+    ],
+  },
 });
 await bundle.close();
 
@@ -248,8 +254,8 @@ function namesIn(node, names) {
 /**
  * Looks at all that would be bundled.
  * @param isKept whether a property of the libraries of this name is kept
- * @returns kept: names of properties that our code uses, and that code of the libraries uses which is kept for it; atOnce: modules
- * that the client itself loads with its entry
+ * @returns kept: names of properties that our code uses, and that code of the libraries uses which is kept for it; atOnce: modules that
+ * `connect` needs at once; beside: others that the entry of the client loads
  */
 async function surveyed(isKept) {
   const ours = [];
@@ -295,11 +301,20 @@ async function surveyed(isKept) {
       }
     }
   }
-  const eager = new Set(entries.filter(({ name }) => name === '.').map(({ module }) => module));
-  for (const id of eager) {
+  const [{ module }] = entries.filter(({ name }) => name === '.');
+  const atOnce = reachedFrom(join(dist, 'client/client.js'), imports);
+  const beside = reachedFrom(module, imports);
+  beside.delete(module);
+  return { kept: names, atOnce, beside: beside.difference(atOnce) };
+}
+
+/** Modules that `start` loads with it, itself included. */
+function reachedFrom(start, imports) {
+  const reached = new Set([start]);
+  for (const id of reached) {
     for (const imported of imports.get(id) ?? []) {
-      eager.add(imported);
+      reached.add(imported);
     }
   }
-  return { kept: names, atOnce: eager };
+  return reached;
 }
