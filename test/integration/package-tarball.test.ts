@@ -220,7 +220,6 @@ describe('the package in an empty folder, with no compiler about', () => {
   });
 
   it('runs the code of README.md and of the pages about the client as it stands there', async (context) => {
-  it('runs the code of README.md, docs/client.md and docs/service.md as it stands there', async (context) => {
     context.skip(missing !== '', missing);
     await using _agent = await startDev([command, 'dev', '--ephemeral', '--json', '--socket', socket], {
       cwd: app,
