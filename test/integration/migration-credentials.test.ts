@@ -242,6 +242,17 @@ describe('envelopes from before', () => {
     expect(events).toEqual(['legacyRead', 'migrated', 'legacyRead', 'migrated', 'resaveFailed']);
   });
 
+  it('are left as they are by pods that only read, whoever would save them', async () => {
+    const { decryptCredentials, counts } = made({ stage: 'read' });
+    let saved = 0;
+    const resave = (): void => {
+      saved += 1;
+    };
+    expect(await decryptCredentials(legacySealed(value), { resave })).toEqual(value);
+    expect(saved).toBe(0);
+    expect(counts()).toMatchObject({ legacyRead: 1, migrated: 0, resaveFailed: 0 });
+  });
+
   it('are migrated many at a time, with what else is in the column, each row for itself', async () => {
     const migration = made({ plaintext: { until: new Date(Date.now() + 60_000) } });
     const token = await migration.encryptCredentials(value, { context: { row: '2' } });
