@@ -30,6 +30,7 @@ export class SocketThread {
   readonly #port: MessagePort;
   readonly #control = new Int32Array(new SharedArrayBuffer(PLACE.length * Int32Array.BYTES_PER_ELEMENT));
   readonly #inbox = new Uint8Array(new SharedArrayBuffer(2 * HALF));
+  readonly #halves = [0, 1].map((half) => Buffer.from(this.#inbox.buffer, half * HALF, HALF));
   /** Number of the connection. */
   #connection = 0;
   #isConnected = false;
@@ -98,8 +99,7 @@ export class SocketThread {
     if (this.#await(deadline) === KIND.posted) {
       return body(Buffer.from(this.#news('frame')!.frame));
     }
-    const half = Atomics.load(this.#control, PLACE.half);
-    return body(Buffer.from(this.#inbox.buffer, half * HALF, HALF));
+    return body(this.#halves[Atomics.load(this.#control, PLACE.half)]!);
   }
 
   /** Gives the connection up. */

@@ -136,7 +136,7 @@ function connect(connection, path) {
     }
   };
   const socket = new Connection({
-    onread: { buffer: () => target.subarray(filled), callback: (length) => (take(length), true) },
+    onread: { buffer: () => (filled === 0 ? target : target.subarray(filled)), callback: (length) => (take(length), true) },
   });
   socket.number = connection;
   current = socket;
