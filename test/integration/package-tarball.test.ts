@@ -323,7 +323,7 @@ describe('the package in an empty folder, with no compiler about', () => {
   it('says what is wrong where Node is too old for a private agent', async (context) => {
     context.skip(missing !== '', missing);
     context.skip(olderNode === undefined, NO_OLDER_NODE);
-    const said = await script(olderNode!, SPAWN, [join(work, 'none.sock'), '1500']);
+    const said = await script(olderNode!, SPAWN, [join(work, 'none.sock'), '4000']);
     expect(said).toMatch(/^AGENT_UNAVAILABLE .*Node 24\.15 or newer is needed/);
   });
 
