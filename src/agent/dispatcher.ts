@@ -107,6 +107,8 @@ export class Dispatcher {
         return this.#one('decrypt', decryptValue(env, caller, request, connection));
       case OPERATION.reencrypt:
         request.readValues();
+        // It has no such field: what is moved is moved to the key that is named, and to nobody else's.
+        request.anyKey = false;
         return this.#one('reencrypt', reencryptValue(env, caller, request, connection));
       case OPERATION.encryptMany:
         request.readValues();

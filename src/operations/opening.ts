@@ -80,26 +80,29 @@ export function checkToken(
   operation: 'decrypt' | 'reencrypt',
   request: ValueRequest,
 ): void {
-  if (!request.anyKey) {
-    authorizeOpening(caller, operation, request.key, request.partition, request.root);
-  }
+  authorizeOpening(caller, operation, request);
   checkPayload(request.dataLength - TOKEN_OVERHEAD, env.maxPayload);
   readTokenHead(request.frame, request.dataOffset, request.dataLength);
   checkContext(request.frame, request.contextOffset, request.contextLength);
 }
 
-/** A root is of no meaning to what is only opened. */
+/**
+ * With `anyKey` the rights are to the token's own key, once that is known. A root is of no meaning to what is only opened.
+ * @throws PERMISSION_DENIED; INVALID_ARGUMENT for a root that would be chosen for whichever key it is
+ */
 function authorizeOpening(
   caller: Caller,
   operation: 'decrypt' | 'reencrypt',
-  key: string,
-  partition: string,
-  root: string,
+  { key, partition, root, anyKey }: ExpectedKey & { readonly root: string },
 ): void {
-  if (operation === 'decrypt') {
-    caller.authorize(operation, key, partition);
-  } else {
-    authorizeSealing(caller, operation, key, partition, root);
+  if (!anyKey) {
+    if (operation === 'decrypt') {
+      caller.authorize(operation, key, partition);
+    } else {
+      authorizeSealing(caller, operation, key, partition, root);
+    }
+  } else if (operation === 'reencrypt' && root !== '') {
+    throw new DekdError('INVALID_ARGUMENT', 'a root is chosen for the key that is named: name the key');
   }
 }
 
@@ -160,9 +163,8 @@ export class OpenPass extends Pass {
     if (!sameBinding || !this.#sameKid(kidAt)) {
       this.#name = undefined;
       this.#kidAt = -1;
-      if (!request.anyKey) {
-        authorizeOpening(this.caller, this.operation, name, partition, root);
-      }
+      const { anyKey } = request;
+      authorizeOpening(this.caller, this.operation, { key: name, partition, root, anyKey });
       this.#key = this.env.keyring.opening(request.frame, kidAt);
       if (this.#key === undefined) {
         const kid = Buffer.from(request.frame.buffer, request.frame.byteOffset + kidAt, KID_LENGTH).toString('hex');
@@ -175,7 +177,7 @@ export class OpenPass extends Pass {
       const { handle, refusal } = openingHandle(this.env, this.caller, this.operation, this.#key, {
         key: name,
         partition,
-        anyKey: request.anyKey,
+        anyKey,
       });
       this.#handle = handle;
       this.#refusal = refusal;
@@ -197,9 +199,7 @@ export class OpenPass extends Pass {
 
   /** A direct token, whose plaintext the provider gives back; to move it is to make it anew. */
   #direct(place: ValuePlace, binding: { key: string; partition: string; root: string; anyKey: boolean }): number {
-    if (!binding.anyKey) {
-      authorizeOpening(this.caller, this.operation, binding.key, binding.partition, binding.root);
-    }
+    authorizeOpening(this.caller, this.operation, binding);
     return this.made(this.#loaded, () =>
       this.operation === 'decrypt'
         ? openDirect(this.env, place, binding)

@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { type Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { connect, type DekdClient, DekdError, keyIdOf } from '../../src/client/index.ts';
+import { connect, type DekdClient, DekdError, ERROR_CODES, keyIdOf } from '../../src/client/index.ts';
 import { ROOT_NOT_ALLOWED_TEXT } from '../../src/policy/policy.ts';
+import { OPERATION } from '../../src/protocol/request-reader.ts';
 import type { TestAgent } from '../support/agent.ts';
 import { administer } from '../support/agent-state.ts';
 import { startFakeAgent } from '../support/fake-agent.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { RawClient, requestFrame } from '../support/raw-client.ts';
 import { makeFolder, removeFolder } from '../support/temporary-folder.ts';
 import { startTwoRoots } from '../support/two-roots.ts';
 
@@ -148,6 +150,23 @@ describe('a root that a caller chooses', () => {
     const token = await dekd.encrypt(DATA, { key: 'moved' });
     expect((await dekd.reencrypt(token, { key: 'moved', root: 'b' })).length).toBe(token.length);
     expect((await refused(dekd.encrypt(DATA, { key: 'moved', root: 'b' }))).message).toBe(ROOT_NOT_ALLOWED_TEXT);
+  });
+
+  it('is chosen for the key that is named, and for no other that a token may be of', async () => {
+    const raw = await RawClient.greeted(agent.socket);
+    const token = await dekd.encrypt(DATA, { key: 'free' });
+    const many = { anyKey: true, root: 'b', items: [{ data: token }] };
+    const { many: reply } = (await raw.ask({ reencryptMany: many })) as unknown as { many: { errors: unknown[] } };
+    expect(reply.errors).toMatchObject([
+      { error: { message: 'a root is chosen for the key that is named: name the key' } },
+    ]);
+    // Field 4 is none of Reencrypt: it takes no key's rights away that is named.
+    const frame = requestFrame({ id: 9, decrypt: { key: 'theirs', anyKey: true, data: token } });
+    expect([...frame.subarray(4, 7)]).toEqual([0x08, 9, (OPERATION.decrypt << 3) | 2]);
+    frame[6] = (OPERATION.reencrypt << 3) | 2;
+    raw.write(frame);
+    expect(await raw.reply(9)).toMatchObject({ error: { code: ERROR_CODES.PERMISSION_DENIED.number } });
+    raw.destroy();
   });
 
   it('is checked before it is sent', async () => {
