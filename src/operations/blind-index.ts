@@ -8,7 +8,7 @@ import type { DataKey } from '../keyring/keyring.ts';
 import { runPasses, undoing } from './batch.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
-import { MakingPass, makeRows, scopeMemo } from './mac-pass.ts';
+import { MAC_PASSES, MakingPass, makeRows, scopeMemo } from './mac-pass.ts';
 import type { Caller, IndexRequest, ManyRequest, Output } from './request.ts';
 import { planOf, runSlices, type SliceWork } from './slices.ts';
 
@@ -18,7 +18,7 @@ const MAX_PLACE_NAME = 255;
 export function blindIndex(env: OperationsEnvironment, caller: Caller, request: IndexRequest, output: Output): Outcome {
   caller.authorize('blindIndex', request.key, request.partition);
   checkPlace(request);
-  const plan = planOf(env, request);
+  const plan = planOf(env, request, MAC_PASSES);
   caller.chargeIndex(request.key, request.partition, request.count);
   if (plan === undefined) {
     return indexAtOnce(env, caller, request, output);

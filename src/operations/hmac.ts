@@ -7,7 +7,7 @@ import { runPasses, undoing } from './batch.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { checkPayload, requireContext } from './limits.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
-import { checkDone, MakingPass, makeRows, oneRow, scopeMemo } from './mac-pass.ts';
+import { checkDone, MAC_PASSES, MakingPass, makeRows, oneRow, scopeMemo } from './mac-pass.ts';
 import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
 import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
 
@@ -17,7 +17,7 @@ export function hmacValue(env: OperationsEnvironment, caller: Caller, request: V
   caller.authorize('hmac', request.key, request.partition);
   checkPayload(request.dataLength, env.maxPayload);
   checkContext(request.frame, request.contextOffset, request.contextLength);
-  if (env.pool.isWorthHop(1, request.dataLength)) {
+  if (env.pool.isWorthHop(MAC_PASSES, MAC_PASSES * request.dataLength)) {
     return runValue(env, request, output, hmacSlices(env, caller));
   }
   const key = env.keyring.sealingFor('mac', request.key, request.partition);
@@ -30,7 +30,7 @@ export function hmacValue(env: OperationsEnvironment, caller: Caller, request: V
 }
 
 export function hmacMany(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
-  const plan = planOf(env, request);
+  const plan = planOf(env, request, MAC_PASSES);
   if (plan === undefined) {
     return hmacAtOnce(env, caller, request, output);
   }

@@ -15,7 +15,7 @@ import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { HMAC_LABEL } from './hmac.ts';
 import { checkPayload } from './limits.ts';
 import { type Loaded, loadOpening } from './loading.ts';
-import { checkDone, MacPass, oneRow, scopeMemo } from './mac-pass.ts';
+import { checkDone, MAC_PASSES, MacPass, oneRow, scopeMemo } from './mac-pass.ts';
 import { openingHandle } from './opening.ts';
 import type { Caller, ManyRequest, Output, ValueRequest, VerifyRequest } from './request.ts';
 import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
@@ -36,7 +36,7 @@ export function verifyHmacValue(
     answer(output, request.id, false);
     return undefined;
   }
-  if (env.pool.isWorthHop(1, request.dataLength)) {
+  if (env.pool.isWorthHop(MAC_PASSES, MAC_PASSES * request.dataLength)) {
     return runValue(env, request, output, verifySlices(env, caller));
   }
   const key = env.keyring.opening(frame, macOffset + TOKEN_KID_OFFSET);
@@ -54,7 +54,7 @@ export function verifyHmacMany(
   request: ManyRequest,
   output: Output,
 ): Outcome {
-  const plan = planOf(env, request);
+  const plan = planOf(env, request, MAC_PASSES);
   if (plan === undefined) {
     return verifyAtOnce(env, caller, request, output);
   }
