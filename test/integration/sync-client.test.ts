@@ -229,6 +229,7 @@ describe('a synchronous client and an agent that does wrong', () => {
     'answers byte by byte',
     'answers twice',
     'says farewell behind the answer',
+    'begins a farewell behind the answer',
     'says farewell in place of the first answer',
     'closes once',
     'closes in the middle of the first answer',

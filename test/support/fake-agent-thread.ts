@@ -13,6 +13,7 @@ export type Manner =
   | 'answers byte by byte'
   | 'answers twice'
   | 'says farewell behind the answer'
+  | 'begins a farewell behind the answer'
   | 'says farewell in place of the first answer'
   | 'answers another request'
   | 'sends no protobuf'
@@ -88,6 +89,12 @@ function act(manner: Manner, lateMs: number, count: number, request: RequestFiel
     case 'says farewell behind the answer': {
       const error = { id: 0, error: { code: 16, message: 'stopping' } };
       socket.write(Buffer.concat([bytes, frameOf(messages.Reply.encode(error).finish())]));
+      return;
+    }
+    case 'begins a farewell behind the answer': {
+      const farewell = frameOf(messages.Reply.encode({ id: 0, error: { code: 16, message: 'stopping' } }).finish());
+      socket.write(Buffer.concat([bytes, farewell.subarray(0, 7)]));
+      setTimeout(() => socket.write(farewell.subarray(7)), 5);
       return;
     }
     case 'says farewell in place of the first answer':
