@@ -1,9 +1,12 @@
+/** Traces of a plaintext where there should be none. */
+import { contentBelow } from './file-tree.ts';
+
 /** Of shorter texts, base64 is found by chance. */
 const SHORTEST = 8;
 
 /**
  * In which of the forms that stores keep bytes in `text`, of 8 characters and more, is found in `held`: as it is, base64 at any
- * offset, hex, JSON, UTF-16.
+ * offset, hex, JSON, UTF-16, backwards.
  */
 export function formsFound(held: Uint8Array, text: string): string[] {
   if (text.length < SHORTEST) {
@@ -18,6 +21,7 @@ export function formsFound(held: Uint8Array, text: string): string[] {
     ['JSON', JSON.stringify(text).slice(1, -1)],
     ['JSON in JSON', JSON.stringify(JSON.stringify(text).slice(1, -1)).slice(1, -1)],
     ['UTF-16', Buffer.from(text, 'utf16le')],
+    ['backwards', [...text].reverse().join('')],
   ];
   for (const encoding of ['base64', 'base64url'] as const) {
     for (const shift of [0, 1, 2]) {
@@ -27,4 +31,16 @@ export function formsFound(held: Uint8Array, text: string): string[] {
     }
   }
   return forms.filter(([, form]) => where.includes(form)).map(([name]) => name);
+}
+
+/** A text that nobody writes by chance; long enough that no encoding of it is, either. */
+export function canary(name: string): string {
+  return `canary-${name}-${'0123456789abcdef'.repeat(2)}-zebra`;
+}
+
+/** In which files below a folder, and in which forms, any of the texts is. */
+export function tracesBelow(folder: string, texts: readonly string[]): string[] {
+  return [...contentBelow(folder)].flatMap(([name, bytes]) =>
+    texts.flatMap((text) => formsFound(bytes, text).map((form) => `${name}: ${text} as ${form}`)),
+  );
 }

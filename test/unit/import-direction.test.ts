@@ -11,6 +11,7 @@ const SHARED: ReadonlySet<string> = new Set(['bytes', 'errors', 'glob', 'loopbac
 
 /** What the running code of a module may import beside itself and the files of src itself that are listed as SHARED. Types may go sideways. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  adapters: ['client'],
   addon: [],
   agent: [
     'addon',
@@ -82,6 +83,8 @@ const OWNER: Readonly<Record<string, string>> = {
   pg: 'keystores',
   pkcs11js: 'providers',
   piscina: 'pool',
+  'drizzle-orm': 'adapters',
+  kysely: 'adapters',
 };
 
 /** What node:crypto offers beside ciphers and keys, and any module may use. */
