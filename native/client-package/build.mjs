@@ -56,8 +56,8 @@ function replaced(id) {
       const tables = JSON.stringify(messageTables(join(root, 'proto/dekd.proto')));
       return `import { codecsOf } from '../table-codec.js';\nexport const dekd = { v1: codecsOf(${tables}) };\n`;
     }
-    case 'addon/own-package.js':
-      return readFileSync(join(dist, 'addon/package-beside.js'), 'utf8');
+    case 'package/own-package.js':
+      return readFileSync(join(dist, 'package/package-beside.js'), 'utf8');
   }
   // protobufjs takes `long` where it finds it, and works with numbers where not.
   if (/\/node_modules\/long\//.test(id)) {

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { PACKAGE_MISSING, packageFile } from './own-package.ts';
+import { PACKAGE_MISSING, packageFile } from '../package/own-package.ts';
 
 /**
  * The addon as it is: numbers for handles, statuses (`native/core/status.h`) and enumerations, bytes into the caller's

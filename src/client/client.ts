@@ -1,6 +1,5 @@
 import type { Duplex } from 'node:stream';
 import { FILE_FRAME_LENGTH } from '../envelope/frame-lengths.ts';
-import { encodeMacText } from '../envelope/mac.ts';
 import { decodeTokenText, encodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
 import type { RequestFields } from '../protocol/messages.ts';
@@ -19,10 +18,8 @@ import {
   valueSaying,
 } from './arguments.ts';
 import { passBatch } from './batch.ts';
-import { fingerprintOf, indexValues, textOf } from './blind-index.ts';
 import { Caller } from './caller.ts';
 import { type AnyCall, sender, ValueCall } from './calls.ts';
-import { claimedMac, isVerified } from './claimed-mac.ts';
 import { defineFields } from './fields/fields.ts';
 import type { FieldPath, Fields, FieldsDefinition } from './fields/types.ts';
 import type { FileWays, PassTarget } from './file-ways.ts';
@@ -172,25 +169,30 @@ class Client implements DekdClient {
   }
 
   async hmacText(data: Uint8Array | string, options: HmacOptions): Promise<string> {
+    const { encodeMacText } = await import('../envelope/mac.ts');
     return encodeMacText(await this.hmac(data, options));
   }
 
   async verifyHmac(data: Uint8Array | string, mac: Uint8Array | string, options: HmacOptions): Promise<boolean> {
+    const { claimedMac, isVerified } = await import('./claimed-mac.ts');
     const claimed = claimedMac(mac);
     const bind = (given: HmacOptions): WireBinding => ({ ...bindingOf(given), mac: claimed });
     return isVerified(await this.#value(OPERATION.verifyHmac, data, bind, options));
   }
 
   async blindIndex(value: Uint8Array | string, options: BlindIndexOptions): Promise<string> {
+    const { indexValues, textOf } = await import('./blind-index.ts');
     const [result] = await indexValues(this.#caller, [{ value }], options, false);
     return textOf(result!);
   }
 
-  blindIndexMany(values: readonly BlindIndexItem[], options: ManyBlindIndexOptions): Promise<TextResult[]> {
+  async blindIndexMany(values: readonly BlindIndexItem[], options: ManyBlindIndexOptions): Promise<TextResult[]> {
+    const { indexValues } = await import('./blind-index.ts');
     return indexValues(this.#caller, values, options, true);
   }
 
   async fingerprint(value: Uint8Array | string, options: FingerprintOptions): Promise<string> {
+    const { fingerprintOf, textOf } = await import('./blind-index.ts');
     return textOf(await fingerprintOf(this.#caller, value, options));
   }
 

@@ -5,8 +5,8 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { commandFile, PACKAGE_MISSING } from '../addon/own-package.ts';
 import { DekdError } from '../errors.ts';
+import { commandFile, PACKAGE_MISSING } from '../package/own-package.ts';
 
 /** A child that cannot start ends long before. */
 export const START_TIMEOUT_MS = 20_000;

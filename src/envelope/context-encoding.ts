@@ -158,6 +158,11 @@ export function putBytes(bytes: Uint8Array, at: number, part: Uint8Array): numbe
   return at + LENGTH_BYTES + part.length;
 }
 
+/** The big-endian u16 at `at`. */
+export function readU16(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 8) | bytes[at + 1]!;
+}
+
 export function compareArrays(a: Uint8Array, b: Uint8Array): number {
   const shared = Math.min(a.length, b.length);
   for (let i = 0; i < shared; i++) {

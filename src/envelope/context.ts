@@ -8,10 +8,11 @@ import {
   PAIR_OVERHEAD,
   type Pair,
   RESERVED_NAME_PREFIX,
+  readU16,
 } from './context-encoding.ts';
 
 /** Reading of contexts, and of those that messages store; the bytes are described where they are written. */
-export { encodeContext, MAX_CONTEXT_BYTES, putBytes, RESERVED_NAME_PREFIX } from './context-encoding.ts';
+export { encodeContext, MAX_CONTEXT_BYTES, putBytes, RESERVED_NAME_PREFIX, readU16 } from './context-encoding.ts';
 
 const EMPTY = new Uint8Array(0);
 const RESERVED = new TextEncoder().encode(RESERVED_NAME_PREFIX);
@@ -248,11 +249,6 @@ export function mergedContext(one: Uint8Array, other: Uint8Array): Uint8Array {
     return (one.length === 0 ? other : one).slice();
   }
   return encodePairs([...pairsOf(one), ...pairsOf(other)]);
-}
-
-/** The big-endian u16 at `at`. */
-export function readU16(bytes: Uint8Array, at: number): number {
-  return (bytes[at]! << 8) | bytes[at + 1]!;
 }
 
 /** RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */

@@ -22,7 +22,7 @@ import { connect, connectSync, type DekdSyncClient } from '../../src/client/inde
 import type { DekdClient } from '../../src/client/types.ts';
 import { DekdError } from '../../src/errors.ts';
 import { type ChildAgent, spawnTestAgent } from '../support/agent.ts';
-import { canary, tracesBelow, tracesIn } from '../support/canary.ts';
+import { canary, formsFound, tracesBelow } from '../support/canary.ts';
 import { describeOwnServer, PostgresServer } from '../support/postgres.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dekd-drizzle-'));
@@ -320,7 +320,7 @@ describe('Drizzle on SQLite with encrypted columns', () => {
     ]);
     const [row] = database.prepare('SELECT * FROM users').all() as { email: string; settings: string }[];
     expect(row!.email).toMatch(/^dk1\./);
-    expect(tracesIn(Buffer.from(JSON.stringify(row)), secret)).toEqual([]);
+    expect(formsFound(Buffer.from(JSON.stringify(row)), secret)).toEqual([]);
   });
 
   it('refuses conditions on ciphertexts, which SQLite would answer with nothing', async () => {

@@ -12,7 +12,7 @@ const SHARED: ReadonlySet<string> = new Set(['bytes', 'errors', 'glob', 'loopbac
 /** What the running code of a module may import beside itself and the files of src itself that are listed as SHARED. Types may go sideways. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   adapters: ['client'],
-  addon: [],
+  addon: ['package'],
   agent: [
     'addon',
     'operations',
@@ -44,7 +44,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'config',
     'telemetry',
   ],
-  client: ['addon', 'protocol', 'envelope'],
+  client: ['addon', 'package', 'protocol', 'envelope'],
   config: ['protocol'],
   crypto: ['addon'],
   custody: ['providers', 'keystores', 'crypto', 'envelope', 'protocol'],
@@ -60,6 +60,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   migration: ['client', 'envelope'],
   operations: ['keyring', 'envelope', 'crypto'],
   policy: ['config'],
+  package: [],
   pool: ['crypto', 'envelope'],
   protocol: [],
   providers: ['vault', 'envelope'],
@@ -206,7 +207,7 @@ describe('imports', () => {
     const isEntry = (file: string) => file === 'client/index.ts';
     const modulesOf = (some: readonly Import[]) => new Set([...reachedFrom(isEntry, some)].map(moduleOf));
     expect(modulesOf(imports)).toContain('protocol');
-    const light = ['client', 'protocol', 'envelope', 'bytes', 'errors'];
+    const light = ['client', 'protocol', 'envelope', 'package', 'bytes', 'errors'];
     const atOnce = imports.filter(({ isLate }) => !isLate);
     expect([...modulesOf(atOnce)].filter((name) => !light.includes(name))).toEqual([]);
     expect([...modulesOf(imports)].filter((name) => ![...light, 'addon'].includes(name))).toEqual([]);

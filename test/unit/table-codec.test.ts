@@ -129,7 +129,10 @@ describe('the tables', () => {
     const known = tables.Request!.map(([name]) => name);
     const missing = operations.filter((name) => name !== 'operation' && !known.includes(name));
     expect(missing.toSorted()).toEqual(['admin', 'laneDecrypt', 'laneEncrypt']);
-    const files = readdirSync(CLIENT, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'));
+    const files = readdirSync(CLIENT, { recursive: true, encoding: 'utf8' }).filter(
+      // What the command line and the testkit ask an agent for; the light client is without it.
+      (file) => file.endsWith('.ts') && file !== 'admin-request.ts',
+    );
     const code = files.map((file) => readFileSync(new URL(file, CLIENT), 'utf8')).join('');
     for (const name of missing) {
       expect(code).not.toMatch(new RegExp(`\\b${name}:`));

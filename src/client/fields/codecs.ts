@@ -1,5 +1,6 @@
+import type { AnyCodec, CodecChoice, CodecName } from './definition.ts';
 import { kindOf, NotJson } from './json-text.ts';
-import type { FieldCodec, JsonValue } from './types.ts';
+import type { FieldCodec } from './types.ts';
 
 /** RFC 3339, or a day alone, which is then that of UTC. */
 const DATE = /^(?:\d{4}|[+-]\d{6})-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/;
@@ -52,19 +53,9 @@ const bytes: FieldCodec<Uint8Array> = {
   },
 };
 
-const BUILT_IN: Readonly<Record<string, unknown>> = { date, bigint, bytes };
+const BUILT_IN = { date, bigint, bytes } as unknown as Readonly<Record<CodecName, AnyCodec>>;
 
-/** A codec whose values nobody knows the type of here. */
-export interface AnyCodec {
-  encode(value: unknown): unknown;
-  decode(json: JsonValue): unknown;
-}
-
-/** The codec that a definition names or is. @returns undefined when it is none */
-export function codecOf(choice: unknown): AnyCodec | undefined {
-  if (typeof choice === 'string') {
-    return Object.hasOwn(BUILT_IN, choice) ? (BUILT_IN[choice] as AnyCodec) : undefined;
-  }
-  const own = choice as AnyCodec | null | undefined;
-  return typeof own?.encode === 'function' && typeof own.decode === 'function' ? own : undefined;
+/** The codec that a definition names or is. */
+export function codecOf(choice: CodecChoice): AnyCodec {
+  return typeof choice === 'string' ? BUILT_IN[choice] : choice;
 }

@@ -2,8 +2,20 @@
 import { DekdError } from '../../errors.ts';
 import { checkKey, checkPartition, checkRoot } from '../arguments.ts';
 import type { EncryptionContext } from '../types.ts';
-import { type AnyCodec, codecOf } from './codecs.ts';
 import { type FieldNode, fieldSetOf } from './field-path.ts';
+import type { JsonValue } from './types.ts';
+
+/** Codecs that a definition can name. */
+const CODEC_NAMES = ['date', 'bigint', 'bytes'] as const;
+export type CodecName = (typeof CODEC_NAMES)[number];
+
+/** A codec whose values nobody knows the type of here. */
+export interface AnyCodec {
+  encode(value: unknown): unknown;
+  decode(json: JsonValue): unknown;
+}
+
+export type CodecChoice = CodecName | AnyCodec;
 
 /** A definition whose types are not known here. */
 export interface AnyDefinition {
@@ -25,7 +37,7 @@ export interface CheckedDefinition {
   readonly root: FieldNode;
   readonly context: (row: object) => EncryptionContext;
   /** By index of the path; undefined where the value is JSON as it is. */
-  readonly codecs: readonly (AnyCodec | undefined)[];
+  readonly codecs: readonly (CodecChoice | undefined)[];
   /** By index of the path: whether it leads into an array. */
   readonly isRepeated: readonly boolean[];
   readonly keepsNulls: boolean;
@@ -76,8 +88,8 @@ export function checkDefinition(definition: AnyDefinition): CheckedDefinition {
 function codecsOf(
   choices: Readonly<Record<string, unknown>> | undefined,
   paths: readonly string[],
-): readonly (AnyCodec | undefined)[] {
-  const codecs = new Map<string, AnyCodec>();
+): readonly (CodecChoice | undefined)[] {
+  const codecs = new Map<string, CodecChoice>();
   for (const [path, choice] of Object.entries(choices ?? {})) {
     if (choice === undefined) {
       continue;
@@ -85,15 +97,22 @@ function codecsOf(
     if (!paths.includes(path)) {
       throw invalid(`a codec is given for '${path}', which is not one of the fields`);
     }
-    const codec = codecOf(choice);
-    if (codec === undefined) {
+    if (!isCodecChoice(choice)) {
       throw invalid(
         `the codec of '${path}' is neither 'date', 'bigint' or 'bytes' nor an object with encode and decode`,
       );
     }
-    codecs.set(path, codec);
+    codecs.set(path, choice);
   }
   return paths.map((path) => codecs.get(path));
+}
+
+function isCodecChoice(choice: unknown): choice is CodecChoice {
+  const own = choice as AnyCodec | null;
+  return (
+    CODEC_NAMES.some((name) => name === choice) ||
+    (typeof own === 'object' && typeof own?.encode === 'function' && typeof own.decode === 'function')
+  );
 }
 
 export function invalid(reason: string, cause?: unknown): DekdError {

@@ -5,8 +5,7 @@ import { passItems } from '../batch.ts';
 import type { Caller } from '../caller.ts';
 import type { WireItem } from '../requests.ts';
 import type { CallOptions, ManyResult } from '../types.ts';
-import type { AnyCodec } from './codecs.ts';
-import { type CheckedDefinition, invalid } from './definition.ts';
+import { type AnyCodec, type CheckedDefinition, invalid } from './definition.ts';
 import { NotJson } from './json-text.ts';
 import { type RowBinding, Unbound } from './row-binding.ts';
 import { copyRow, type Holder, Misshapen } from './row-walk.ts';
@@ -25,6 +24,8 @@ export interface FieldCall {
   readonly caller: Caller;
   readonly definition: CheckedDefinition;
   readonly binding: RowBinding;
+  /** By index of the path. */
+  readonly codecs: readonly (AnyCodec | undefined)[];
   /** Of this call alone. */
   readonly slab: Slab;
   /** Whether there is one row, which then has no number. */
@@ -154,7 +155,7 @@ export abstract class FieldBatch {
 
   /** The codec of an item, which is not asked about null. */
   protected codecOf(item: FieldItem, value: unknown): AnyCodec | undefined {
-    return value === null ? undefined : this.call.definition.codecs[item.field];
+    return value === null ? undefined : this.call.codecs[item.field];
   }
 
   /** Runs what turns a value into JSON or back, which an application has its hand in. @throws INVALID_ARGUMENT */
@@ -165,7 +166,7 @@ export abstract class FieldBatch {
       if (error instanceof NotJson) {
         throw invalid(`${this.at(item)}: ${error.message}`);
       }
-      const hasCodec = this.call.definition.codecs[item.field] !== undefined;
+      const hasCodec = this.call.codecs[item.field] !== undefined;
       throw invalid(`${this.at(item)}: ${hasCodec ? 'its codec failed' : 'the value cannot be read'}`, error);
     }
   }

@@ -2,22 +2,11 @@
 import type { Caller } from '../caller.ts';
 import type { CallOptions } from '../types.ts';
 import { type AnyDefinition, type CheckedDefinition, checkDefinition, invalid } from './definition.ts';
-import type { FieldBatch, FieldCall, Row } from './field-batch.ts';
-import { Opening } from './opening.ts';
-import { fieldPairsOf, RowBinding } from './row-binding.ts';
-import type { Holder } from './row-walk.ts';
-import { Sealing } from './sealing.ts';
-import { Slab } from './slab.ts';
+import type { Row } from './field-batch.ts';
+import type { FieldWork, ValueOfRow } from './field-work.ts';
 import type { FieldPath, Fields, FieldsDefinition } from './types.ts';
 
-/** Batches of one call under way at once. */
-const IN_FLIGHT = 4;
-
 type OpeningOptions = CallOptions & { readonly only?: readonly string[] | undefined };
-interface ValueOfRow {
-  readonly value: unknown;
-  readonly row: Row;
-}
 
 /** @throws INVALID_ARGUMENT for a definition that says something impossible */
 export function defineFields<T, P extends FieldPath<T>>(
@@ -31,12 +20,11 @@ export function defineFields<T, P extends FieldPath<T>>(
 class RowFields {
   readonly #caller: Caller;
   readonly #definition: CheckedDefinition;
-  readonly #pairs: readonly Uint8Array[];
+  #work: FieldWork | undefined;
 
   constructor(caller: Caller, definition: CheckedDefinition) {
     this.#caller = caller;
     this.#definition = definition;
-    this.#pairs = fieldPairsOf(definition);
   }
 
   get paths(): readonly string[] {
@@ -44,19 +32,19 @@ class RowFields {
   }
 
   async encrypt(row: Row, options: CallOptions = {}): Promise<Row> {
-    return (await this.#encrypt([row], true, options))[0]!;
+    return (await (await this.work()).sealRows([row], true, options))[0]!;
   }
 
   async encryptMany(rows: readonly Row[], options: CallOptions = {}): Promise<Row[]> {
-    return this.#encrypt(checkArray(rows), false, options);
+    return (await this.work()).sealRows(checkArray(rows), false, options);
   }
 
   async decrypt(row: Row, options: OpeningOptions = {}): Promise<Row> {
-    return (await this.#decrypt([row], true, options))[0]!;
+    return (await (await this.work()).openRows([row], true, options, this.#wanted(options.only)))[0]!;
   }
 
   async decryptMany(rows: readonly Row[], options: OpeningOptions = {}): Promise<Row[]> {
-    return this.#decrypt(checkArray(rows), false, options);
+    return (await this.work()).openRows(checkArray(rows), false, options, this.#wanted(options.only));
   }
 
   column(path: string): Column {
@@ -70,67 +58,9 @@ class RowFields {
     return new Column(this, path, field);
   }
 
-  /** What the values of one field become, in order. */
-  async sealValues(
-    field: number,
-    values: readonly ValueOfRow[],
-    isSingle: boolean,
-    options: CallOptions,
-  ): Promise<unknown[]> {
-    const call = this.#call(isSingle, options);
-    return this.#values(field, values, () => new Sealing(call));
-  }
-
-  /** What the tokens of one field were, in order. */
-  async openValues(
-    field: number,
-    values: readonly ValueOfRow[],
-    isSingle: boolean,
-    options: CallOptions,
-  ): Promise<unknown[]> {
-    const call = this.#call(isSingle, options);
-    return this.#values(field, values, () => new Opening(call, undefined));
-  }
-
-  #encrypt(rows: readonly Row[], isSingle: boolean, options: CallOptions): Promise<Row[]> {
-    const call = this.#call(isSingle, options);
-    return this.#rows(rows, () => new Sealing(call));
-  }
-
-  #decrypt(rows: readonly Row[], isSingle: boolean, options: OpeningOptions): Promise<Row[]> {
-    const call = this.#call(isSingle, options);
-    const isWanted = this.#wanted(options.only);
-    return this.#rows(rows, () => new Opening(call, isWanted));
-  }
-
-  async #rows(rows: readonly Row[], begin: () => FieldBatch): Promise<Row[]> {
-    const copies: Row[] = new Array(rows.length);
-    await inBatches(rows.length, begin, (batch, index) => {
-      copies[index] = batch.addRow(rows[index]!, index);
-    });
-    return copies;
-  }
-
-  async #values(field: number, values: readonly ValueOfRow[], begin: () => FieldBatch): Promise<unknown[]> {
-    const results: unknown[] = values.map((each) => each?.value);
-    await inBatches(values.length, begin, (batch, index) => {
-      batch.addValue(results[index], values[index]?.row as Row, results as unknown as Holder, index, field);
-    });
-    return results;
-  }
-
-  #call(isSingle: boolean, options: CallOptions): FieldCall {
-    options.signal?.throwIfAborted();
-    const slab = new Slab();
-    return {
-      caller: this.#caller,
-      definition: this.#definition,
-      binding: new RowBinding(this.#definition, this.#pairs, slab),
-      slab,
-      isSingle,
-      options,
-      deadline: this.#caller.deadline(options),
-    };
+  async work(): Promise<FieldWork> {
+    this.#work ??= new (await import('./field-work.ts')).FieldWork(this.#caller, this.#definition);
+    return this.#work;
   }
 
   #wanted(only: readonly string[] | undefined): boolean[] | undefined {
@@ -158,53 +88,19 @@ class Column {
   }
 
   async encrypt(value: unknown, row: Row, options: CallOptions = {}): Promise<unknown> {
-    return (await this.#fields.sealValues(this.#field, [{ value, row }], true, options))[0];
+    return (await (await this.#fields.work()).sealValues(this.#field, [{ value, row }], true, options))[0];
   }
 
   async encryptMany(values: readonly ValueOfRow[], options: CallOptions = {}): Promise<unknown[]> {
-    return this.#fields.sealValues(this.#field, checkArray(values), false, options);
+    return (await this.#fields.work()).sealValues(this.#field, checkArray(values), false, options);
   }
 
   async decrypt(value: unknown, row: Row, options: CallOptions = {}): Promise<unknown> {
-    return (await this.#fields.openValues(this.#field, [{ value, row }], true, options))[0];
+    return (await (await this.#fields.work()).openValues(this.#field, [{ value, row }], true, options))[0];
   }
 
   async decryptMany(values: readonly ValueOfRow[], options: CallOptions = {}): Promise<unknown[]> {
-    return this.#fields.openValues(this.#field, checkArray(values), false, options);
-  }
-}
-
-/**
- * Fills batches one after the other and runs a few of them at once, so that this side prepares the next while the agent works
- * on those before, and other work of the process gets its turn between two.
- * @throws what failed first, in the order of the rows
- */
-async function inBatches(
-  count: number,
-  begin: () => FieldBatch,
-  add: (batch: FieldBatch, index: number) => void,
-): Promise<void> {
-  const running: Promise<void>[] = [];
-  let next = 0;
-  try {
-    while (next < count) {
-      const batch = begin();
-      while (next < count && !batch.isFull) {
-        add(batch, next++);
-      }
-      const run = batch.run();
-      // Awaited in its turn below; until then a rejection is not unhandled.
-      run.catch(() => {});
-      running.push(run);
-      if (next < count) {
-        await new Promise((resolve) => setImmediate(resolve));
-        await running[running.length - IN_FLIGHT];
-      }
-    }
-  } finally {
-    for (const run of running) {
-      await run;
-    }
+    return (await this.#fields.work()).openValues(this.#field, checkArray(values), false, options);
   }
 }
 

@@ -1,5 +1,5 @@
 /** Puts the pair that says which field a value is of into the canonical context of its row. */
-import { MAX_CONTEXT_BYTES, readU16 } from '../../envelope/context.ts';
+import { MAX_CONTEXT_BYTES, readU16 } from '../../envelope/context-encoding.ts';
 import { DekdError } from '../../errors.ts';
 import type { Slab } from './slab.ts';
 

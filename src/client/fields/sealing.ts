@@ -1,7 +1,7 @@
 import { encodeTokenText, TOKEN_TEXT_PREFIX } from '../../envelope/token-text.ts';
 import { OPERATION } from '../../protocol/request-reader.ts';
 import type { ManyResult } from '../types.ts';
-import type { AnyCodec } from './codecs.ts';
+import type { AnyCodec } from './definition.ts';
 import { FieldBatch, type FieldItem, type Row } from './field-batch.ts';
 import { jsonTextOf, NotJson } from './json-text.ts';
 import { tokenIn } from './token-value.ts';

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 /** The file at `path`, given from the package's root; undefined where there is no such package. */
 export function packageFile(path: string): string | undefined {
-  // Two folders up is the root, from src/addon, from dist/addon and from the files that this is bundled into.
+  // Two folders up is the root, from src/package, from dist/package and from the files that this is bundled into.
   return fileURLToPath(new URL(`../../${path}`, import.meta.url));
 }
 
