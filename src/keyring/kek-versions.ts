@@ -93,8 +93,10 @@ export class KekVersions {
   sealing(kek: KekName): Promise<KeyRecord> {
     return this.#making.run(JSON.stringify([kek.name, kek.tenant, this.#rootAbove(kek).name]), async () => {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+        // What is made meanwhile, under another root, need not be among the rows.
+        const seen = this.#seen(kek);
         const rows = await this.#parts.custody.keystore.versions(kek.name, kek.tenant, WRAP_USE.purpose);
-        const row = (await this.current(kek, rows)) ?? (await this.#makeUnlessThere(kek, rows));
+        const row = (await this.current(kek, rows, seen)) ?? (await this.#makeUnlessThere(kek, rows));
         if (row !== undefined) {
           return row;
         }
@@ -106,10 +108,11 @@ export class KekVersions {
   /**
    * The newest of `rows`, the versions of a KEK, that is active under the root that new records go to; undefined when there is
    * no version under that root.
+   * @param seen the highest version that had been seen before they were read
    * @throws KEY_DISABLED when those there are all stopped; RecordRefused when rows have gone.
    */
-  async current(kek: KekName, rows: readonly KeyRecord[]): Promise<KeyRecord | undefined> {
-    this.#checkNotGone(kek, rows);
+  async current(kek: KekName, rows: readonly KeyRecord[], seen = this.#seen(kek)): Promise<KeyRecord | undefined> {
+    this.#checkNotGone(kek, rows, seen);
     const root = this.#rootAbove(kek).name;
     for (const row of rows.toReversed()) {
       if (canSeal(row.state) && (await this.rootNameOf(row)) === root) {
@@ -169,9 +172,8 @@ export class KekVersions {
   }
 
   async #makeUnlessThere(kek: KekName, rows: readonly KeyRecord[]): Promise<KeyRecord | undefined> {
-    const { highWater, log } = this.#parts;
-    const seen = highWater.version(kek.name, kek.tenant, WRAP_USE.purpose);
-    const version = Math.max(rows.at(-1)?.version ?? 0, seen) + 1;
+    const { log } = this.#parts;
+    const version = Math.max(rows.at(-1)?.version ?? 0, this.#seen(kek)) + 1;
     try {
       const record = await this.make(kek, { version, state: 'active' });
       log({
@@ -191,8 +193,12 @@ export class KekVersions {
     }
   }
 
-  #checkNotGone(kek: KekName, rows: readonly KeyRecord[]): void {
-    if (rows.length === 0 && this.#parts.highWater.version(kek.name, kek.tenant, WRAP_USE.purpose) > 0) {
+  #seen({ name, tenant }: KekName): number {
+    return this.#parts.highWater.version(name, tenant, WRAP_USE.purpose);
+  }
+
+  #checkNotGone(kek: KekName, rows: readonly KeyRecord[], seen: number): void {
+    if (rows.length === 0 && seen > 0) {
       throw new RecordRefused(
         `${kek.name} was in this keystore and is gone: restore the keystore, or import an export of it`,
         true,

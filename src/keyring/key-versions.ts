@@ -75,7 +75,11 @@ export class KeyVersions {
 
   /** Version 1, active. @returns undefined when another agent was faster. */
   async first(request: CreateRequest, key?: KeyHandle, line = OWN_LINE): Promise<KeyRecord | undefined> {
-    this.checkNotGone(request, []);
+    if (this.#parts.highWater.version(request.name, request.partition, request.purpose) > 0) {
+      // Made since its rows were looked for, maybe for a caller who chose another root; or they are gone.
+      await this.rows(request);
+      return undefined;
+    }
     try {
       const record = await this.#make(request, { version: 1, state: 'active', line }, key);
       await this.#parts.highWater.raise([record]);
@@ -97,18 +101,17 @@ export class KeyVersions {
    * @throws KEY_NOT_FOUND, KEY_DISABLED, CONFLICT, KEYSTORE_UNAVAILABLE and what the hierarchy throws.
    */
   async rotate(request: CreateRequest, options: RotateOptions = {}): Promise<KeyRecord> {
-    const { keystore, highWater } = this.#parts;
+    const { highWater } = this.#parts;
     let before = options.due;
     const line = options.line ?? OWN_LINE;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const rows = await keystore.versions(request.name, request.partition, request.purpose);
-      this.checkNotGone(request, rows);
+      const rows = await this.rows(request);
       if (rows.length === 0) {
         throw new DekdError('KEY_NOT_FOUND', `no key ${request.name}`);
       }
       try {
         const sealing = await this.#sealing(request, rows, options.line);
-        const active = await this.#authentic(sealing, options);
+        const active = await this.#authentic(request, sealing, options);
         const newest = active.findLast((row) => lineOf(row) === line);
         before ??= newest?.version ?? 0;
         if (newest !== undefined && newest.version > before) {
@@ -136,13 +139,21 @@ export class KeyVersions {
    * stored, and a row read before that looks older than it may be.
    */
   async #haveMoved(request: CreateRequest, rows: readonly KeyRecord[]): Promise<boolean> {
-    const now = await this.#parts.keystore.versions(request.name, request.partition, request.purpose);
+    const now = await this.#rows(request);
     return rows.some((row) => now.find(({ version }) => version === row.version)?.seq !== row.seq);
   }
 
-  /** @throws RecordRefused when `rows`, oldest first, lack a version that this agent has seen. */
-  checkNotGone(request: CreateRequest, rows: readonly KeyRecord[]): void {
+  #rows({ name, partition, purpose }: CreateRequest): Promise<readonly KeyRecord[]> {
+    return this.#parts.keystore.versions(name, partition, purpose);
+  }
+
+  /**
+   * Every version, oldest first. What was seen before they were read has to be among them; what was made meanwhile need not.
+   * @throws RecordRefused when a version is gone; KEYSTORE_UNAVAILABLE
+   */
+  async rows(request: CreateRequest): Promise<readonly KeyRecord[]> {
     const seen = this.#parts.highWater.version(request.name, request.partition, request.purpose);
+    const rows = await this.#rows(request);
     if ((rows.at(-1)?.version ?? 0) < seen) {
       throw new RecordRefused(
         `version ${seen} of this key was seen and is not in the keystore: restore the keystore, or accept its older ` +
@@ -150,6 +161,7 @@ export class KeyVersions {
         true,
       );
     }
+    return rows;
   }
 
   /** `record` in another state with a good MAC, as the next write of its row. @throws RecordRefused unless it is authentic. */
@@ -165,7 +177,11 @@ export class KeyVersions {
    * Those of `rows` that are authentic; one that was put there by others is left as it is, and never used. A root that a caller
    * chose keeps no other from being rotated by its silence, unless what sealed under it is to be compromised.
    */
-  async #authentic(rows: readonly KeyRecord[], { stop, line }: RotateOptions): Promise<KeyRecord[]> {
+  async #authentic(
+    request: CreateRequest,
+    rows: readonly KeyRecord[],
+    { stop, line }: RotateOptions,
+  ): Promise<KeyRecord[]> {
     const { engine, hierarchy, highWater } = this.#parts;
     const authentic: KeyRecord[] = [];
     let refusal: unknown;
@@ -185,7 +201,11 @@ export class KeyVersions {
         refusal = error;
       }
     }
-    if (authentic.length === 0 && refusal !== undefined) {
+    // One that was written since it was read looks like one that was put back; the rotation begins again with what it is now.
+    if (
+      refusal !== undefined &&
+      (authentic.length === 0 || (isRollback(refusal) && (await this.#haveMoved(request, rows))))
+    ) {
       throw refusal;
     }
     return authentic;

@@ -334,10 +334,9 @@ export class LiveKeys {
    * @param ownLine whether that of callers who name no root may be it for one who names theirs
    */
   async #rowsToSeal(wanted: SealingRequest, ownLine: boolean): Promise<Omit<Active, 'key'> | undefined> {
-    const { keystore, versions } = this.#parts;
+    const { versions } = this.#parts;
     const { name, partition, purpose, root } = wanted;
-    const all = await keystore.versions(name, partition, purpose);
-    versions.checkNotGone(wanted, all);
+    const all = await versions.rows(wanted);
     if (all.length === 0) {
       return undefined;
     }

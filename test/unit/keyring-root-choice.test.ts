@@ -3,7 +3,7 @@ import type { DataKey } from '../../src/keyring/keyring.ts';
 import { toHex } from '../../src/keyring/record-binding.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
-import { FakeClock, Sandbox, TENANTS, until, type World, type WorldOptions } from './keyring-fixture.ts';
+import { durable, FakeClock, Sandbox, TENANTS, until, type World, type WorldOptions } from './keyring-fixture.ts';
 
 const SEAL = { name: 'k', partition: '', purpose: 'seal' } as const;
 
@@ -94,6 +94,41 @@ describe('a root that a caller chooses', () => {
       [1, 'active'],
       [2, 'active'],
     ]);
+  });
+
+  it('makes no key twice: callers who name other roots find it made, whenever they began to look', async () => {
+    let wait: Promise<void> | undefined;
+    const slow = new Proxy(keystore, {
+      get(target, name) {
+        const value = Reflect.get(target, name, target) as unknown;
+        if (name !== 'versions') {
+          return typeof value === 'function' ? value.bind(target) : value;
+        }
+        return async (...args: Parameters<MemoryKeystore['versions']>) => {
+          const rows = await target.versions(...args);
+          // Nothing was there when they looked, and has been made before they go on.
+          await (args[0] === 'k' && rows.length === 0 ? wait : undefined);
+          return rows;
+        };
+      },
+    });
+    const world = await open({ keystore: durable(slow), stateFolder: sandbox.folder });
+    for (const [first, second] of [
+      ['', 'b'],
+      ['b', 'a'],
+    ] as const) {
+      let go = (): void => undefined;
+      wait = new Promise((resolve) => {
+        go = resolve;
+      });
+      const late = key(world, second, 'k', first);
+      await new Promise((resolve) => setImmediate(resolve));
+      wait = undefined;
+      const early = await key(world, first, 'k', first);
+      go();
+      expect((await late).version).toBe(2);
+      expect(early.version).toBe(1);
+    }
   });
 
   it('makes a key under the root of its route a key as any other', async () => {
