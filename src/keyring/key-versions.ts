@@ -109,6 +109,7 @@ export class KeyVersions {
       if (rows.length === 0) {
         throw new DekdError('KEY_NOT_FOUND', `no key ${request.name}`);
       }
+      let made: KeyRecord | undefined;
       try {
         const sealing = await this.#sealing(request, rows, options.line);
         const active = await this.#authentic(request, sealing, options);
@@ -121,12 +122,16 @@ export class KeyVersions {
           throw new DekdError('KEY_DISABLED', `key ${request.name} is disabled: enable it before it is rotated`);
         }
         const next = await this.#next(request, rows, options.key, line);
+        made = next;
         const activated = await this.#activate(next, active, options.stop ?? 'deactivated');
         await highWater.raise(activated);
         this.#log(options.key === undefined ? 'key-rotated' : 'key-imported', activated[0]!);
         return activated[0]!;
       } catch (error) {
-        if (!DekdError.is(error, 'CONFLICT') && !(isRollback(error) && (await this.#haveMoved(request, rows)))) {
+        if (
+          !DekdError.is(error, 'CONFLICT') &&
+          !(isRollback(error) && (await this.#haveMoved(request, made === undefined ? rows : [...rows, made])))
+        ) {
           throw error;
         }
       }
@@ -135,8 +140,9 @@ export class KeyVersions {
   }
 
   /**
-   * Whether one of `rows` was written since it was read. A rotation beside this one raises the mark as soon as its rows are
-   * stored, and a row read before that looks older than it may be.
+   * Whether one of `rows` was written since it was read, or made: a rotation beside this one may have taken up the version that
+   * this one has just stored. It raises the mark as soon as its rows are stored, and a row from before that looks older than it
+   * may be.
    */
   async #haveMoved(request: CreateRequest, rows: readonly KeyRecord[]): Promise<boolean> {
     const now = await this.#rows(request);
