@@ -4,8 +4,8 @@ import { DekdError } from '../errors.ts';
 import { QueryReading, type TableResult } from './kysely/query-reading.ts';
 import type { AnyTable } from './table.ts';
 
-export type { IndexDefinition, IndexOptions } from './row-cipher.ts';
-export type { ColumnPath, EncryptedRow, EncryptedTable, TableDefinition } from './table.ts';
+export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+export type { AnyTable, ColumnPath, EncryptedRow, EncryptedTable, IndexColumns, TableDefinition } from './table.ts';
 export { encryptedTable } from './table.ts';
 
 /** An encrypted column in the interface of a database: it is read as its value, and written as what `encrypt` made of it. */

@@ -15,8 +15,8 @@ import { type ColumnPath, cipherOf, type EncryptedTable, type TableDefinition, t
 
 export type { BackfillOptions, BackfillProgress } from './pg/backfill.ts';
 export type { PgQueryable } from './pg/statements.ts';
-export type { IndexDefinition, IndexOptions } from './row-cipher.ts';
-export type { ColumnPath, EncryptedRow, EncryptedTable, TableDefinition } from './table.ts';
+export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+export type { ColumnPath, EncryptedRow, EncryptedTable, IndexColumns, TableDefinition } from './table.ts';
 export { encryptedTable } from './table.ts';
 
 /** A table in PostgreSQL. A statement and a batch a call, whatever the number of rows. */

@@ -7,7 +7,7 @@ import { openResult, type Selection, Selections } from './prisma/results.ts';
 import { Writes } from './prisma/writes.ts';
 import type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
 
-export type { IndexDefinition, IndexOptions } from './row-cipher.ts';
+export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
 
 /** As much of `Prisma.TypeMap`, which every generated client has, as names and types of fields are read from. */
 export interface PrismaTypeMap {

@@ -35,8 +35,20 @@ const app = await Application.bootstrapWithPlugins({
   sort: ['source-order'],
   sortEntryPoints: false,
   outputs: [{ name: 'markdown', path: output }],
-  // Of Node or of the DOM, declared only for projects that have the types of neither.
-  intentionallyNotExported: ['__global.ReadableStream', '__global.WritableStream'],
+  intentionallyNotExported: [
+    // Of Node or of the DOM, declared only for projects that have the types of neither.
+    '__global.ReadableStream',
+    '__global.WritableStream',
+    // Steps of types that are reckoned with, which say nothing by themselves.
+    ...['IsAny', 'MemberPath', 'Walked', 'Sealed', 'ForeignPath', 'CodecOf', 'FieldsBasis'].map(
+      (name) => `src/client/fields/types.ts:${name}`,
+    ),
+    ...['Encryptable', 'Scalars'].map((name) => `src/adapters/prisma.ts:${name}`),
+    'src/adapters/kysely.ts:Stored',
+    'src/adapters/table.ts:Name',
+    'src/service/encryption-service.ts:Row',
+    'src/service/hashes.ts:DIGESTS',
+  ],
   validation: { invalidLink: true, notExported: true, notDocumented: false, rewrittenLink: true },
   treatWarningsAsErrors: true,
   logLevel: LogLevel.Warn,

@@ -25,6 +25,7 @@ _CODES: dict[str, tuple[int, bool]] = {
     "SERVICE_DISABLED": (19, False),
     "AGENT_UNAVAILABLE": (20, True),
     "INTERNAL": (21, False),
+    "EXPIRED": (22, False),
 }
 _BY_NUMBER = {number: code for code, (number, _) in _CODES.items()}
 
