@@ -45,7 +45,7 @@ describe('examples/file-drop', () => {
       entry.isFile() ? [join(entry.parentPath, entry.name)] : [],
     );
 
-  async function put(body: BodyInit): Promise<string> {
+  async function put(body: string | Uint8Array<ArrayBuffer> | ReadableStream): Promise<string> {
     const answer = await fetch(`${service.found}/files`, { method: 'POST', body, duplex: 'half' } as RequestInit);
     expect(answer.status).toBe(201);
     return ((await answer.json()) as { link: string }).link;

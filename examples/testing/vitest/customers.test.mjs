@@ -25,7 +25,9 @@ test('an address copied into another row does not open', async () => {
 
 test('under the policy of production, an application that may only encrypt cannot read', async () => {
   const policy = {
-    rules: [{ name: 'writer', callers: { socket: 'data' }, keys: 'customers', operations: 'encrypt', create: { max: 1 } }],
+    rules: [
+      { name: 'writer', callers: { socket: 'data' }, keys: 'customers', operations: 'encrypt', create: { max: 1 } },
+    ],
   };
   await using agent = await createTestAgent({ config: { policy } });
   const customers = new Customers(agent.connect(), new Map());
