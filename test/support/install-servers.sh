@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs what the tests start for themselves: PostgreSQL, Redis and SoftHSM2, and a compiler for their helpers. For Debian.
-# Installs what the tests start for themselves: PostgreSQL, SoftHSM2 and Python with protobuf, and a compiler for their
-# helpers. For Debian.
+# Installs what the tests start for themselves: PostgreSQL, Redis, SoftHSM2 and Python with protobuf, curl for the quick start, and
+# a compiler for their helpers. For Debian.
 # Without them the tests concerned are skipped, with the reason.
 set -eu
 
@@ -9,6 +8,7 @@ missing=''
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 command -v redis-server >/dev/null 2>&1 || command -v valkey-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v softhsm2-util >/dev/null 2>&1 || missing="$missing softhsm2"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
 command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 /usr/bin/python3 -c 'import google.protobuf' 2>/dev/null || missing="$missing python3-protobuf"
 [ -n "$missing" ] || exit 0
