@@ -367,9 +367,7 @@ function codeOf(page: string): string {
 
 const CONSUMER = `
 import { connect, DekdError, type ErrorCode, ERROR_CODES, type Keystore, type KeyRecord, type Provider } from 'dekd';
-import { type BenchModule, connect as light, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
 import { type Credentials, credentials, type StoredCredentials } from 'dekd/migration';
-
 import { OneShotSecrets, type OneShotStore, PaginationTokens, StorageTransformer } from 'dekd/helpers';
 import { type BenchModule, connect as light, connectSync, type DekdClient, type EncryptOptions, type ManyResult } from 'dekd/client';
 import { createTestAgent, type TestAgent } from 'dekd/testkit';
