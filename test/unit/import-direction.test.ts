@@ -84,6 +84,9 @@ const OWNER: Readonly<Record<string, string>> = {
   pg: 'keystores',
   pkcs11js: 'providers',
   piscina: 'pool',
+  fastify: 'adapters',
+  '@aws-sdk/lib-dynamodb': 'adapters',
+  mongoose: 'adapters',
   'drizzle-orm': 'adapters',
   kysely: 'adapters',
 };
