@@ -19,6 +19,7 @@ type Json = Record<string, unknown>;
 
 export class DynamoServer {
   readonly client: DynamoDBClient;
+  readonly endpoint: string;
   /** Bodies of requests, as they went over the wire. */
   readonly sent: string[] = [];
   readonly #server: Server;
@@ -26,6 +27,7 @@ export class DynamoServer {
 
   private constructor(server: Server, endpoint: string) {
     this.#server = server;
+    this.endpoint = endpoint;
     const credentials = { accessKeyId: 'a', secretAccessKey: 's' };
     this.#settings = { endpoint, region: 'eu-central-1', credentials };
     this.client = new DynamoDBClient(this.#settings);
