@@ -104,8 +104,11 @@ const CREATE_BIT = 32;
 
 /** Answers remembered for one caller; the map is dropped when it is full. */
 const MAX_ANSWERS = 4096;
-/** Longest key and partition, together, whose answer is remembered: names come from callers. */
-const MAX_REMEMBERED_NAME = 512;
+/**
+ * Longest key and partition, together, that rules are asked about: no key has such names, and everything that is made for each item
+ * of a batch holds them.
+ */
+const MAX_NAMES = 512;
 /** Callers remembered; the map is dropped when it is full, connections keep theirs. */
 const MAX_CALLERS = 1024;
 
@@ -325,7 +328,7 @@ class CompiledCaller implements Caller {
 
   mayCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): boolean {
     const needed = CREATE_BIT | BITS[by];
-    return (this.#granted(key, partition) & needed) === needed;
+    return (this.#granted(key, partition) & needed) === needed && this.#granting(needed, key, partition).length > 0;
   }
 
   authorizeCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): void {
@@ -333,11 +336,11 @@ class CompiledCaller implements Caller {
     if ((granted & BITS[by]) === 0) {
       throw this.#denial([by], key, partition);
     }
-    if ((granted & CREATE_BIT) === 0) {
+    const creating = this.#granting(CREATE_BIT | BITS[by], key, partition);
+    if (creating.length === 0) {
       const { reason } = this.#denial([by, 'create'], key, partition);
       throw new DekdError('KEY_NOT_FOUND', 'no such key', reason === undefined ? {} : { reason });
     }
-    const creating = this.#granting(CREATE_BIT, key, partition);
     const entry = `${key}\u0000${partition}`;
     if (!creating.some((rule) => charge(rule, entry))) {
       const caps = creating.map(
@@ -366,10 +369,10 @@ class CompiledCaller implements Caller {
     });
   }
 
-  /** Rules that grant one of `bits` on a key. */
+  /** Rules that grant all of `bits` on a key. */
   #granting(bits: number, key: string, partition: string): CompiledRule[] {
     return this.#rules.filter(
-      (rule) => (rule.bits & bits) !== 0 && rule.matchesKey(key) && rule.matchesPartition(partition),
+      (rule) => (rule.bits & bits) === bits && rule.matchesKey(key) && rule.matchesPartition(partition),
     );
   }
 
@@ -378,6 +381,9 @@ class CompiledCaller implements Caller {
   }
 
   #decide(key: string, partition: string): number {
+    if (key.length + partition.length > MAX_NAMES) {
+      return 0;
+    }
     let bits = 0;
     // Names that begin with a dot are those of key-encryption keys; no rule reaches them.
     if (!key.startsWith('.')) {
@@ -387,9 +393,7 @@ class CompiledCaller implements Caller {
         }
       }
     }
-    if (key.length + partition.length <= MAX_REMEMBERED_NAME) {
-      this.#remember(key, partition, bits);
-    }
+    this.#remember(key, partition, bits);
     return bits;
   }
 

@@ -279,6 +279,22 @@ describe('without the native engine', () => {
   });
 });
 
+describe('names that no key has', () => {
+  it('are denied whatever the rules, so that nothing is made of them for each item of a batch', () => {
+    const rules = rulesOf('\n    - { name: all, keys: "*", operations: [encrypt, verifyHmac], create: { max: 9 } }');
+    const caller = compilePolicy(rules, NATIVE).callerFor(peer());
+    expect(caller.allows('encrypt', 'k'.repeat(128), 'p'.repeat(128))).toBe(true);
+    const partition = 'p'.repeat(60_000);
+    for (const operation of ['encrypt', 'verifyHmac'] as const) {
+      const error = errorOf(() => caller.authorize(operation, 'k', partition));
+      expect([error.code, error.message]).toEqual(['PERMISSION_DENIED', NOT_ALLOWED_TEXT]);
+      expect(error.reason!.length).toBeLessThan(1_000);
+    }
+    expect(caller.mayCreate('k', partition)).toBe(false);
+    expect(caller.rights('k'.repeat(60_000), '')).toEqual([]);
+  });
+});
+
 describe('creation on first use', () => {
   const rules = rulesOf(`
     - { name: r, callers: { uid: 1000 }, keys: "new-*", operations: encrypt, create: { max: 2 } }
@@ -321,6 +337,20 @@ describe('creation on first use', () => {
     expect(errorOf(() => caller.authorizeCreate('k3', '')).reason).toContain(
       'rule "a" has made 1, rule "b" has made 1',
     );
+  });
+
+  it('is for what its own rule grants, whatever another rule grants beside it', () => {
+    const two = rulesOf(`
+    - { name: a, keys: "*", operations: encrypt, create: { max: 1 } }
+    - { name: b, keys: "*", operations: [hmac, blindIndex] }`);
+    const caller = compilePolicy(two, NATIVE).callerFor(peer());
+    for (const by of ['hmac', 'blindIndex'] as const) {
+      expect(caller.mayCreate('k', '', by)).toBe(false);
+      const error = errorOf(() => caller.authorizeCreate('k', '', by));
+      expect([error.code, error.message]).toEqual(['KEY_NOT_FOUND', 'no such key']);
+    }
+    expect(caller.mayCreate('k', '')).toBe(true);
+    caller.authorizeCreate('k', '');
   });
 
   it('is KEY_NOT_FOUND to a caller that may only encrypt, and a denial like any other to the rest', () => {
