@@ -12,6 +12,10 @@ export const LEGACY_IV_LENGTH = 12;
 export const LEGACY_TAG_LENGTH = 16;
 const MAX_KID_LENGTH = 64;
 const NAMES = ['__enc', 'kid', 'iv', 'ct'];
+/** What begins a value in JSON, or another member. */
+const STRUCTURE = [0x7b, 0x5b, 0x2c];
+/** How often each is in an envelope at most: between its members, and in its kid. */
+const MAX_STRUCTURE = NAMES.length + MAX_KID_LENGTH;
 
 export interface LegacyEnvelope {
   readonly kid: string;
@@ -24,6 +28,9 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** @param bytes JSON text in UTF-8. @throws MALFORMED for anything but an envelope, with no other key and strict base64 */
 export function readLegacyEnvelope(bytes: Uint8Array): LegacyEnvelope {
+  if (STRUCTURE.some((byte) => hasMoreOf(bytes, byte, MAX_STRUCTURE))) {
+    throw malformed('it has more members or values in it than an envelope');
+  }
   let value: unknown;
   try {
     value = JSON.parse(decoder.decode(bytes));
@@ -75,6 +82,18 @@ export function hasLegacyShape(value: unknown): value is LegacyShape {
     Object.keys(value).length === NAMES.length &&
     NAMES.every((name) => Object.hasOwn(value, name))
   );
+}
+
+/** A parser makes an object of every two bytes: some that are none of an envelope would hold up everybody, and fill the memory. */
+function hasMoreOf(bytes: Uint8Array, byte: number, most: number): boolean {
+  let at = -1;
+  for (let count = 0; count <= most; count++) {
+    at = bytes.indexOf(byte, at + 1);
+    if (at < 0) {
+      return false;
+    }
+  }
+  return true;
 }
 
 /** Undefined for what the encoder would not have written: other alphabets, white space, missing padding, bits left over. */

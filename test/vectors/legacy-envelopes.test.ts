@@ -56,6 +56,16 @@ describe('envelopes of applications from before', () => {
     expect(() => legacyEnvelopeOf(inherited)).toThrow('exactly');
   });
 
+  it.each(['{},', '[],', '0,', '[', '{"a":'])('are never parsed when they are megabytes of %s', (piece) => {
+    const { envelope } = vectors.opens[0]!;
+    const bytes = Buffer.from(`{"__enc":[${piece.repeat(400_000)}0]}`);
+    const before = process.memoryUsage().heapUsed;
+    expect(() => readLegacyEnvelope(bytes)).toThrow('more members or values in it');
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(2 * 1024 * 1024);
+    const kid = piece[0]!.repeat(64);
+    expect(readLegacyEnvelope(Buffer.from(JSON.stringify({ ...envelope, kid }))).kid).toBe(kid);
+  });
+
   it('say nothing of what they hold when they are refused', () => {
     for (const text of Object.values(vectors.malformed)) {
       const { ct } = (text.startsWith('{') && !text.endsWith(',') ? JSON.parse(text) : {}) as { ct?: string };
