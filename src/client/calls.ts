@@ -356,7 +356,7 @@ export const sender: Sender<AnyCall> = {
   },
 };
 
-function anyChooses(items: readonly WireItem[], from: number, to: number): boolean {
+export function anyChooses(items: readonly WireItem[], from: number, to: number): boolean {
   for (let i = from; i < to; i++) {
     if (items[i]!.root !== undefined) {
       return true;

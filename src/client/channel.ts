@@ -228,14 +228,9 @@ export class Channel {
     }
   }
 
-  /**
-   * An agent that knows nothing of roots of a caller's choice would encrypt under its own.
-   * @throws UNSUPPORTED
-   */
+  /** @throws UNSUPPORTED */
   checkChoice(isChosen: boolean): void {
-    if (isChosen && !this.limits.choosesRoots) {
-      throw new DekdError('UNSUPPORTED', `${this.limits.agent} lets callers choose no root: update the agent`);
-    }
+    checkChoice(isChosen, this.limits);
   }
 
   /** Closes once what is queued has been sent. */
@@ -294,6 +289,16 @@ export function checkFrame(length: number, { maxFrame }: ChannelLimits): void {
       'INVALID_ARGUMENT',
       `request of ${length - FRAME_PREFIX} bytes, names and contexts included, is over the agent's ${maxFrame}`,
     );
+  }
+}
+
+/**
+ * An agent that knows nothing of roots of a caller's choice would encrypt under its own.
+ * @throws UNSUPPORTED
+ */
+export function checkChoice(isChosen: boolean, { choosesRoots, agent }: ChannelLimits): void {
+  if (isChosen && !choosesRoots) {
+    throw new DekdError('UNSUPPORTED', `${agent} lets callers choose no root: update the agent`);
   }
 }
 

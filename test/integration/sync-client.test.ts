@@ -248,6 +248,19 @@ describe('a synchronous client and an agent that does wrong', () => {
     },
   );
 
+  it('sends it no value that names a root, which it does not say that it reads', async () => {
+    const { agent, dekd } = await fake('echoes');
+    for (const call of [
+      () => dekd.encrypt(DATA, { ...KEY, root: 'b' }),
+      () => dekd.encryptMany([DATA], { ...KEY, root: 'b' }),
+      () => dekd.encryptMany([{ data: DATA, root: 'b' }], KEY),
+    ]) {
+      expect(refusal(call).message).toMatch(/lets callers choose no root/);
+    }
+    expect(echoed(dekd, 'x')).toBe('x');
+    expect((await agent.counts()).requests).toBe(1);
+  });
+
   it('takes no answer of a call that was given up for that of another', async () => {
     const { agent, dekd } = await fake('answers the first late', 400);
     expect(echoed(dekd, 'warm')).toBe('warm');

@@ -8,8 +8,17 @@ import { OPERATION } from '../../protocol/request-reader.ts';
 import { bindingOf, bytesOfText, checkBytes, checkTimeout, decryptBinding, textOfBytes } from '../arguments.ts';
 import { batchOf } from '../batch.ts';
 import { DEFAULT_TIMEOUT_MS } from '../caller.ts';
-import { COPY_LIMIT, partition, payloadError } from '../calls.ts';
-import { type ChannelLimits, checkFrame, greeting, helloOf, limitsOf, notAReply, unavailable } from '../channel.ts';
+import { anyChooses, COPY_LIMIT, partition, payloadError } from '../calls.ts';
+import {
+  type ChannelLimits,
+  checkChoice,
+  checkFrame,
+  greeting,
+  helloOf,
+  limitsOf,
+  notAReply,
+  unavailable,
+} from '../channel.ts';
 import { errorOf, ReplyReader } from '../replies.ts';
 import { RequestWriter, type WireBinding } from '../requests.ts';
 import { findSocket } from '../socket-place.ts';
@@ -129,6 +138,7 @@ class SyncClient implements DekdSyncClient {
     const encrypts = operation === OPERATION.encrypt;
     const deadline = this.#begin(options);
     return this.#answered(deadline, (limits) => {
+      checkChoice(binding.root !== undefined, limits);
       const error = payloadError({ limits, lane: undefined }, encrypts, data);
       if (error !== undefined) {
         throw error;
@@ -162,6 +172,7 @@ class SyncClient implements DekdSyncClient {
           part = 0;
         }
         const to = cut.from + cut.ends[part]!;
+        checkChoice(binding.root !== undefined || anyChooses(wire, from, to), limits);
         if (to - from === 1) {
           const encrypts = operation === OPERATION.encryptMany;
           const error = payloadError({ limits, lane: undefined }, encrypts, wire[from]!.data);
