@@ -144,10 +144,17 @@ class Migration {
     }
     const results = new Array<MigrationResult>(rows.length);
     const batches = { token: new Batch(), legacy: new Batch(), other: new Batch() };
+    // Rows may change while the agent is asked: what is given back is what was looked at.
+    const bindings: CallBinding[] = [];
+    const tokens = new Map<number, string>();
     for (const [index, row] of rows.entries()) {
       const binding = this.#binding({ ...call, ...row });
+      bindings.push(binding);
       try {
         const shape = this.#readable(shapeOf(row.value), binding);
+        if (shape.kind === 'token') {
+          tokens.set(index, shape.token);
+        }
         batches[shape.kind].add(index, itemOf(shape, row.value, binding));
       } catch (error) {
         results[index] = { ok: false, error: DekdError.from(error) };
@@ -160,19 +167,18 @@ class Migration {
       batches.other.pass((items) => this.#dekd.encryptMany(items, options)),
     ]);
     for (const [index, result] of opened) {
-      const shape = shapeOf(rows[index]!.value);
-      if (result.ok && shape.kind === 'token') {
+      if (result.ok) {
         result.value.fill(0);
         this.counts.unchanged += 1;
-        results[index] = { ok: true, stored: stored(shape.token), from: 'token', changed: false };
-      } else if (!result.ok) {
+        results[index] = { ok: true, stored: stored(tokens.get(index)!), from: 'token', changed: false };
+      } else {
         results[index] = result;
       }
     }
     for (const [from, made] of [['legacy', migrated] as const, ['plaintext', sealed] as const]) {
       for (const [index, result] of made) {
         if (result.ok) {
-          this.#migrated(this.#binding({ ...call, ...rows[index]! }));
+          this.#migrated(bindings[index]!);
           results[index] = { ok: true, stored: stored(encodeTokenText(result.value)), from, changed: true };
         } else {
           results[index] = result;

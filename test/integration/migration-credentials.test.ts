@@ -292,6 +292,15 @@ describe('envelopes from before', () => {
     expect(await migration.migrateCredentials([])).toEqual([]);
   });
 
+  it('are given back as they were looked at, whatever becomes of their rows meanwhile', async () => {
+    const own = await made().encryptCredentials(value);
+    const elsewhere = await made({ context: { connector: '18' } }).encryptCredentials('of somebody else');
+    const rows = [{ value: { ...own } }];
+    const migrating = made().migrateCredentials(rows);
+    Object.assign(rows[0]!.value, elsewhere);
+    expect(await migrating).toEqual([{ ok: true, stored: own, from: 'token', changed: false }]);
+  });
+
   it('of other layouts are put together from their parts', async () => {
     const sealed = Buffer.from(legacySealed(value).ct, 'base64');
     const { iv, ct } = legacySealed(value);
