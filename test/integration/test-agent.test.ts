@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { connect, DekdError } from '../../src/client/index.ts';
@@ -11,6 +11,7 @@ import { isRunning } from '../support/processes.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const TESTKIT = fileURLToPath(new URL('../../src/testkit/index.ts', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const KEY = { key: 'k' };
 
 async function start(options: TestAgentOptions = {}): Promise<TestAgent> {
@@ -184,6 +185,18 @@ describe('a test agent', () => {
         expect(readdirSync(folder)).toEqual([]);
       }),
     );
+  });
+
+  it('removes no folder but one that was made for its socket', async () => {
+    const home = join(temporaryFolder(), 'home');
+    mkdirSync(home, { mode: 0o700 });
+    writeFileSync(join(home, 'thesis'), 'years');
+    const args = ['dev', '--ephemeral', '--socket', join(home, 'agent.sock'), '--until-stdin-ends', home];
+    const child = spawn(NODE, [MAIN, ...args], { stdio: ['pipe', 'pipe', 'ignore'] });
+    await once(child.stdout, 'data');
+    child.stdin.end();
+    await once(child, 'exit');
+    expect(readdirSync(home)).toContain('thesis');
   });
 
   it('runs no command but the one that connect({ spawn: true }) runs', async () => {

@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { type Agent, startAgent } from '../../agent/agent.ts';
 import { socketCandidates } from '../../client/socket-place.ts';
 import type { Config } from '../../config/config.ts';
@@ -40,13 +41,19 @@ export async function dev(line: CommandLine, options: Record<string, unknown>): 
     const exitCode = await agent.closed;
     // An open pipe would keep the process alive.
     process.stdin.destroy();
-    if (isOrphaned && typeof options.untilStdinEnds === 'string') {
-      rmSync(options.untilStdinEnds, { recursive: true, force: true });
+    const folder = options.untilStdinEnds;
+    if (isOrphaned && typeof folder === 'string' && isMadeFor(agent, folder)) {
+      rmSync(folder, { recursive: true, force: true });
     }
     return exitCode;
   } catch (error) {
     throw refusedToStart(error);
   }
+}
+
+/** Whether a client made the folder for this agent's socket: one that was named by mistake is not to be emptied. */
+function isMadeFor(agent: Agent, folder: string): boolean {
+  return dirname(agent.socketPath) === folder && basename(folder).startsWith('dekd-');
 }
 
 /** Read only where there are any: an agent without a file starts without YAML. */
