@@ -73,7 +73,7 @@ function verifyAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyR
     }
     pass.place(output);
     undoing(output, () => {
-      pass.aim();
+      pass.aim(output.buffer);
       env.engine.verifyMacMany(pass.table, pass.count, pass.scopes(), kept.frame);
       pass.verifyStale(kept.frame);
       pass.settle(output.buffer);
@@ -90,7 +90,7 @@ function verifySlices(env: OperationsEnvironment, caller: Caller): SliceWork<Ver
     pass: (request, loaded, table) => new VerifyPass(env, caller, request, loaded, table),
     async run(slice, pass) {
       pass.placeRows(slice);
-      pass.aim();
+      pass.aim(slice.reply.buffer);
       await slice.rows('verifyRows', pass, slice.frame, slice.reply.buffer, pass.scopes());
       pass.verifyStale(slice.frame);
       pass.settle(slice.reply.buffer);
@@ -210,12 +210,13 @@ class VerifyPass extends MacPass {
     return handle;
   }
 
-  /** Keeps the places of the answers, and says where each MAC is. */
-  aim(): void {
+  /** Keeps the places of the answers in `target`, which hold none yet, and says where each MAC is. */
+  aim(target: Uint8Array): void {
     const { table } = this;
     for (let index = 0, at = 0; index < this.count; index++, at += ROW_WORDS) {
       this.#places[index] = table[at + ROW.outOffset]!;
       if (table[at + ROW.status] !== ROW_STATUS.skip) {
+        target[this.#places[index]!] = 0;
         table[at + ROW.outOffset] = this.#macOffsets[index]! + MAC_HEAD_LENGTH;
       }
     }

@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import type { Engine } from '../../src/crypto/engine.ts';
+import { type Engine, ROW, ROW_STATUS } from '../../src/crypto/engine.ts';
 import { DekdError } from '../../src/errors.ts';
 import type { DataKey, Keyring } from '../../src/keyring/keyring.ts';
 import { decryptMany } from '../../src/operations/decrypt.ts';
 import { encryptMany, encryptValue } from '../../src/operations/encrypt.ts';
 import type { OperationsEnvironment } from '../../src/operations/environment.ts';
 import { reencryptMany } from '../../src/operations/reencrypt.ts';
-import type { Caller } from '../../src/operations/request.ts';
+import type { Caller, ItemFailure } from '../../src/operations/request.ts';
+import { verifyHmacMany } from '../../src/operations/verify-hmac.ts';
 import type { WorkPool } from '../../src/pool/pool.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
 import { RequestReader } from '../../src/protocol/request-reader.ts';
@@ -96,6 +97,37 @@ describe('an operation whose engine fails after its reply was opened', () => {
     const out = output();
     expect(() => operation(environment(), CALLER, make(), out)).toThrow('internal error');
     expect(out.state).toEqual({ opened: 1, rewound: 1, ended: 0 });
+  });
+});
+
+describe('a MAC whose key was stopped while the batch was under way', () => {
+  it('is an error, and what was in the memory of the reply before is in no answer', () => {
+    let asked = 0;
+    const handle = (): number => {
+      if (asked++ > 0) {
+        throw new DekdError('KEY_DISABLED', 'key k is disabled');
+      }
+      return 1;
+    };
+    const env = environment();
+    Object.assign(env.engine, {
+      verifyMacMany: (table: Uint32Array) => {
+        table[ROW.status] = ROW_STATUS.staleKey;
+      },
+    });
+    Object.assign(env.keyring, { opening: () => ({ ...KEY, purpose: 'mac', handle }) });
+    const mac = Buffer.concat([Buffer.from([0xc0, 1]), Buffer.alloc(48)]);
+    const out = output();
+    out.buffer.fill(0xaa);
+    let failed: readonly ItemFailure[] = [];
+    const endMany = (failures: readonly ItemFailure[]): void => {
+      failed = failures;
+    };
+    const many = { key: 'k', items: [{ data: Buffer.from('x'), mac }] };
+    const outcome = verifyHmacMany(env, CALLER, request({ verifyHmacMany: many }), { ...out, endMany });
+    expect(outcome).toBeUndefined();
+    expect(failed.map(({ error }) => error.code)).toEqual(['KEY_DISABLED']);
+    expect(out.buffer[0]).toBe(0);
   });
 });
 
