@@ -59,7 +59,7 @@ const metastore = new pg.Client({ connectionString: options.database });
 await metastore.connect();
 const keys = new Map();
 
-/** A key of the metastore, opened once. */
+/** A key of the metastore, opened once, and the id of the one above it. */
 function keyOf({ KeyId, Created }) {
   const id = `${KeyId} ${Created}`;
   if (!keys.has(id)) {
@@ -76,7 +76,9 @@ async function loadKey(id, created) {
   if (record === undefined) {
     throw new Error(`the metastore has no key ${id} of ${new Date(created * 1000).toISOString()}`);
   }
-  return record.ParentKeyMeta ? open(await keyOf(record.ParentKeyMeta), record.Key) : openSystemKey(record);
+  const { ParentKeyMeta: above } = record;
+  const key = above ? open((await keyOf(above)).key, record.Key) : await openSystemKey(record);
+  return { key, above: above?.KeyId ?? '' };
 }
 
 async function openRecord(row) {
@@ -84,11 +86,13 @@ async function openRecord(row) {
   const { Key, Data } = typeof record === 'string' ? JSON.parse(record) : record;
   const { KeyId } = Key.ParentKeyMeta;
   const { partition } = row.binding;
-  // Nothing else binds a record to the partition of its row.
-  if (partition !== undefined && !KeyId.startsWith(`_IK_${partition}_`)) {
+  const { key, above } = await keyOf(Key.ParentKeyMeta);
+  // Nothing else binds a record to the partition of its row. The whole id counts, which ends as that of the system key does:
+  // partitions may have `_` in them.
+  if (partition !== undefined && KeyId !== `_IK_${partition}_${above.slice('_SK_'.length)}`) {
     throw new Error(`the record is of ${KeyId}, not of partition ${partition}`);
   }
-  const dataRowKey = open(await keyOf(Key.ParentKeyMeta), Key.Key);
+  const dataRowKey = open(key, Key.Key);
   try {
     return open(dataRowKey, Data);
   } finally {

@@ -285,6 +285,24 @@ describeDatabase('the scripts of examples/migration', () => {
     expect(wrong).toMatchObject({ code: 1, counts: { migrated: 0, failed: records.length + 1 } });
   }, 60_000);
 
+  it('move no record of Asherah whose partition only begins like that of the row', async () => {
+    const { masterKeyHex, keys, records } = asherah();
+    writeFileSync(join(folder, 'master.hex'), `${masterKeyHex}\n`, { mode: 0o600 });
+    const ofAcme = keys.find(({ id }) => id === '_IK_acme_shop_orders')!;
+    await asherahTables([...keys, { ...ofAcme, id: '_IK_acme_west_shop_orders' }], records);
+    const foreign = JSON.stringify(records[0]!.record).replace('_IK_acme_', '_IK_acme_west_');
+    for (const [id, tenant] of [
+      [100, 'acme'],
+      [101, 'acme_west'],
+    ]) {
+      await admin.query(`INSERT INTO "${schema}".users VALUES ($1, $2, $3)`, [id, tenant, foreign]);
+    }
+    const args = ['--column', 'record', '--key-table', `${schema}.encryption_key`, '--partition-column', 'tenant'];
+    const ran = await run('asherah.mjs', [...args, '--master-key-file', join(folder, 'master.hex')]);
+    expect(ran.said).toContain('row 100: error: the record is of _IK_acme_west_shop_orders, not of partition acme\n');
+    expect(ran).toMatchObject({ counts: { migrated: records.length + 1, failed: 2 } });
+  }, 60_000);
+
   it('move records of Asherah whose system key is under AWS KMS (against a stand-in, the envelope as its documents say)', async () => {
     const kms = await KmsServer.start();
     try {
