@@ -40,11 +40,12 @@ function shapeOfText(text: string): Shape {
   if (trimmed.startsWith(TOKEN_TEXT_PREFIX)) {
     return { kind: 'lookalike' };
   }
-  if (trimmed.startsWith('{') && trimmed.includes('__enc')) {
+  if (trimmed.startsWith('{')) {
     try {
+      // Not by looking for the name in the text, where it may be written with escapes.
       return shapeOf(JSON.parse(trimmed));
     } catch {
-      return { kind: 'lookalike' };
+      return trimmed.includes('__enc') ? { kind: 'lookalike' } : { kind: 'other' };
     }
   }
   return { kind: 'other' };

@@ -66,6 +66,7 @@ async function lookalikes(): Promise<[string, unknown][]> {
     ['an envelope with an extra key', { ...legacy, alg: 'none' }],
     ['an envelope of a version to come', { __enc: 2, token: own.ct }],
     ['no more than the mark', { __enc: true }],
+    ['the mark in escapes', '{"\\u005f\\u005fenc":true}'],
   ];
 }
 
