@@ -2,10 +2,13 @@
 import { readFileSync } from 'node:fs';
 import protobuf from 'protobufjs';
 
-/**
- * What only the command line says (admin), and what holds numbers of 64 bits, which the client writes and reads by hand.
- */
-const LEFT_OUT = { Request: ['admin', 'laneEncrypt', 'laneDecrypt'], Reply: ['laneResult'] };
+/** What the client writes by hand, because it carries values: see src/client/requests.ts. */
+const BY_HAND = [
+  ...['encrypt', 'decrypt', 'reencrypt', 'encryptMany', 'decryptMany', 'reencryptMany', 'openLegacy', 'migrateLegacy'],
+  ...['hmac', 'verifyHmac', 'hmacMany', 'verifyHmacMany', 'blindIndex', 'streamPart', 'laneEncrypt', 'laneDecrypt'],
+];
+/** That, what the client reads by hand, and what only the command line says (admin). */
+const LEFT_OUT = { Request: [...BY_HAND, 'admin'], Reply: ['laneResult'] };
 const ROOTS = ['Request', 'Reply', 'ItemError'];
 const SCALARS = ['uint32', 'bool', 'string', 'bytes'];
 

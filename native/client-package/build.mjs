@@ -38,16 +38,25 @@ const entries = Object.entries(manifest.exports)
 
 const libraryModule = (id) => INCLUDED.some((name) => id.includes(`/node_modules/${name}/`));
 
-/** What our messages have no use for: numbers of 64 bits, bytes given as base64, services. */
+/** What our messages have no use for: numbers of 64 bits, bytes given as base64, services, platforms without Buffer. */
 const LESS = {
   'util/longbits.js': 'module.exports = {};',
   'util/base64.js': 'module.exports = {};',
+  'util/pool.js': 'module.exports = null;',
   'index-minimal.js': `
-    exports.Writer = require('./writer');
+    const BufferWriter = require('./writer_buffer');
+    exports.Writer = { create: () => new BufferWriter() };
     exports.BufferReader = require('./reader_buffer');
-    exports.Writer._configure(require('./writer_buffer'));
   `,
 };
+/**
+ * The same of statements: what chooses between classes or gives them numbers of 64 bits; what those that work with Buffer have of
+ * their own; and text that need not be UTF-8.
+ */
+const NEVER_USED = [
+  ...['Reader._configure', 'Reader.create', 'Reader.prototype.string', 'BufferReader.prototype.string', 'utf8.read'],
+  ...['Writer._configure', 'Writer.create', 'Writer.alloc', 'Writer.prototype.string', 'Writer.prototype.bytes'],
+];
 
 /** What stands in the place of modules: the tables instead of generated code, and what is looked for beside the package. */
 function replaced(id) {
@@ -199,11 +208,17 @@ function licenceOf(name) {
 
 /**
  * A CommonJS library as it would be if bundlers could leave out what nobody uses of one: without the statements that give a
- * prototype, `util` or `exports` a property whose name is kept nowhere.
+ * prototype, `util` or `exports` a property whose name is kept nowhere, and without those of NEVER_USED.
  */
 function onlyUsed(code, isKept) {
   let rest = code;
-  for (const { start, end, names } of assignments(code).toReversed()) {
+  for (const { type, expression, start, end } of parseAst(code).body.toReversed()) {
+    const { left } = expression ?? {};
+    if (type === 'ExpressionStatement' && left && NEVER_USED.includes(code.slice(left.start, left.end))) {
+      rest = rest.slice(0, start) + rest.slice(end);
+    }
+  }
+  for (const { start, end, names } of assignments(rest).toReversed()) {
     if (!names.some(isKept)) {
       rest = rest.slice(0, start) + rest.slice(end);
     }
