@@ -354,7 +354,7 @@ describe('the package in an empty folder, with no compiler about', () => {
       const closed = await import('dekd/dist/crypto/load.js').catch(({ code }) => code);
       console.log(JSON.stringify([...doors.map((door) => Object.keys(door)), closed]));
     `;
-    const names = ['DekdError', 'ERROR_CODES', 'connect', 'connectSync'];
+    const names = ['DekdError', 'ERROR_CODES', 'connect', 'connectSync', 'keyIdOf'];
     expect(await script(process.execPath, code)).toEqual([names, names, 'ERR_PACKAGE_PATH_NOT_EXPORTED']);
   });
 });
