@@ -1,7 +1,9 @@
 /** The HTTP side. Who may ask for which tenant is for your own authentication to say: put it before these routes. */
 import { DekdError } from 'dekd/client';
+import { dekdPlugin, sendDekdError } from 'dekd/fastify';
 import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify';
-import type { People, PersonalData } from './people.ts';
+import type { Pool } from 'pg';
+import { People, type PersonalData } from './people.ts';
 
 const tenant = { type: 'string', pattern: '^[a-z0-9-]{1,63}$' };
 const id = { type: 'string', format: 'uuid' };
@@ -37,17 +39,16 @@ interface OfPerson {
   Params: { tenant: string; id: string };
 }
 
-export function buildApp(people: People, options: FastifyServerOptions = {}): FastifyInstance {
+export async function buildApp(pool: Pool, options: FastifyServerOptions = {}): Promise<FastifyInstance> {
   const app = fastify(options);
+  // One client for the process, closed with the application; it makes its connection again when the agent was away.
+  await app.register(dekdPlugin, { timeoutMs: 5_000, awaitAgent: true, readiness: '/readyz' });
+  const people = new People(app.dekd, pool);
 
   app.setErrorHandler((error: Error & { code?: string; statusCode?: number }, request, reply) => {
-    if (DekdError.is(error) && error.retryable) {
-      // The agent or what is behind it does not answer: the same request may succeed later.
-      request.log.warn({ code: error.code }, 'encryption is not to be had');
-      return reply
-        .code(503)
-        .header('retry-after', Math.ceil((error.retryAfterMs ?? 1000) / 1000))
-        .send({ error: error.code });
+    if (DekdError.is(error)) {
+      // By its code: 503 or 504 where the same request may succeed later. The reason is for the log.
+      return sendDekdError(error, request, reply);
     }
     if (error.code === '23505') {
       return reply.code(409).send({ error: 'there is a person with that e-mail address' });
