@@ -1,6 +1,6 @@
 /** examples/function-handler: keys exported from another agent, and instances that know nothing but those. */
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -16,7 +16,7 @@ const BEFORE = { id: 'before', card: '' };
 
 describe('examples/function-handler', () => {
   const folder = makeFolder();
-  const mount = join(folder, 'mount');
+  const mount = join(folder, 'keys');
   const bundle = join(mount, 'keys.json');
   const root = join(mount, 'root.key');
   const dekd = join(folder, 'node_modules/.bin/dekd');
@@ -28,49 +28,43 @@ describe('examples/function-handler', () => {
 
   beforeAll(async () => {
     installExample('function-handler', folder);
-    mkdirSync(mount);
-    // The commands of the README.
-    const commands = exampleEnvironment(folder, {
-      DEKD_SOCKET: join(folder, 'keys/agent.sock'),
-      DEKD_KEYSTORE_KIND: 'sqlite',
-      DEKD_KEYSTORE_PATH: join(folder, 'keys/keys.sqlite'),
-      DEKD_ROOTS_MAIN_KEY_FILE: root,
+    // As a person runs them, but for the install, which is done.
+    const readme = readFileSync(join(folder, 'README.md'), 'utf8');
+    const commands = Array.from(readme.matchAll(/^```sh\n(.*?)^```/gms), ([, block]) => block!).join('');
+    const plain = exampleEnvironment(folder, { TMPDIR: folder });
+    const shell = await run('sh', ['-e', '-c', commands.replace(/^npm install\n/, '')], { cwd: folder, env: plain });
+    expect(shell.code, shell.stdout + shell.stderr).toBe(0);
+    expect(shell.stdout).toMatch(/^\{"id":"1","card":"dk1\.[\w-]+"\}$/m);
+    expect(shell.stderr).toMatch(/^\{"message":"cold start","initMs":\d+,"firstEventMs":\d+,/m);
+
+    // The agent that made the keys, and has no part in what follows.
+    const socket = join(folder, 'keys/agent.sock');
+    const maker = { ...env, DEKD_KEYSTORE_KIND: 'sqlite', DEKD_KEYSTORE_PATH: join(folder, 'keys/keys.sqlite') };
+    const agent = spawn(dekd, ['run', '--config', 'config.yaml', '--socket', socket], {
+      cwd: folder,
+      env: maker,
+      stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const ran = async (...args: string[]) => {
-      const done = await run(dekd, args, { cwd: folder, env: commands });
-      expect(done.code, done.stderr).toBe(0);
-      return done.stdout.trim();
-    };
-    await ran('keygen', '-o', root);
-    mkdirSync(join(folder, 'keys'), { mode: 0o700 });
-    const agent = spawn(dekd, ['run', '--config', 'config.yaml'], { cwd: folder, env: commands, stdio: 'pipe' });
     try {
       for await (const text of agent.stdout.setEncoding('utf8')) {
         if (text.includes('agent ready')) {
           break;
         }
       }
-      await ran('keys', 'create', 'orders');
-      BEFORE.card = await ran(
-        'encrypt',
-        '--key',
-        'orders',
-        '--context',
-        'order=before',
-        '--context',
-        'field=card',
-        CARD,
-      );
-      await ran('keys', 'export', '-o', bundle);
+      const binding = ['--context', 'order=before', '--context', 'field=card'];
+      const sealed = await run(dekd, ['encrypt', '--socket', socket, '--key', 'orders', ...binding, CARD], {
+        cwd: folder,
+        env,
+      });
+      expect(sealed.code, sealed.stderr).toBe(0);
+      BEFORE.card = sealed.stdout.trim();
     } finally {
       agent.kill('SIGTERM');
     }
     chmodSync(bundle, 0o444);
-    chmodSync(mount, 0o555);
   }, 120_000);
 
   afterAll(() => {
-    chmodSync(mount, 0o755);
     removeFolder(folder);
   });
 
