@@ -143,6 +143,18 @@ describe('examples/file-drop', () => {
     expect((await get(gone)).status).toBe(404);
   });
 
+  it('keeps nothing while the agent is away, and all of it is there when it is back', async () => {
+    const link = await put('kept');
+    const before = names();
+    await agent.kill();
+    const answer = await fetch(`${service.found}/files`, { method: 'POST', body: 'lost' });
+    expect([answer.status, await answer.json()]).toEqual([503, { error: 'AGENT_UNAVAILABLE' }]);
+    expect((await get(link)).status).toBe(503);
+    expect(names()).toEqual(before);
+    await agent.restart();
+    expect(await (await get(link)).text()).toBe('kept');
+  });
+
   it('takes no more memory for 150 MiB than for 30', async () => {
     const peak = () => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${service.pid}/status`, 'utf8'))![1]) / 1024;
     const through = async (mebibytes: number) => {
