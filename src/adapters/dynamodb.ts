@@ -15,6 +15,8 @@ import {
 import { EncryptedItems } from './dynamodb/encrypted-items.ts';
 import { transformed } from './dynamodb/operations.ts';
 
+export type { DocumentClient, DocumentIndex, DocumentIndexOptions } from './document-cipher.ts';
+
 /** How the attributes of one table are encrypted. */
 export interface DynamoTable<A extends string = string, K extends string = string, X extends string = string> {
   readonly key: string;

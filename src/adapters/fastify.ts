@@ -17,7 +17,8 @@ declare module 'fastify' {
 /** Status codes in place of those of `DEKD_STATUS`: whole numbers, 400 to 599. */
 export type DekdStatusCodes = { readonly [Code in ErrorCode]?: number | undefined };
 
-interface PluginOptions {
+/** What the plugin does beside giving a client. */
+export interface DekdPluginBehaviour {
   /**
    * Answers requests that fail with a DekdError, with the status of its code and a body that says nothing of the reason; the
    * error itself is logged. Off unless given: Fastify then answers 500 with the text of the error, as of any other.
@@ -31,7 +32,7 @@ interface PluginOptions {
 }
 
 /** Either what `connect` takes, or a client that is there, which stays open when the application closes. */
-export type DekdPluginOptions = PluginOptions &
+export type DekdPluginOptions = DekdPluginBehaviour &
   ((ConnectOptions & { readonly client?: undefined }) | { readonly client: DekdClient });
 
 /** Which status answers which code, unless options say otherwise. Those that are not here are faults of the server: 500. */
@@ -60,7 +61,7 @@ const PROBE_MS = 900;
 const AWAIT_MS = 5_000;
 
 const register: FastifyPluginAsync<DekdPluginOptions> = async (app, options) => {
-  const { client, errors, awaitAgent, readiness, ...connection } = options as PluginOptions &
+  const { client, errors, awaitAgent, readiness, ...connection } = options as DekdPluginBehaviour &
     ConnectOptions & { readonly client?: DekdClient };
   // What Fastify puts among the options of every plugin is none of `connect`.
   const { prefix: _, logLevel: __, logSerializers: ___, ...rest } = connection as Record<string, unknown>;

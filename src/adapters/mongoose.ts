@@ -14,6 +14,8 @@ import { type AnyCollection, encryptCollection } from './mongoose/collection.ts'
 import { stepsOf } from './mongoose/paths.ts';
 import { type EncryptedPath, QueryCheck } from './mongoose/queries.ts';
 
+export type { DocumentClient, DocumentIndex, DocumentIndexOptions } from './document-cipher.ts';
+
 /** Which paths of the documents of one model are encrypted. */
 export interface MongooseDefinition<T, P extends FieldPath<T>, X extends string = string> {
   readonly key: string;
