@@ -23,9 +23,11 @@ import type { DekdClient } from '../../src/client/types.ts';
 import { DekdError } from '../../src/errors.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { DynamoServer } from '../support/dynamodb.ts';
+import { countFrames, type FrameCounter } from '../support/frame-counter.ts';
 
 let agent: TestAgent;
 let server: DynamoServer;
+let counter: FrameCounter;
 let dekd: DekdClient;
 let stored: DynamoDBDocumentClient;
 let db: DynamoDBDocumentClient;
@@ -65,7 +67,8 @@ async function raw(number: number): Promise<Record<string, unknown> | undefined>
 beforeAll(async () => {
   server = await DynamoServer.start();
   agent = await startTestAgent();
-  dekd = connect({ socket: agent.socket });
+  counter = await countFrames(agent.socket);
+  dekd = connect({ socket: counter.socket, lane: false });
   await server.client.send(
     new CreateTableCommand({
       TableName,
@@ -105,6 +108,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await dekd?.close();
+  await counter?.stop();
   await agent?.stop();
   await server?.stop();
 });
@@ -298,6 +302,8 @@ describe('the DocumentClient of DynamoDB with encrypted attributes', () => {
       email: `p${number}@example.org`,
     }));
     const put = (Item: Record<string, unknown>) => ({ PutRequest: { Item } });
+    await dekd.ping();
+    counter.taken();
     await db.send(
       new BatchWriteCommand({
         RequestItems: {
@@ -307,6 +313,8 @@ describe('the DocumentClient of DynamoDB with encrypted attributes', () => {
         },
       }),
     );
+    // Values and indexes of the one table, values of the other.
+    expect(counter.taken()).toBeLessThanOrEqual(3);
     expect((await raw(100))?.email).toMatch(/^dk1\./);
     const got = await db.send(
       new BatchGetCommand({
@@ -317,6 +325,7 @@ describe('the DocumentClient of DynamoDB with encrypted attributes', () => {
         },
       }),
     );
+    expect(counter.taken()).toBeLessThanOrEqual(2);
     expect(got.Responses?.people?.map(({ email }) => email).sort()).toEqual(people.map(({ email }) => email).sort());
     expect(got.Responses?.notes).toEqual(
       expect.arrayContaining([

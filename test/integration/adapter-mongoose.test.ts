@@ -7,6 +7,7 @@ import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import { DekdError } from '../../src/errors.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
+import { countFrames, type FrameCounter } from '../support/frame-counter.ts';
 import { MongoServer } from '../support/mongo-server/mongo-server.ts';
 
 interface Person {
@@ -26,6 +27,7 @@ const GIVEN = process.env.DEKD_TEST_MONGODB_URL;
 
 let server: MongoServer | undefined;
 let agent: TestAgent;
+let counter: FrameCounter;
 let dekd: DekdClient;
 let db: Connection;
 let People: Model<Person>;
@@ -74,6 +76,8 @@ async function stored(id: unknown): Promise<any> {
 }
 
 const TOKEN = /^dk1\./;
+/** Frames of some hundred values and their indexes. */
+const FEW = 4;
 const ADA = {
   name: 'Ada',
   email: 'ada@example.org',
@@ -91,7 +95,8 @@ const ADA = {
 beforeAll(async () => {
   server = GIVEN === undefined ? await MongoServer.start() : undefined;
   agent = await startTestAgent();
-  dekd = connect({ socket: agent.socket });
+  counter = await countFrames(agent.socket);
+  dekd = connect({ socket: counter.socket, lane: false });
   db = mongoose.createConnection(GIVEN ?? server!.url, { dbName: `dekd_${randomUUID().slice(0, 8)}` });
   encryption = definition(dekd);
   People = db.model<Person>('Person', schemaOf(encryption.plugin), 'people');
@@ -106,6 +111,7 @@ afterAll(async () => {
   await db?.dropDatabase();
   await db?.close();
   await dekd?.close();
+  await counter?.stop();
   await agent?.stop();
   await server?.stop();
 });
@@ -195,16 +201,23 @@ describe(`Mongoose with encrypted paths, on ${GIVEN === undefined ? 'a stand-in 
       name: `n${String(at).padStart(3, '0')}`,
       email: `e${at}@x.org`,
     }));
+    await dekd.ping();
+    counter.taken();
     await People.insertMany(many);
+    expect(counter.taken()).toBeLessThanOrEqual(FEW);
     expect((await db.db!.collection('people').findOne({ name: 'n007' }))!.email).toMatch(TOKEN);
     const emails = many.map(({ email }) => email);
     expect((await People.find().sort({ name: 1 })).map(({ email }) => email)).toEqual(emails);
+    expect(counter.taken()).toBeLessThanOrEqual(FEW);
     expect((await People.find().sort('name').lean()).map(({ email }) => email)).toEqual(emails);
+    counter.taken();
     const walked: unknown[] = [];
     for await (const { email } of People.find().sort('name').cursor({ batchSize: 40 })) {
       walked.push(email);
     }
     expect(walked).toEqual(emails);
+    // The 150 come as 40 at a time.
+    expect(counter.taken()).toBeLessThanOrEqual(4 * FEW);
     const matched = await People.aggregate([
       { $match: { name: { $lt: 'n003' } } },
       { $sort: { name: 1 } },
@@ -218,6 +231,14 @@ describe(`Mongoose with encrypted paths, on ${GIVEN === undefined ? 'a stand-in 
       149,
     ]);
     expect(() => People.collection.find({}).stream()).toThrow('as they are stored');
+  });
+
+  it('takes a text that looks like a ciphertext, even its own, as the text that it is', async () => {
+    const { _id } = await People.create({ settings: 'x' });
+    const { settings } = await stored(_id);
+    await People.updateOne({ _id }, { settings });
+    expect((await People.findById(_id))!.settings).toBe(settings);
+    expect((await stored(_id)).settings).not.toBe(settings);
   });
 
   it('finds documents by the blind index', async () => {
