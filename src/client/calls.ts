@@ -6,10 +6,10 @@ import type { RequestFields } from '../protocol/messages.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import type { Channel, Exchange } from './channel.ts';
 import type { LaneCall } from './lane-call.ts';
-import { StreamCall } from './message-stream.ts';
 import type { Linkable } from './outstanding.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
 import type { WireBinding, WireItem } from './requests.ts';
+import type { StreamCall } from './stream-call.ts';
 import type { Call, Sender, Transport } from './transport.ts';
 import type { ManyResult } from './types.ts';
 
@@ -341,8 +341,6 @@ export const sender: Sender<AnyCall> = {
       }
       first.id = channel.expect(first);
       channel.push(channel.writer.many(operation, first.id, remaining(first), binding, items, from, to));
-    } else if (first instanceof StreamCall) {
-      first.open(channel);
     } else if (first instanceof DocumentCall) {
       if (first.channel !== undefined && first.channel !== channel) {
         throw new DekdError('AGENT_UNAVAILABLE', 'the connection was lost on which the files were passed');

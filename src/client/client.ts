@@ -24,10 +24,11 @@ import { defineFields } from './fields/fields.ts';
 import type { FieldPath, Fields, FieldsDefinition } from './fields/types.ts';
 import type { FileWays, PassTarget } from './file-ways.ts';
 import { LaneDoor } from './lane-door.ts';
-import { MessageStream, type MessageStreamOptions } from './message-stream.ts';
+import { MessageStream } from './message-stream.ts';
 import type { StreamValue, WireBinding } from './requests.ts';
 import { findSocket } from './socket-place.ts';
 import type { SpawnedAgent } from './spawn.ts';
+import type { MessageStreamOptions } from './stream-call.ts';
 import { Transport } from './transport.ts';
 import type {
   BlindIndexItem,

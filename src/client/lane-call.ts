@@ -1,12 +1,17 @@
 /** One value that lies in the lane, or goes over the socket when the agent has not got its region. */
+import { joined } from '../bytes.ts';
 import { MIN_TOKEN_LENGTH } from '../envelope/token.ts';
+import { LANE_RANGE } from '../protocol/frame.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import { type AnyCall, BaseCall, payloadError, remaining } from './calls.ts';
 import type { Channel } from './channel.ts';
 import type { LaneSlot } from './lane.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
-import type { WireBinding } from './requests.ts';
+import { numberFields, type WireBinding } from './requests.ts';
 import type { Transport } from './transport.ts';
+
+/** Fields of `LaneCall`, number and wire type together. */
+const LANE_FIELD = { input: 0x2a, result: 0x32, root: 0x3a } as const;
 
 /** What a call is made of. */
 export interface LaneWork {
@@ -69,20 +74,10 @@ export class LaneCall extends BaseCall {
     }
     this.id = channel.expect(this);
     this.#isOut = true;
-    const { resultOffset, resultRoom } = slot;
-    channel.push(
-      channel.writer.lane(
-        encrypts ? OPERATION.laneEncrypt : OPERATION.laneDecrypt,
-        this.id,
-        remaining(this),
-        binding,
-        handle,
-        offset,
-        data.length,
-        resultOffset,
-        resultRoom,
-      ),
-    );
+    const { root, ...rest } = binding;
+    const fields = laneFields(handle, offset, data.length, slot, root);
+    const laneOperation = encrypts ? OPERATION.laneEncrypt : OPERATION.laneDecrypt;
+    channel.push(channel.writer.head(laneOperation, this.id, remaining(this), rest, fields, 0));
   }
 
   reply(reply: ReplyReader): void {
@@ -127,4 +122,29 @@ export class LaneCall extends BaseCall {
       this.#work.over();
     }
   }
+}
+
+/** Where the bytes lie, and where the result goes; the root that was chosen has another number here than in other requests. */
+function laneFields(
+  handle: number,
+  offset: number,
+  length: number,
+  { resultOffset, resultRoom }: LaneSlot,
+  root: string | undefined,
+): Uint8Array {
+  const name = root === undefined ? undefined : Buffer.from(root);
+  return joined([
+    ...(name === undefined ? [] : [numberFields([[LANE_FIELD.root, name.length]]), name]),
+    ...rangeField(LANE_FIELD.input, handle, offset, length),
+    ...rangeField(LANE_FIELD.result, handle, resultOffset, resultRoom),
+  ]);
+}
+
+function rangeField(tag: number, handle: number, offset: number, length: number): Uint8Array[] {
+  const range = numberFields([
+    [LANE_RANGE.handle, handle],
+    [LANE_RANGE.offset, offset],
+    [LANE_RANGE.length, length],
+  ]);
+  return [numberFields([[tag, range.length]]), range];
 }

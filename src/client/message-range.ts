@@ -11,7 +11,8 @@ import {
 } from '../envelope/message-header.ts';
 import { COMPRESSION_NAME } from '../envelope/own-names.ts';
 import { DekdError } from '../errors.ts';
-import type { MessageStream, StreamedPart } from './message-stream.ts';
+import type { MessageStream } from './message-stream.ts';
+import type { StreamedPart } from './stream-call.ts';
 import type { ByteRange, MessageSource, OpenFile } from './types.ts';
 
 /** Bytes that are asked for at once, so that a source behind a network is asked seldom and memory is bounded. */

@@ -3,45 +3,18 @@ import { Duplex } from 'node:stream';
 import { DekdError } from '../errors.ts';
 import { MAX_STREAM_PART } from '../protocol/frame.ts';
 import type { AnyCall } from './calls.ts';
-import type { Channel } from './channel.ts';
-import type { Linkable } from './outstanding.ts';
-import { errorOf, type ReplyReader } from './replies.ts';
-import type { StreamValue, WireBinding } from './requests.ts';
-import type { Call, Transport } from './transport.ts';
-
-/** Bytes that the agent may send ahead of the reader. */
-const READ_WINDOW = 512 * 1024;
-/** Of long frames as many, for a frame that does not fit has to wait in the agent until it does. */
-const FRAMES_AHEAD = 2;
-/** Room is given back in pieces worth a frame of their own. */
-const CREDIT_STEP = READ_WINDOW / 4;
-
-export interface MessageStreamOptions {
-  /** `OPERATION.encryptStream`, `decryptStream` or `reencryptStream`. */
-  readonly operation: number;
-  readonly binding: WireBinding;
-  readonly value: StreamValue;
-  /** The frames that are sent behind the header; the whole message when undefined. */
-  readonly part?: StreamedPart | undefined;
-  /** Milliseconds that the agent may be silent while the stream waits for it. */
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** Frames of a message, as the wire says it. */
-export interface StreamedPart {
-  /** Number of the first, from 1. */
-  readonly firstFrame: number;
-  /** 0 for all, to the final one. */
-  readonly frames: number;
-}
+import type { MessageStreamOptions, StreamCall } from './stream-call.ts';
+import type { Transport } from './transport.ts';
 
 /**
  * What is written is the one form, what is read the other. It holds two windows of 512 KiB at most, or two frames where those
  * are longer, however long it is, and is never resumed: what breaks it destroys it with a DekdError.
  */
 export class MessageStream extends Duplex {
-  readonly #call: StreamCall;
+  readonly #transport: Transport<AnyCall>;
+  readonly #options: MessageStreamOptions;
+  /** Undefined until its code is there. */
+  #call: StreamCall | undefined;
   /** The writer of a chunk that has not left yet. */
   #writer: ((error?: Error | null) => void) | undefined;
   /** Bytes pushed that the reader has not asked for. */
@@ -49,7 +22,57 @@ export class MessageStream extends Duplex {
 
   constructor(transport: Transport<AnyCall>, options: MessageStreamOptions) {
     super({ writableHighWaterMark: MAX_STREAM_PART, readableHighWaterMark: MAX_STREAM_PART });
-    this.#call = new StreamCall(transport, options, {
+    this.#transport = transport;
+    this.#options = options;
+    const { signal } = options;
+    if (signal !== undefined) {
+      const abort = () => this.destroy(signal.reason as Error);
+      signal.addEventListener('abort', abort, { once: true });
+      this.once('close', () => signal.removeEventListener('abort', abort));
+    }
+  }
+
+  /** Not in the constructor: what is wrong is an error of the stream. Until this is done, nothing else is asked of it. */
+  override _construct(done: (error?: Error | null) => void): void {
+    this.#begin().then(() => done(), done);
+  }
+
+  override _write(chunk: unknown, _encoding: string, done: (error?: Error | null) => void): void {
+    if (!(chunk instanceof Uint8Array)) {
+      done(new DekdError('INVALID_ARGUMENT', `a chunk of the stream is ${typeof chunk}, not a Uint8Array`));
+      return;
+    }
+    this.#writer = done;
+    this.#call!.send(chunk, () => {
+      if (this.#writer === done) {
+        this.#writer = undefined;
+        done();
+      }
+    });
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    this.#call!.end();
+    done();
+  }
+
+  override _read(): void {
+    this.#makeRoom();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#call?.giveUp();
+    this.#writer?.(error ?? new DekdError('CANCELLED', 'the stream was destroyed'));
+    this.#writer = undefined;
+    done(error);
+  }
+
+  async #begin(): Promise<void> {
+    const { StreamCall } = await import('./stream-call.ts');
+    if (this.destroyed) {
+      return;
+    }
+    this.#call = new StreamCall(this.#transport, this.#options, {
       data: (bytes) => {
         this.#pushed += bytes.length;
         if (this.push(bytes)) {
@@ -59,252 +82,11 @@ export class MessageStream extends Duplex {
       end: () => this.push(null),
       failed: (error) => this.destroy(error),
     });
-    const { signal } = options;
-    if (signal !== undefined) {
-      const abort = () => this.destroy(signal.reason as Error);
-      signal.addEventListener('abort', abort, { once: true });
-      this.once('close', () => signal.removeEventListener('abort', abort));
-    }
-    // Not now: what is wrong is an error of the stream, and nobody listens to it yet.
-    process.nextTick(() => {
-      if (!this.destroyed) {
-        transport.submit(this.#call);
-      }
-    });
-  }
-
-  override _write(chunk: unknown, _encoding: string, done: (error?: Error | null) => void): void {
-    if (!(chunk instanceof Uint8Array)) {
-      done(new DekdError('INVALID_ARGUMENT', `a chunk of the stream is ${typeof chunk}, not a Uint8Array`));
-      return;
-    }
-    this.#writer = done;
-    this.#call.send(chunk, () => {
-      if (this.#writer === done) {
-        this.#writer = undefined;
-        done();
-      }
-    });
-  }
-
-  override _final(done: (error?: Error | null) => void): void {
-    this.#call.end();
-    done();
-  }
-
-  override _read(): void {
-    this.#makeRoom();
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#call.giveUp();
-    this.#writer?.(error ?? new DekdError('CANCELLED', 'the stream was destroyed'));
-    this.#writer = undefined;
-    done(error);
+    this.#transport.submit(this.#call);
   }
 
   #makeRoom(): void {
-    this.#call.taken(this.#pushed);
+    this.#call!.taken(this.#pushed);
     this.#pushed = 0;
-  }
-}
-
-/** What the stream hears of its call. */
-interface StreamListener {
-  data(bytes: Uint8Array): void;
-  end(): void;
-  failed(error: Error): void;
-}
-
-/** The request of a stream, for as long as it lasts. */
-export class StreamCall implements Call {
-  readonly isStep = false;
-  /** Never sent again: what was sent is gone. */
-  readonly isIdempotent = false;
-  readonly sharing = 0;
-  readonly repeats = true;
-  isDone = false;
-  isListed = false;
-  previous: Linkable | undefined = undefined;
-  next: Linkable | undefined = undefined;
-  /** By the monotonic clock; moves on with every word of the agent, and stands still while it is not the agent's turn. */
-  deadline: number;
-  readonly #transport: Transport<AnyCall>;
-  readonly #options: MessageStreamOptions;
-  readonly #listener: StreamListener;
-  #channel: Channel | undefined;
-  #id = 0;
-  #isEnded = false;
-  /** What is being sent, and how much of it was. */
-  #chunk: { readonly bytes: Uint8Array; readonly sent: () => void } | undefined;
-  #sent = 0;
-  /** Bytes that may be sent. */
-  #window = 0;
-  /** Bytes taken for which the agent has no new room yet. */
-  #owed = 0;
-  /** Parts that have not left this process. */
-  #unsent = 0;
-  /** Bytes that the agent may send. */
-  #room: number;
-
-  constructor(transport: Transport<AnyCall>, options: MessageStreamOptions, listener: StreamListener) {
-    this.#transport = transport;
-    this.#options = options;
-    this.#listener = listener;
-    this.#room = Math.max(READ_WINDOW, FRAMES_AHEAD * options.value.frameLength);
-    this.deadline = performance.now() + options.timeoutMs;
-  }
-
-  /** Called by the sender, once there is a channel. */
-  open(channel: Channel): void {
-    const { operation, binding, value, part } = this.#options;
-    channel.checkChoice(binding.root !== undefined);
-    this.#channel = channel;
-    this.#id = channel.expect(this);
-    channel.push(channel.writer.openStream(operation, this.#id, binding, value, this.#room, part));
-    if (this.#isEnded) {
-      channel.push(channel.writer.streamPartHead(this.#id, 0, true, 0));
-    }
-  }
-
-  /**
-   * Sends a chunk as the agent allows, one at a time.
-   * @param sent called when all of it has left this process, and it is its writer's again
-   */
-  send(bytes: Uint8Array, sent: () => void): void {
-    this.#chunk = { bytes, sent };
-    this.#sent = 0;
-    this.#pump();
-  }
-
-  /** Says that nothing follows. */
-  end(): void {
-    this.#isEnded = true;
-    if (this.#channel !== undefined && !this.isDone) {
-      this.#say(0, true);
-    }
-    this.#setClock();
-  }
-
-  /** So many bytes of what came have been taken: the agent has room for as many more. */
-  taken(bytes: number): void {
-    this.#owed += bytes;
-    if (this.#owed >= CREDIT_STEP && this.#channel !== undefined && !this.isDone) {
-      this.#room += this.#owed;
-      this.#say(this.#owed, false);
-      this.#owed = 0;
-      this.#setClock();
-    }
-  }
-
-  /** Nobody is interested any more. */
-  giveUp(): void {
-    if (!this.isDone) {
-      this.#channel?.cancel(this.#id);
-      this.#settle();
-    }
-  }
-
-  reply(reply: ReplyReader): void {
-    if (!reply.isStream) {
-      this.#channel!.forget(this.#id);
-      this.reject(errorOf(reply.decode().error ?? {}));
-      return;
-    }
-    const { credit, isEnd, data } = reply.part();
-    this.#window += credit;
-    this.#room -= data.length;
-    if (isEnd) {
-      this.#channel!.forget(this.#id);
-      if (!this.#isEnded) {
-        this.#id = 0;
-        this.reject(new DekdError('PROTOCOL_ERROR', 'the agent ended a stream that goes on'));
-        return;
-      }
-      this.#settle();
-    } else {
-      this.#setClock();
-    }
-    if (data.length > 0) {
-      this.#listener.data(data);
-    }
-    if (isEnd) {
-      this.#listener.end();
-    } else if (credit > 0) {
-      this.#pump();
-    }
-  }
-
-  lost(error: DekdError): void {
-    this.#id = 0;
-    this.reject(error);
-  }
-
-  reject(error: unknown): void {
-    if (this.isDone) {
-      return;
-    }
-    if (this.#id !== 0) {
-      this.#channel?.cancel(this.#id);
-    }
-    this.#settle();
-    this.#listener.failed(error as Error);
-  }
-
-  /** Sends of the chunk what the agent allows. */
-  #pump(): void {
-    const chunk = this.#chunk;
-    if (chunk === undefined || this.isDone) {
-      return;
-    }
-    const { bytes, sent } = chunk;
-    while (this.#sent < bytes.length && this.#window > 0) {
-      const part = bytes.subarray(this.#sent, this.#sent + Math.min(MAX_STREAM_PART, this.#window));
-      this.#sent += part.length;
-      this.#sendPart(part, this.#sent === bytes.length ? sent : undefined);
-    }
-    if (this.#sent === bytes.length) {
-      this.#chunk = undefined;
-      if (bytes.length === 0) {
-        sent();
-      }
-    }
-  }
-
-  #sendPart(part: Uint8Array, sent: (() => void) | undefined): void {
-    const channel = this.#channel!;
-    this.#window -= part.length;
-    this.#unsent++;
-    channel.pushPart(channel.writer.streamPartHead(this.#id, 0, false, part.length), part, () => {
-      this.#unsent--;
-      if (!this.isDone) {
-        this.#setClock();
-      }
-      sent?.();
-    });
-    this.#setClock();
-  }
-
-  #say(credit: number, isEnd: boolean): void {
-    const channel = this.#channel!;
-    channel.push(channel.writer.streamPartHead(this.#id, credit, isEnd, 0));
-    channel.flush();
-  }
-
-  /**
-   * The clock runs while it is the agent's turn: it does not read what was sent; or it has room for what it makes, and we
-   * can send nothing before it speaks.
-   */
-  #setClock(): void {
-    const isItsTurn = this.#unsent > 0 || (this.#room > 0 && (this.#window === 0 || this.#isEnded));
-    this.deadline = isItsTurn ? performance.now() + this.#options.timeoutMs : Number.POSITIVE_INFINITY;
-    if (isItsTurn) {
-      this.#transport.watch(this);
-    }
-  }
-
-  #settle(): void {
-    this.isDone = true;
-    this.#transport.settled(this);
   }
 }

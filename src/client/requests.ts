@@ -2,10 +2,9 @@
  * Requests as the client writes them: the envelope by hand, so that payloads are written once, straight into the slab
  * that the socket sends, or not copied at all.
  */
-import { FRAME_PREFIX, LANE_RANGE, STREAM_PART, varintLength, writeVarint } from '../protocol/frame.ts';
+import { FRAME_PREFIX, varintLength, writeVarint } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
-import { OPERATION } from '../protocol/request-reader.ts';
 
 const TAG = { id: 0x08, timeout: 0x10 } as const;
 const FIELD = {
@@ -18,7 +17,6 @@ const FIELD = {
   data: 0x7a,
 } as const;
 const INDEX_FIELD = { table: 0x22, column: 0x2a, fingerprint: 0x30 } as const;
-const LANE_FIELD = { input: 0x2a, result: 0x32, root: 0x3a } as const;
 /** Prefix, id, time-out, operation tag and length at their longest. */
 const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
 const WIRE_LENGTH_DELIMITED = 2;
@@ -65,6 +63,8 @@ const SLAB = 64 * 1024;
 /** Up to here a loop copies faster than a call into the runtime. */
 const SHORT = 96;
 const NO_BYTES = new Uint8Array(0);
+/** Says nothing. */
+export const UNBOUND: WireBinding = { key: '', partition: '', context: NO_BYTES, anyKey: false };
 
 /** Small frames one behind the other in memory that is never used twice: what is handed out stays intact. */
 export class RequestWriter {
@@ -84,13 +84,24 @@ export class RequestWriter {
 
   /** The frame up to its payload, which is sent behind it as it is. */
   valueHead(operation: number, id: number, timeoutMs: number, binding: WireBinding, length: number): Buffer {
-    const head = bindingLength(binding) + 1 + varintLength(length);
-    const start = this.#open(head);
-    let at = this.#head(operation, id, timeoutMs, head + length);
-    at = this.#binding(at, binding);
-    at = this.#tagged(at, FIELD.data, length);
-    const frame = this.#close(start, at);
-    frame.writeUInt32BE(at - start - FRAME_PREFIX + length, 0);
+    return this.head(operation, id, timeoutMs, binding, numberFields([[FIELD.data, length]]), length);
+  }
+
+  /** The frame of anything with a binding and other fields; `behind` bytes are sent behind it as they are. */
+  head(
+    operation: number,
+    id: number,
+    timeoutMs: number,
+    binding: WireBinding,
+    fields: Uint8Array,
+    behind: number,
+  ): Buffer {
+    const size = bindingLength(binding) + fields.length;
+    const start = this.#open(size);
+    const at = this.#binding(this.#head(operation, id, timeoutMs, size + behind), binding);
+    this.#slab.set(fields, at);
+    const frame = this.#close(start, at + fields.length);
+    frame.writeUInt32BE(frame.length - FRAME_PREFIX + behind, 0);
     return frame;
   }
 
@@ -167,75 +178,6 @@ export class RequestWriter {
       at = this.#bytes(at, FIELD.data, data);
     }
     return this.#close(start, at);
-  }
-
-  /** A whole frame whose bytes lie at `offset` of a region, and whose result goes to `resultOffset`. */
-  lane(
-    operation: number,
-    id: number,
-    timeoutMs: number,
-    binding: WireBinding,
-    handle: number,
-    offset: number,
-    length: number,
-    resultOffset: number,
-    resultRoom: number,
-  ): Buffer {
-    const input = rangeLength(handle, offset, length);
-    const result = rangeLength(handle, resultOffset, resultRoom);
-    const { root } = binding;
-    const size = bindingLength(binding) + 4 + input + result;
-    const start = this.#open(size);
-    let at = this.#head(operation, id, timeoutMs, size);
-    at = this.#binding(at, root === undefined ? binding : { ...binding, root: undefined });
-    if (root !== undefined) {
-      at = this.#string(at, LANE_FIELD.root, root);
-    }
-    at = this.#range(at, LANE_FIELD.input, input, handle, offset, length);
-    at = this.#range(at, LANE_FIELD.result, result, handle, resultOffset, resultRoom);
-    return this.#close(start, at);
-  }
-
-  /** Opens a stream whose results the client has `credit` bytes of room for. */
-  openStream(
-    operation: number,
-    id: number,
-    binding: WireBinding,
-    value: StreamValue,
-    credit: number,
-    part?: { readonly firstFrame: number; readonly frames: number },
-  ): Buffer {
-    const { firstFrame, frames } = part ?? { firstFrame: 0, frames: 0 };
-    const open = { ...binding, root: binding.root ?? '', ...value, credit, firstFrame, frames };
-    switch (operation) {
-      case OPERATION.encryptStream:
-        return this.message({ id, encryptStream: open });
-      case OPERATION.reencryptStream:
-        return this.message({ id, reencryptStream: open });
-      default:
-        return this.message({ id, decryptStream: open });
-    }
-  }
-
-  /** The frame of a part of a stream up to its data, which is sent behind it as it is. */
-  streamPartHead(id: number, credit: number, isEnd: boolean, length: number): Buffer {
-    const head =
-      (credit > 0 ? 1 + varintLength(credit) : 0) + (isEnd ? 2 : 0) + (length > 0 ? 1 + varintLength(length) : 0);
-    const start = this.#open(head);
-    let at = this.#head(OPERATION.streamPart, id, 0, head + length);
-    if (credit > 0) {
-      at = this.#tagged(at, STREAM_PART.credit, credit);
-    }
-    if (isEnd) {
-      this.#slab[at++] = STREAM_PART.end;
-      this.#slab[at++] = 1;
-    }
-    if (length > 0) {
-      at = this.#tagged(at, STREAM_PART.data, length);
-    }
-    const frame = this.#close(start, at);
-    frame.writeUInt32BE(at - start - FRAME_PREFIX + length, 0);
-    return frame;
   }
 
   /** Any request, through the generated code. */
@@ -331,20 +273,25 @@ export class RequestWriter {
     return at + length;
   }
 
-  #range(offset: number, tag: number, size: number, handle: number, from: number, length: number): number {
-    const slab = this.#slab;
-    let at = this.#tagged(offset, tag, size);
-    at = this.#tagged(at, LANE_RANGE.handle, handle);
-    at = this.#tagged(at, LANE_RANGE.offset, from);
-    slab[at] = LANE_RANGE.length;
-    return writeVarint(slab, at + 1, length);
-  }
-
   #close(start: number, end: number): Buffer {
     this.#slab.writeUInt32BE(end - start - FRAME_PREFIX, start);
     this.#at = end;
     return this.#slab.subarray(start, end);
   }
+}
+
+/** A tag, and a number or the length of what follows. */
+export type NumberField = readonly [tag: number, value: number];
+
+/** Fields one behind the other, in new bytes. */
+export function numberFields(fields: readonly NumberField[]): Uint8Array {
+  const bytes = new Uint8Array(fields.reduce((size, [, value]) => size + 1 + varintLength(value), 0));
+  let at = 0;
+  for (const [tag, value] of fields) {
+    bytes[at] = tag;
+    at = writeVarint(bytes, at + 1, value);
+  }
+  return bytes;
 }
 
 /** Whole frames that leave together. */
@@ -374,10 +321,6 @@ function bindingLength(binding: WireBinding): number {
   }
   length += binding.root === undefined ? 0 : textLength(binding.root);
   return length + (binding.context.length === 0 ? 0 : bytesLength(binding.context));
-}
-
-function rangeLength(handle: number, offset: number, length: number): number {
-  return 3 + varintLength(handle) + varintLength(offset) + varintLength(length);
 }
 
 function itemLength(item: WireItem): number {

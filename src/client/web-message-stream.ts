@@ -2,7 +2,7 @@
 import { DekdError } from '../errors.ts';
 import { MAX_STREAM_PART } from '../protocol/frame.ts';
 import type { AnyCall } from './calls.ts';
-import { type MessageStreamOptions, StreamCall } from './message-stream.ts';
+import type { MessageStreamOptions, StreamCall } from './stream-call.ts';
 import type { Transport } from './transport.ts';
 import type { MessageTransform } from './types.ts';
 
@@ -22,7 +22,10 @@ interface Waiting {
 export class WebMessageStream implements MessageTransform {
   readonly readable: ReadableStream<Uint8Array>;
   readonly writable: WritableStream<Uint8Array>;
-  readonly #call: StreamCall;
+  readonly #transport: Transport<AnyCall>;
+  readonly #options: MessageStreamOptions;
+  /** Undefined until its code is there, before which neither side asks for anything. */
+  #call: StreamCall | undefined;
   #reading!: ReadableStreamDefaultController<Uint8Array>;
   #writing!: WritableStreamDefaultController;
   readonly #results: Uint8Array[] = [];
@@ -36,15 +39,14 @@ export class WebMessageStream implements MessageTransform {
   #forgetSignal = () => {};
 
   constructor(transport: Transport<AnyCall>, options: MessageStreamOptions) {
-    this.#call = new StreamCall(transport, options, {
-      data: (bytes) => this.#take(bytes),
-      end: () => this.#complete(),
-      failed: (error) => this.#fail(error),
-    });
+    this.#transport = transport;
+    this.#options = options;
+    const begun = this.#begin();
     this.readable = new ReadableStream<Uint8Array>(
       {
         start: (controller) => {
           this.#reading = controller;
+          return begun;
         },
         pull: () => this.#pull(),
         cancel: (reason: unknown) => this.#fail(reason ?? new DekdError('CANCELLED', 'the reader gave the stream up')),
@@ -60,6 +62,7 @@ export class WebMessageStream implements MessageTransform {
           // lack it.)
           const { signal } = controller as unknown as { readonly signal: AbortSignal };
           signal.addEventListener('abort', () => this.#stop(signal.reason), { once: true });
+          return begun;
         },
         write: (chunk) => this.#write(chunk),
         close: () => this.#close(),
@@ -73,7 +76,19 @@ export class WebMessageStream implements MessageTransform {
       signal.addEventListener('abort', abort, { once: true });
       this.#forgetSignal = () => signal.removeEventListener('abort', abort);
     }
-    transport.submit(this.#call);
+  }
+
+  async #begin(): Promise<void> {
+    const { StreamCall } = await import('./stream-call.ts');
+    if (this.#isOver) {
+      return;
+    }
+    this.#call = new StreamCall(this.#transport, this.#options, {
+      data: (bytes) => this.#take(bytes),
+      end: () => this.#complete(),
+      failed: (error) => this.#fail(error),
+    });
+    this.#transport.submit(this.#call);
   }
 
   #pull(): Promise<void> | undefined {
@@ -100,7 +115,7 @@ export class WebMessageStream implements MessageTransform {
 
   #give(bytes: Uint8Array): void {
     this.#reading.enqueue(bytes);
-    this.#call.taken(bytes.length);
+    this.#call!.taken(bytes.length);
     if (this.#isComplete && this.#results.length === 0) {
       this.#reading.close();
     }
@@ -114,14 +129,14 @@ export class WebMessageStream implements MessageTransform {
     }
     return new Promise((resolve, reject) => {
       this.#given = { resolve, reject };
-      this.#call.send(chunk, resolve);
+      this.#call!.send(chunk, resolve);
     });
   }
 
   #close(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#given = { resolve, reject };
-      this.#call.end();
+      this.#call!.end();
     });
   }
 
@@ -149,7 +164,7 @@ export class WebMessageStream implements MessageTransform {
     }
     this.#isOver = true;
     this.#forgetSignal();
-    this.#call.giveUp();
+    this.#call?.giveUp();
     for (const bytes of this.#results.splice(0)) {
       bytes.fill(0);
     }

@@ -213,6 +213,37 @@ describe('who gives up', () => {
     await expect(reader.closed).rejects.toMatchObject({ name: 'DekdError', code: 'AGENT_UNAVAILABLE' });
   });
 
+  it.each(['the reader', 'the writer', 'a signal'])(
+    'before the stream was opened never reaches the agent: %s',
+    async (who) => {
+      const nothing = Buffer.from('{}');
+      const fake = await startFakeAgent({
+        onRequest: ({ id }, connection) => connection.reply({ id, document: nothing }),
+      });
+      onTestFinished(() => fake.stop());
+      const client = connect({ socket: fake.path });
+      onTestFinished(() => client.close());
+      const abort = new AbortController();
+      const reason = new Error('at once');
+      const { readable, writable } = client.encryptWebStream({ ...KEY, signal: abort.signal });
+      const writer = writable.getWriter();
+      const writing = expect(writer.write(plaintext.subarray(0, 10))).rejects.toBe(reason);
+      const closed = expect(writer.closed).rejects.toBe(reason);
+      if (who === 'the reader') {
+        await readable.cancel(reason);
+      } else if (who === 'the writer') {
+        await writer.abort(reason);
+        expect((await readAll(readable)).error).toBe(reason);
+      } else {
+        abort.abort(reason);
+        expect((await readAll(readable)).error).toBe(reason);
+      }
+      await Promise.all([writing, closed]);
+      await client.ping();
+      expect(fake.requests.filter(({ encryptStream }) => encryptStream)).toHaveLength(0);
+    },
+  );
+
   it('is nobody whose agent is missing from the start: both sides say so', async () => {
     const client = connect({ socket: '/nowhere/agent.sock', timeoutMs: 50 });
     onTestFinished(() => client.close());
