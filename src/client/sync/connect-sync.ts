@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { decodeTokenText, encodeTokenText } from '../../envelope/token-text.ts';
 import { DekdError } from '../../errors.ts';
 import { OPERATION } from '../../protocol/request-reader.ts';
+import { privateAgent, START_TIMEOUT_MS, socketIn } from '../agent-command.ts';
 import { bindingOf, bytesOfText, checkBytes, checkTimeout, decryptBinding, textOfBytes } from '../arguments.ts';
 import { batchOf } from '../batch.ts';
 import { DEFAULT_TIMEOUT_MS } from '../caller.ts';
@@ -22,7 +23,6 @@ import {
 import { errorOf, ReplyReader } from '../replies.ts';
 import { RequestWriter, type WireBinding } from '../requests.ts';
 import { findSocket } from '../socket-place.ts';
-import { privateAgent, START_TIMEOUT_MS, socketIn } from '../spawn.ts';
 import { backOffMs, deadlineExceeded, GREETING_TIMEOUT_MS } from '../transport.ts';
 import type {
   CallOptions,

@@ -3,8 +3,8 @@ import { writeSync } from 'node:fs';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { DekdError } from '../../errors.ts';
 import { FRAME_PREFIX } from '../../protocol/frame.ts';
+import type { AgentCommand } from '../agent-command.ts';
 import { MAX_REPLY } from '../channel.ts';
-import type { AgentCommand } from '../spawn.ts';
 import {
   HALF,
   KIND,
