@@ -326,6 +326,29 @@ export function runPasses(request: ManyRequest, run: PassRun): Outcome {
   return missing === undefined ? undefined : continuePasses(loaded, missing, request.copy(), run);
 }
 
+/** A batch whose values are placed in the reply first: `write` then works on the rows, in the same synchronous stretch. */
+export function runAtOnce<P extends Pass>(
+  request: ManyRequest,
+  output: Output,
+  passOf: (request: ManyRequest, loaded: Loaded) => P,
+  write: (pass: P, frame: Uint8Array) => void,
+): Outcome {
+  return runPasses(request, (loaded, kept) => {
+    const pass = passOf(kept, loaded);
+    kept.visitItems(pass);
+    pass.checkWeight();
+    if (pass.missing.size > 0) {
+      return pass.missing;
+    }
+    pass.place(output);
+    undoing(output, () => {
+      write(pass, kept.frame);
+      pass.finish(output);
+    });
+    return undefined;
+  });
+}
+
 async function continuePasses(loaded: Loaded, first: Missing, request: ManyRequest, run: PassRun): Promise<void> {
   let missing: Missing | undefined = first;
   while (missing !== undefined) {

@@ -5,7 +5,7 @@
 import { MAC_LENGTH } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, undoing } from './batch.ts';
+import { runAtOnce } from './batch.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
 import { MAC_PASSES, MakingPass, makeRows, scopeMemo } from './mac-pass.ts';
@@ -51,20 +51,10 @@ function checkPlace({ table, column, isFingerprint }: IndexRequest): void {
 }
 
 function indexAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
-  return runPasses(request, (loaded, kept) => {
-    const pass = new IndexPass(env, caller, kept, loaded);
-    kept.visitItems(pass);
-    pass.checkWeight();
-    if (pass.missing.size > 0) {
-      return pass.missing;
-    }
-    pass.place(output);
-    undoing(output, () => {
-      makeRows(env, pass, kept.frame, output.buffer);
-      pass.countUse();
-      pass.finish(output);
-    });
-    return undefined;
+  const passOf = (kept: ManyRequest, loaded: Loaded) => new IndexPass(env, caller, kept, loaded);
+  return runAtOnce(request, output, passOf, (pass, frame) => {
+    makeRows(env, pass, frame, output.buffer);
+    pass.countUse();
   });
 }
 

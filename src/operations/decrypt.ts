@@ -3,10 +3,10 @@ import { TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, undoing, writeValue } from './batch.ts';
+import { runAtOnce, writeValue } from './batch.ts';
 import { isDirectToken, openDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
-import { loadOpening } from './loading.ts';
+import { type Loaded, loadOpening } from './loading.ts';
 import { checkToken, OpenPass, openingHandle, openRows, openStale } from './opening.ts';
 import type { Caller, ManyRequest, Output, ValueRequest } from './request.ts';
 import { planOf, runSlices, runValue, type SliceWork } from './slices.ts';
@@ -59,21 +59,11 @@ function openSlices(env: OperationsEnvironment, caller: Caller): SliceWork {
 }
 
 function decryptAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
-  return runPasses(request, (loaded, kept) => {
-    const pass = new OpenPass(env, caller, kept, 'decrypt', loaded);
-    kept.visitItems(pass);
-    pass.checkWeight();
-    if (pass.missing.size > 0) {
-      return pass.missing;
-    }
-    pass.place(output);
-    undoing(output, () => {
-      pass.writeMade(output);
-      openRows(env, pass, kept.frame, output.buffer);
-      pass.collect();
-      pass.finish(output);
-    });
-    return undefined;
+  const passOf = (kept: ManyRequest, loaded: Loaded) => new OpenPass(env, caller, kept, 'decrypt', loaded);
+  return runAtOnce(request, output, passOf, (pass, frame) => {
+    pass.writeMade(output);
+    openRows(env, pass, frame, output.buffer);
+    pass.collect();
   });
 }
 

@@ -2,7 +2,7 @@
 import { TOKEN_OVERHEAD } from '../crypto/engine.ts';
 import { checkContext } from '../envelope/context.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { Pass, runPasses, sealStale, undoing, writeValue } from './batch.ts';
+import { Pass, runAtOnce, sealStale, writeValue } from './batch.ts';
 import { sealDirect } from './direct.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { checkPayload, requireContext } from './limits.ts';
@@ -48,21 +48,11 @@ export function encryptMany(env: OperationsEnvironment, caller: Caller, request:
 }
 
 function encryptAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
-  return runPasses(request, (loaded, kept) => {
-    const pass = new EncryptPass(env, caller, kept, loaded);
-    kept.visitItems(pass);
-    pass.checkWeight();
-    if (pass.missing.size > 0) {
-      return pass.missing;
-    }
-    pass.place(output);
-    undoing(output, () => {
-      pass.writeMade(output);
-      sealRows(env, pass, kept.frame, output.buffer);
-      pass.countUse();
-      pass.finish(output);
-    });
-    return undefined;
+  const passOf = (kept: ManyRequest, loaded: Loaded) => new EncryptPass(env, caller, kept, loaded);
+  return runAtOnce(request, output, passOf, (pass, frame) => {
+    pass.writeMade(output);
+    sealRows(env, pass, frame, output.buffer);
+    pass.countUse();
   });
 }
 

@@ -3,7 +3,7 @@ import { MAC_LENGTH, ROW } from '../crypto/engine.ts';
 import { checkContext } from '../envelope/context.ts';
 import { MAC_HEAD_LENGTH, STORED_MAC_LENGTH, writeMacHead } from '../envelope/mac.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, undoing } from './batch.ts';
+import { runAtOnce, undoing } from './batch.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { checkPayload, requireContext } from './limits.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
@@ -40,20 +40,10 @@ export function hmacMany(env: OperationsEnvironment, caller: Caller, request: Ma
 }
 
 function hmacAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
-  return runPasses(request, (loaded, kept) => {
-    const pass = new HmacPass(env, caller, kept, loaded);
-    kept.visitItems(pass);
-    pass.checkWeight();
-    if (pass.missing.size > 0) {
-      return pass.missing;
-    }
-    pass.place(output);
-    undoing(output, () => {
-      makeRows(env, pass, kept.frame, output.buffer);
-      pass.countUse();
-      pass.finish(output);
-    });
-    return undefined;
+  const passOf = (kept: ManyRequest, loaded: Loaded) => new HmacPass(env, caller, kept, loaded);
+  return runAtOnce(request, output, passOf, (pass, frame) => {
+    makeRows(env, pass, frame, output.buffer);
+    pass.countUse();
   });
 }
 

@@ -3,7 +3,7 @@ import { ROW, ROW_STATUS, ROW_WORDS, TOKEN_OVERHEAD } from '../crypto/engine.ts'
 import { LEGACY_TAG_LENGTH, type LegacyEnvelope, readLegacyEnvelope } from '../envelope/legacy.ts';
 import { DekdError, decryptionFailed, withoutStacks } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { checkCount, Pass, runPasses, undoing } from './batch.ts';
+import { checkCount, Pass, runAtOnce } from './batch.ts';
 import type { LegacyKey, OperationsEnvironment, Outcome } from './environment.ts';
 import { requireContext } from './limits.ts';
 import { type Loaded, loadSealing, sealingId } from './loading.ts';
@@ -39,19 +39,9 @@ function atOnce(
   output: Output,
   operation: LegacyOperation,
 ): Outcome {
-  return runPasses(request, (loaded, kept) => {
-    const pass = new LegacyPass(env, caller, kept, operation, loaded);
-    kept.visitItems(pass);
-    pass.checkWeight();
-    if (pass.missing.size > 0) {
-      return pass.missing;
-    }
-    pass.place(output);
-    undoing(output, () => {
-      pass.run(kept.frame, output.buffer);
-      pass.finish(output);
-    });
-    return undefined;
+  const passOf = (kept: ManyRequest, loaded: Loaded) => new LegacyPass(env, caller, kept, operation, loaded);
+  return runAtOnce(request, output, passOf, (pass, frame) => {
+    pass.run(frame, output.buffer);
   });
 }
 

@@ -10,7 +10,7 @@ import { isMac, MAC_HEAD_LENGTH } from '../envelope/mac.ts';
 import { KID_LENGTH, TOKEN_KID_OFFSET } from '../envelope/token.ts';
 import { DekdError } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
-import { runPasses, staleRows, undoing } from './batch.ts';
+import { runAtOnce, staleRows } from './batch.ts';
 import type { OperationsEnvironment, Outcome } from './environment.ts';
 import { HMAC_LABEL } from './hmac.ts';
 import { checkPayload } from './limits.ts';
@@ -64,22 +64,12 @@ export function verifyHmacMany(
 }
 
 function verifyAtOnce(env: OperationsEnvironment, caller: Caller, request: ManyRequest, output: Output): Outcome {
-  return runPasses(request, (loaded, kept) => {
-    const pass = new VerifyPass(env, caller, kept, loaded);
-    kept.visitItems(pass);
-    pass.checkWeight();
-    if (pass.missing.size > 0) {
-      return pass.missing;
-    }
-    pass.place(output);
-    undoing(output, () => {
-      pass.aim(output.buffer);
-      env.engine.verifyMacMany(pass.table, pass.count, pass.scopes(), kept.frame);
-      pass.verifyStale(kept.frame);
-      pass.settle(output.buffer);
-      pass.finish(output);
-    });
-    return undefined;
+  const passOf = (kept: ManyRequest, loaded: Loaded) => new VerifyPass(env, caller, kept, loaded);
+  return runAtOnce(request, output, passOf, (pass, frame) => {
+    pass.aim(output.buffer);
+    env.engine.verifyMacMany(pass.table, pass.count, pass.scopes(), frame);
+    pass.verifyStale(frame);
+    pass.settle(output.buffer);
   });
 }
 
