@@ -34,7 +34,7 @@ export interface MongooseDefinition<T, P extends FieldPath<T>, X extends string 
 }
 
 export interface MongooseEncryption<X extends string> {
-  /** For the schema of one model: `schema.plugin(encryption.plugin)`, before the model is made. */
+  /** For the schema of one model, not of subdocuments: `schema.plugin(encryption.plugin)`, before the model is made. */
   // biome-ignore lint/suspicious/noExplicitAny: a schema of any document.
   readonly plugin: (schema: Schema<any, any, any, any, any, any, any, any>) => void;
   /**
@@ -61,6 +61,12 @@ type AnyDefinition = Omit<MongooseDefinition<LooseDocument, string>, 'paths' | '
   readonly indexes?: Readonly<Record<string, DocumentIndex>> | undefined;
 };
 
+type AnyModel = Omit<Model<unknown>, 'useConnection'> & {
+  readonly baseModelName?: string;
+  namespace?: () => string;
+  useConnection(connection: unknown): unknown;
+};
+
 /** Types of schemas whose values are no JSON, with the codec that they have unless another is given. */
 const CODECS: Readonly<Record<string, string>> = { Date: 'date', BigInt: 'bigint', Buffer: 'bytes' };
 /** Types whose values JSON carries, as far as what is in them is. */
@@ -75,29 +81,61 @@ function encryptionOf(dekd: DocumentClient, definition: AnyDefinition): Mongoose
   }));
   let bound: { readonly name: string; readonly cipher: DocumentCipher } | undefined;
   const encrypted = new WeakSet<object>();
+  const models = new WeakSet<object>();
   // Said at once, not when a model is made.
   cipherOf(dekd, definition, 'model', {});
 
   function plugin(schema: Schema): void {
     const codecs = checkSchema(schema as unknown as AnySchema, definition);
     // biome-ignore lint/suspicious/noExplicitAny: the event is given to plugins and not in the types of schemas.
-    (schema as any).on('init', (model: Model<unknown> & { readonly baseModelName?: string }) => {
+    (schema as any).on('init', (model: AnyModel) => {
       const name = definition.boundAs ?? model.baseModelName ?? model.modelName;
-      const collection = model.collection as unknown as AnyCollection;
-      if (encrypted.has(collection)) {
-        // A discriminator shares the collection of its base.
+      encryptModel(model, name, codecs);
+      if (models.has(model)) {
         return;
       }
-      if (bound !== undefined && bound.name !== name) {
-        throw new DekdError('INVALID_ARGUMENT', `model ${name}: this definition is for ${bound.name}; make another`);
-      }
-      if (Object.hasOwn(collection, 'insertOne')) {
-        throw new DekdError('INVALID_ARGUMENT', `model ${name}: its collection is encrypted by another definition`);
-      }
-      bound ??= { name, cipher: cipherOf(dekd, definition, name, codecs) };
-      encrypted.add(collection);
-      encryptCollection(collection, bound.cipher, new QueryCheck(name, paths), paths);
+      models.add(model);
+      // What a connection writes in bulk goes to the driver without a collection, and asks each model for this just before.
+      model.namespace = () => {
+        throw new DekdError(
+          'INVALID_ARGUMENT',
+          `model ${name}: bulk writes of a connection are not encrypted; use bulkWrite of the model`,
+        );
+      };
+      const { useConnection } = model;
+      model.useConnection = function (this: AnyModel, connection) {
+        const moved = useConnection.call(this, connection);
+        encryptModel(this, name, codecs);
+        return moved;
+      };
     });
+    for (const hook of ['save', 'validate'] as const) {
+      schema.pre(hook, function (this: unknown) {
+        if ((this as { readonly $isSubdocument?: boolean }).$isSubdocument === true) {
+          throw new DekdError(
+            'INVALID_ARGUMENT',
+            'a schema of subdocuments encrypts nothing: name their paths in the schema of the model, and plug in there',
+          );
+        }
+      });
+    }
+  }
+
+  function encryptModel(model: AnyModel, name: string, codecs: Readonly<Record<string, string>>): void {
+    const collection = model.collection as unknown as AnyCollection;
+    if (encrypted.has(collection)) {
+      // A discriminator shares the collection of its base.
+      return;
+    }
+    if (bound !== undefined && bound.name !== name) {
+      throw new DekdError('INVALID_ARGUMENT', `model ${name}: this definition is for ${bound.name}; make another`);
+    }
+    if (Object.hasOwn(collection, 'insertOne')) {
+      throw new DekdError('INVALID_ARGUMENT', `model ${name}: its collection is encrypted by another definition`);
+    }
+    bound ??= { name, cipher: cipherOf(dekd, definition, name, codecs) };
+    encrypted.add(collection);
+    encryptCollection(collection, bound.cipher, new QueryCheck(name, paths), paths);
   }
 
   return {

@@ -317,6 +317,19 @@ describe(`Mongoose with encrypted paths, on ${GIVEN === undefined ? 'a stand-in 
     ['a whole document', (people) => people.aggregate([{ $group: { _id: 1, all: { $push: '$$ROOT' } } }]), '$$ROOT'],
     ['a stage that moves', (people) => people.aggregate([{ $replaceRoot: { newRoot: '$address' } }]), '$replaceRoot'],
     ['changes', (people) => people.collection.watch(), 'watch is not read'],
+    [
+      'bulk writes of a connection',
+      (people) => people.db.bulkWrite([{ model: people, name: 'insertOne', document: { email: 'x' } } as never]),
+      'use bulkWrite of the model',
+    ],
+    [
+      'those in any order',
+      (people) =>
+        people.db.bulkWrite([{ model: 'Person', name: 'updateOne', filter: {}, update: { age: 1 } } as never], {
+          ordered: false,
+        }),
+      'use bulkWrite of the model',
+    ],
     ['an update without id', (people) => people.updateMany({ name: 'a' }, { email: 'x' }), "names it by '_id'"],
     ['an update of some ids', (people) => people.updateOne({ _id: { $in: [] } }, { email: 'x' }), "names it by '_id'"],
     ['arithmetic', (people) => people.updateOne({ name: 'a' }, { $inc: { age: 1 } }), '$inc would compute'],
@@ -416,6 +429,33 @@ describe(`Mongoose with encrypted paths, on ${GIVEN === undefined ? 'a stand-in 
     expect((await db.db!.collection('things').findOne({ _id: _id as never }))!.secret).toMatch(TOKEN);
     expect((await Thing.findById(_id))!.toObject()).toMatchObject({ secret: 'x', kind: 'Special', extra: 'y' });
     expect((await Special.findById(_id))!.secret).toBe('x');
+  });
+
+  it('goes with a model to another connection', async () => {
+    const [one, other] = await Promise.all(
+      ['one', 'other'].map((name) =>
+        mongoose.createConnection(GIVEN ?? server!.url, { dbName: `${db.name}_${name}` }).asPromise(),
+      ),
+    );
+    const Moving = one!.model<Person>('Person', schemaOf(definition(dekd).plugin), 'people');
+    const Moved = Moving.useConnection(other!);
+    const { _id } = await Moved.create({ email: 'moved@example.org' });
+    expect((await other!.db!.collection('people').findOne({ _id: _id as never }))!.email).toMatch(TOKEN);
+    expect((await Moved.findById(_id))!.email).toBe('moved@example.org');
+    await Promise.all([one!, other!].map((each) => each.dropDatabase().then(() => each.close())));
+  });
+
+  it('refuses to be a plugin of subdocuments, where it would encrypt nothing', async () => {
+    const inner = new Schema({ street: String });
+    const own = encryptedModel<{ street: string }>()(dekd, { key: 'k', paths: ['street'] });
+    inner.plugin(own.plugin as never);
+    const Outer = db.model('Outer', new Schema({ one: inner, many: [inner] }), 'outer');
+    await expect(Outer.create({ one: { street: 'x' } })).rejects.toThrow('name their paths');
+    await expect(Outer.create({ many: [{ street: 'x' }] })).rejects.toThrow('name their paths');
+    await expect(Outer.insertMany([{ one: { street: 'x' } }])).rejects.toThrow('name their paths');
+    const unvalidated = new Outer({ one: { street: 'x' } });
+    await expect(unvalidated.save({ validateBeforeSave: false })).rejects.toThrow('name their paths');
+    expect(await Outer.countDocuments()).toBe(0);
   });
 
   it('refuses schemas and definitions that say something impossible', () => {
