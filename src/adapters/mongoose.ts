@@ -57,7 +57,7 @@ export function encryptedModel<T>(): <const P extends FieldPath<T>, X extends st
 
 type AnyDefinition = Omit<MongooseDefinition<LooseDocument, string>, 'paths' | 'codecs' | 'indexes'> & {
   readonly paths: readonly string[];
-  readonly codecs?: Readonly<Record<string, FieldCodec<unknown> | string>> | undefined;
+  readonly codecs?: Readonly<Record<string, AnyCodec>> | undefined;
   readonly indexes?: Readonly<Record<string, DocumentIndex>> | undefined;
 };
 
@@ -67,10 +67,21 @@ type AnyModel = Omit<Model<unknown>, 'useConnection'> & {
   useConnection(connection: unknown): unknown;
 };
 
+type AnyCodec = FieldCodec<unknown> | string;
+
+/** As the codec 'bytes', and for what Mongoose makes of bytes on their way to the driver, a Binary. */
+const BYTES: FieldCodec<Uint8Array | { value(): Uint8Array }, string> = {
+  encode: (bytes) => Buffer.from(bytes instanceof Uint8Array ? bytes : bytes.value()).toString('base64'),
+  decode: (text) => Buffer.from(text, 'base64'),
+};
 /** Types of schemas whose values are no JSON, with the codec that they have unless another is given. */
-const CODECS: Readonly<Record<string, string>> = { Date: 'date', BigInt: 'bigint', Buffer: 'bytes' };
+const CODECS: Readonly<Record<string, AnyCodec>> = {
+  Date: 'date',
+  BigInt: 'bigint',
+  Buffer: BYTES as FieldCodec<unknown>,
+};
 /** Types whose values JSON carries, as far as what is in them is. */
-const CARRIED = new Set(['String', 'Number', 'Boolean', 'Mixed', 'Array', 'Embedded', 'Int32', 'Double']);
+const CARRIED = new Set(['String', 'Number', 'Boolean', 'Mixed', 'Array', 'Embedded', 'Int32']);
 
 function encryptionOf(dekd: DocumentClient, definition: AnyDefinition): MongooseEncryption<string> {
   const { indexes = {} } = definition;
@@ -121,7 +132,7 @@ function encryptionOf(dekd: DocumentClient, definition: AnyDefinition): Mongoose
     }
   }
 
-  function encryptModel(model: AnyModel, name: string, codecs: Readonly<Record<string, string>>): void {
+  function encryptModel(model: AnyModel, name: string, codecs: Readonly<Record<string, AnyCodec>>): void {
     const collection = model.collection as unknown as AnyCollection;
     if (encrypted.has(collection)) {
       // A discriminator shares the collection of its base.
@@ -153,7 +164,7 @@ function cipherOf(
   dekd: DocumentClient,
   definition: AnyDefinition,
   name: string,
-  codecs: Readonly<Record<string, string>>,
+  codecs: Readonly<Record<string, AnyCodec>>,
 ): DocumentCipher {
   const { key, partition, paths, context, indexes } = definition;
   return documentCipher(dekd, {
@@ -164,7 +175,7 @@ function cipherOf(
     paths,
     identity: ['_id'],
     context: context as ((row: LooseDocument) => EncryptionContext) | undefined,
-    codecs: { ...codecs, ...definition.codecs },
+    codecs: { ...definition.codecs, ...codecs },
     indexes,
     textOf: idText,
   });
@@ -196,8 +207,8 @@ interface AnySchema {
 }
 
 /** @returns codecs by the types of paths */
-function checkSchema(schema: AnySchema, definition: AnyDefinition): Record<string, string> {
-  const codecs: Record<string, string> = {};
+function checkSchema(schema: AnySchema, definition: AnyDefinition): Record<string, AnyCodec> {
+  const codecs: Record<string, AnyCodec> = {};
   const refused = (path: string, reason: string) =>
     new DekdError('INVALID_ARGUMENT', `the schema's '${path}' ${reason}`);
   for (const path of definition.paths) {
@@ -205,10 +216,11 @@ function checkSchema(schema: AnySchema, definition: AnyDefinition): Record<strin
     if (type === undefined) {
       throw refused(path, 'does not exist: encrypted paths are paths of the schema, with [] for arrays');
     }
+    const given = definition.codecs?.[path];
     const codec = CODECS[type.instance];
-    if (codec !== undefined) {
+    if (codec !== undefined && (given === undefined || given === 'bytes')) {
       codecs[path] = codec;
-    } else if (!CARRIED.has(type.instance) && definition.codecs?.[path] === undefined) {
+    } else if (!CARRIED.has(type.instance) && given === undefined) {
       throw refused(path, `is of type ${type.instance}, which JSON would not give back: give it a codec`);
     }
   }

@@ -431,6 +431,37 @@ describe(`Mongoose with encrypted paths, on ${GIVEN === undefined ? 'a stand-in 
     expect((await Special.findById(_id))!.secret).toBe('x');
   });
 
+  it('gives back bytes, bigints, lists of dates and whole subdocuments as what they were', async () => {
+    interface Odd {
+      bytes: Buffer;
+      big: bigint;
+      days: Date[];
+      whole: { a: string; b: number[] };
+    }
+    const own = encryptedModel<Odd>()(dekd, { key: 'odd', paths: ['bytes', 'big', 'days[]', 'whole'] } as never);
+    const whole = new Schema({ a: String, b: [Number] }, { _id: false });
+    const schema = new Schema({ bytes: Buffer, big: BigInt, days: [Date], whole });
+    schema.plugin(own.plugin as never);
+    const OddModel = db.model('Odd', schema, 'odd');
+    const given = {
+      bytes: Buffer.from([0, 255, 7]),
+      big: 2n ** 60n,
+      days: [new Date(0), new Date(1e12)],
+      whole: { a: 'x', b: [1] },
+    };
+    const odd = await OddModel.create(given);
+    const row = await db.db!.collection('odd').findOne({ _id: odd._id as never });
+    expect([row!.bytes, row!.big, row!.days[1], row!.whole]).toEqual(Array(4).fill(expect.stringMatching(TOKEN)));
+    const found = (await OddModel.findById(odd._id))!;
+    expect(Buffer.from(found.bytes as never)).toEqual(given.bytes);
+    expect(found.toObject()).toMatchObject({ big: given.big, days: given.days, whole: given.whole });
+    found.bytes = Buffer.from('changed') as never;
+    found.days!.push(new Date(5));
+    await found.save();
+    const lean = (await OddModel.findById(odd._id).lean()) as unknown as Odd;
+    expect([Buffer.from(lean.bytes).toString(), lean.days[2]!.getTime(), lean.big]).toEqual(['changed', 5, given.big]);
+  });
+
   it('goes with a model to another connection', async () => {
     const [one, other] = await Promise.all(
       ['one', 'other'].map((name) =>
