@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import { RAW_AES_INFO_TAIL, WRAPPED_KEY_LENGTH } from '../crypto/engine.ts';
 import type { EncryptedDataKey } from '../envelope/message-header.ts';
 
@@ -29,7 +30,7 @@ export function recipientOutline({ providerId, providerInfo, ciphertext }: Encry
 
 /** A raw AES key is named before bits of the tag (128), bytes of the nonce (12), and nonce. */
 function isRawAes(info: Uint8Array): boolean {
-  const lengths = Buffer.from(info.subarray(-RAW_AES_INFO_TAIL, -12)).toString('hex');
+  const lengths = hex(info.subarray(-RAW_AES_INFO_TAIL, -12));
   return info.length > RAW_AES_INFO_TAIL && lengths === '000000800000000c';
 }
 
@@ -40,5 +41,5 @@ function keyNameOf(info: Uint8Array): string {
 
 /** Text as it is where it has nothing that could play with a terminal. */
 function shown(text: string, bytes: Uint8Array): string {
-  return TEXT.test(text) && text !== '' ? text : `0x${Buffer.from(bytes).toString('hex')}`;
+  return TEXT.test(text) && text !== '' ? text : `0x${hex(bytes)}`;
 }

@@ -1,5 +1,7 @@
 /** Values for indexes: made the same, sent together by key and column, and shortened to what a column holds. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import { OPERATION } from '../protocol/request-reader.ts';
 import { checkKey, checkPartition, utf8Of } from './arguments.ts';
@@ -80,7 +82,7 @@ export async function indexValues(
     const done = await passGroup(caller, group, deadline, options, waits);
     done.forEach((result, index) => {
       results[group.positions[index]!] = result.ok
-        ? { ok: true, value: hexOf(result.value.subarray(0, group.lengths[index])) }
+        ? { ok: true, value: hex(result.value.subarray(0, group.lengths[index])) }
         : result;
     });
   }
@@ -103,7 +105,7 @@ export async function fingerprintOf(
   checkValue(value, undefined);
   const group: Group = { binding, items: [itemOf(value, undefined)], positions: [0], lengths: [MAX_BITS / 8] };
   const [result] = await passGroup(caller, group, caller.deadline(options), options, false);
-  return result!.ok ? { ok: true, value: hexOf(result!.value) } : result!;
+  return result!.ok ? { ok: true, value: hex(result!.value) } : result!;
 }
 
 /** @throws what became of the only value */
@@ -242,8 +244,4 @@ async function passPart(
       signal?.throwIfAborted();
     }
   }
-}
-
-function hexOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

@@ -1,4 +1,5 @@
 /** Which version of a key a stored ciphertext is of, without opening it. */
+import { hex } from '../bytes.ts';
 import { readMessageHeader } from '../envelope/message-header.ts';
 import { readTokenHead, TOKEN_FORMAT, tokenKid } from '../envelope/token.ts';
 import { decodeTokenText } from '../envelope/token-text.ts';
@@ -24,7 +25,7 @@ export function keyIdOf(ciphertext: Uint8Array | string): string | undefined {
   }
   if (bytes.length === 0 || bytes[0] === TOKEN_FORMAT) {
     readTokenHead(bytes, 0, bytes.length);
-    return Buffer.from(tokenKid(bytes, 0)).toString('hex');
+    return hex(tokenKid(bytes, 0));
   }
   const header = readMessageHeader(bytes);
   if (header === undefined) {

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import { DekdError, type ErrorCode } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
 import type {
@@ -81,7 +82,7 @@ export class CustodianKeystore implements Keystore {
   }
 
   retrieve(kid: Uint8Array): Promise<KeyRecord | undefined> {
-    return this.#ask('retrieve', { kid: Buffer.from(kid).toString('hex') }, (answer) => {
+    return this.#ask('retrieve', { kid: hex(kid) }, (answer) => {
       const records = recordsOf(answer);
       if (records.length > 1) {
         throw new Garbage('more than one record of a kid');

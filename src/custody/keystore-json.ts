@@ -1,4 +1,5 @@
 /** What keystores take and give besides records, as JSON: seq and counts have 64 bits, and go as decimal strings. */
+import { hex } from '../bytes.ts';
 import type { UsageLease } from '../keyring/record.ts';
 import type { Expectation } from '../keystores/keystore.ts';
 import { Garbage, objectOf, textOf } from './untrusted.ts';
@@ -26,7 +27,7 @@ export function expectationFromJson(expect: ExpectationJson): Expectation {
 
 export function leaseJson({ kid, holder, messages, bytes }: UsageLease): LeaseJson {
   return {
-    kid: Buffer.from(kid).toString('hex'),
+    kid: hex(kid),
     holder,
     messages: messages.toString(),
     bytes: bytes.toString(),

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import type { Custody, Root } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
@@ -10,7 +11,6 @@ import { type KeyringLog, refusalEvent } from './keyring-event.ts';
 import { Kek, NO_SLOT } from './loaded-key.ts';
 import type { Placement } from './placement.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { checkAuthentic, checkOpens, checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
 import { RootWatch, type WatchLimits } from './root-watch.ts';
 import { canOpen, denies } from './states.ts';
@@ -153,7 +153,7 @@ export class Hierarchy {
 
   /** The KEK of this kid when it is in the table. */
   loaded(kid: Uint8Array): Kek | undefined {
-    const kek = this.#keks.get(toHex(kid));
+    const kek = this.#keks.get(hex(kid));
     return kek === undefined || kek.slot === NO_SLOT ? undefined : kek;
   }
 
@@ -184,7 +184,7 @@ export class Hierarchy {
   async reread(rows: readonly KeyRecord[]): Promise<void> {
     this.versions.forget();
     for (const { kid } of rows) {
-      const kek = this.#keks.get(toHex(kid));
+      const kek = this.#keks.get(hex(kid));
       if (kek !== undefined) {
         kek.checked = -1;
         await this.recheck(kek);
@@ -194,7 +194,7 @@ export class Hierarchy {
 
   /** Takes over a row of a KEK that is authentic, when the KEK is in the table. */
   take(row: KeyRecord): void {
-    const kek = this.#keks.get(toHex(row.kid));
+    const kek = this.#keks.get(hex(row.kid));
     if (kek === undefined || kek.slot === NO_SLOT || !isNewer(row, kek.record)) {
       return;
     }
@@ -271,7 +271,7 @@ export class Hierarchy {
 
   /** The KEK in the table, retained once for the caller: nobody takes its slot before the caller has run. */
   async #acquire(kid: Uint8Array): Promise<Kek> {
-    const id = toHex(kid);
+    const id = hex(kid);
     const known = this.#keks.get(id);
     if (known !== undefined && known.slot !== NO_SLOT) {
       this.#parts.cache.retain(known);
@@ -317,7 +317,7 @@ export class Hierarchy {
   async #load(kid: Uint8Array, load: Load): Promise<Kek> {
     const record = await this.#parts.custody.keystore.retrieve(kid);
     if (record === undefined) {
-      throw new RecordRefused(`its parent ${toHex(kid)} is not in the keystore`);
+      throw new RecordRefused(`its parent ${hex(kid)} is not in the keystore`);
     }
     try {
       return await withCurrentRow(this.#parts.custody.keystore, record, (row) => this.#loadRecord(row, load));
@@ -345,7 +345,7 @@ export class Hierarchy {
 
   async #loadDerived(record: KeyRecord, parent: Uint8Array, load: Load): Promise<Kek> {
     const { engine, cache, highWater } = this.#parts;
-    this.#waitFor(toHex(parent), load);
+    this.#waitFor(hex(parent), load);
     await this.withKek(parent, (kek, secret) => {
       if (kek.record.level >= record.level) {
         throw new RecordRefused('the parent that the row names is not above it');
@@ -392,7 +392,7 @@ export class Hierarchy {
   /** Takes over `handle`, and retains the KEK for each who waits for it. */
   #admit(record: KeyRecord, parent: Root | Kek, handle: KeyHandle, load: Load): Kek {
     const { cache } = this.#parts;
-    const id = toHex(record.kid);
+    const id = hex(record.kid);
     let kek = this.#keks.get(id);
     if (kek === undefined || kek.parent !== parent) {
       kek = new Kek(record, parent);
@@ -452,7 +452,7 @@ export class Hierarchy {
 
   /** Said once for each row: the row stays as it is for as long as the configuration does. */
   #reportOutOfReach({ kid, seq, name, partition, version, parent }: KeyRecord): void {
-    const id = `${toHex(kid)} ${seq}`;
+    const id = `${hex(kid)} ${seq}`;
     if (parent.kind === 'root' && !this.#outOfReach.has(id)) {
       this.#outOfReach.add(id);
       this.#parts.log({
@@ -461,7 +461,7 @@ export class Hierarchy {
         key: name,
         partition,
         version,
-        kid: toHex(kid),
+        kid: hex(kid),
         reason:
           `it is under root ${parent.reference.root} now, which is not configured here: it goes on while it is loaded, and ` +
           'cannot be loaded again',

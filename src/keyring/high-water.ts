@@ -2,9 +2,9 @@ import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 
 const FILE = 'high-water';
 /** Lines for each thing remembered from which a new file is worth its time at start. */
@@ -69,7 +69,7 @@ export class HighWater {
 
   /** The highest seq seen of a record; 0 when none was. */
   seq(kid: Uint8Array): bigint {
-    return this.#seqs.get(toHex(kid)) ?? 0n;
+    return this.#seqs.get(hex(kid)) ?? 0n;
   }
 
   /** The highest version seen; 0 when none was. */
@@ -119,7 +119,7 @@ export class HighWater {
   }
 
   #setSeq(record: KeyRecord): void {
-    const kid = toHex(record.kid);
+    const kid = hex(record.kid);
     this.#seqs.set(kid, record.seq);
     this.#pending += lineOf(['k', kid, record.seq.toString()]);
   }

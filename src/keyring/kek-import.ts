@@ -1,10 +1,10 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import type { Custody } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
 import type { KekName } from './key-name.ts';
 import type { KeyVersions } from './key-versions.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 
 export interface KekImportParts {
   readonly engine: Engine;
@@ -32,7 +32,7 @@ export class KekImport {
   async run(kek: KekName, key: KeyHandle, expectKid: string | undefined): Promise<KeyRecord> {
     const { engine, custody, versions } = this.#parts;
     const kid = engine.kid(key);
-    const shown = toHex(kid);
+    const shown = hex(kid);
     if (expectKid !== undefined && expectKid.toLowerCase() !== shown) {
       throw new DekdError(
         'INVALID_ARGUMENT',
@@ -51,7 +51,7 @@ export class KekImport {
     const request = { name: kek.name, partition: kek.tenant, purpose: 'wrap' } as const;
     const rows = await custody.keystore.versions(kek.name, kek.tenant, 'wrap');
     const made = rows.length === 0 ? await versions.first(request, key) : await versions.rotate(request, { key });
-    if (made === undefined || toHex(made.kid) !== shown) {
+    if (made === undefined || hex(made.kid) !== shown) {
       throw new DekdError('CONFLICT', `${kek.name} was changed by another agent at the same time: import again`);
     }
     return made;

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -6,7 +7,6 @@ import type { Hierarchy } from './hierarchy.ts';
 import type { HighWater } from './high-water.ts';
 import { kekNameOf } from './key-name.ts';
 import type { KeyParent, KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { checkRecord, RecordRefused, sameBytes, unwrapRecord, wrapRecord } from './record-check.ts';
 import { lineOf, OWN_LINE } from './root-line.ts';
 import { canSeal } from './states.ts';
@@ -49,7 +49,7 @@ export class KekMove {
     // for a root that its callers chose stays under it.
     const isRouted = level === 4 && lineOf(record) === OWN_LINE;
     const root = isRouted ? versions.rootOf(partition, name).name : await versions.rootNameOf(record);
-    const id = `${toHex(parent.kid)} ${root}`;
+    const id = `${hex(parent.kid)} ${root}`;
     if (!known.has(id)) {
       known.set(id, await this.#newest(parent.kid, root));
     }
@@ -86,7 +86,7 @@ export class KekMove {
     const { keystore, hierarchy } = this.#parts;
     const parent = await keystore.retrieve(kid);
     if (parent === undefined) {
-      throw new RecordRefused(`its parent ${toHex(kid)} is not in the keystore`);
+      throw new RecordRefused(`its parent ${hex(kid)} is not in the keystore`);
     }
     const rows = await keystore.versions(parent.name, parent.partition, parent.purpose);
     try {

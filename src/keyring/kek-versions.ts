@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle, KeyUse } from '../crypto/engine.ts';
 import type { Custody, Root } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
@@ -10,7 +11,6 @@ import type { KeyringLog } from './keyring-event.ts';
 import type { Kek } from './loaded-key.ts';
 import { keksAbove, type Placement } from './placement.ts';
 import type { KeyParent, KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { ALGORITHM_OF, KEY_SIZE, RecordRefused, wrapRecord } from './record-check.ts';
 import { canSeal } from './states.ts';
 import type { Turns } from './turns.ts';
@@ -182,7 +182,7 @@ export class KekVersions {
         key: kek.name,
         partition: kek.tenant,
         version,
-        kid: toHex(record.kid),
+        kid: hex(record.kid),
       });
       return record;
     } catch (error) {

@@ -1,14 +1,14 @@
+import { hex } from '../bytes.ts';
 import type { RootReference } from '../providers/provider.ts';
 import type { KeyInfo } from './keyring.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import type { Usage } from './rotation.ts';
 
 /** What people see of a record. @param root name of that at the top of its tree */
 export function keyInfo(record: KeyRecord, usage: Usage, root: string | undefined): KeyInfo {
   const { dates, parent } = record;
   return {
-    kid: toHex(record.kid),
+    kid: hex(record.kid),
     name: record.name,
     partition: record.partition,
     level: record.level,
@@ -17,7 +17,7 @@ export function keyInfo(record: KeyRecord, usage: Usage, root: string | undefine
     algorithm: record.algorithm,
     purpose: record.purpose,
     state: record.state,
-    parent: parent.kind === 'key' ? toHex(parent.kid) : rootInWords(parent.reference),
+    parent: parent.kind === 'key' ? hex(parent.kid) : rootInWords(parent.reference),
     root,
     created: iso(dates.created) ?? '',
     activated: iso(dates.activated),

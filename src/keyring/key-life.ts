@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { KeyHandle, Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -14,7 +15,6 @@ import { type KeyVersions, MAX_ATTEMPTS, USER_PURPOSES } from './key-versions.ts
 import type { CreateRequest, KeyInfo } from './keyring.ts';
 import type { LiveKeys } from './live-keys.ts';
 import type { KeyRecord, KeyState } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { inState, RecordRefused } from './record-check.ts';
 import { lineOf } from './root-line.ts';
 import type { UsageLedger } from './rotation.ts';
@@ -161,7 +161,7 @@ export class KeyLife {
         return undefined;
       }
       // Asked again of a row that others wrote meanwhile.
-      shredded.add(toHex(row.kid));
+      shredded.add(hex(row.kid));
       return 'destroyed';
     });
     return shredded.size;
@@ -352,7 +352,7 @@ export class KeyLife {
     const infos: KeyInfo[] = [];
     for (const row of rows) {
       const { parent, kid } = row;
-      const above = parent.kind === 'key' ? toHex(parent.kid) : '';
+      const above = parent.kind === 'key' ? hex(parent.kid) : '';
       const isKnown = above !== '' && roots.has(above);
       // What was written before stays written whether or not its root can be said.
       const root = isKnown ? roots.get(above) : await hierarchy.versions.rootNameOf(row).catch(() => undefined);

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle, KeyUse, Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -11,7 +12,6 @@ import { kekNameOf } from './key-name.ts';
 import type { CreateRequest } from './keyring.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import type { KeyRecord, KeyState } from './record.ts';
-import { toHex } from './record-binding.ts';
 import {
   ALGORITHM_OF,
   checkRecord,
@@ -198,7 +198,7 @@ export class KeyVersions {
       } catch (error) {
         if (line === undefined && stop !== 'compromised' && lineOf(row) !== OWN_LINE && isOfRoot(error)) {
           const { name: key, partition, version, kid } = row;
-          this.#parts.log({ event: 'rotation-failed', level: 'warn', key, partition, version, kid: toHex(kid), error });
+          this.#parts.log({ event: 'rotation-failed', level: 'warn', key, partition, version, kid: hex(kid), error });
           continue;
         }
         if (!(error instanceof RecordRefused)) {
@@ -338,7 +338,7 @@ export class KeyVersions {
 
   #log(event: 'key-created' | 'key-rotated' | 'key-imported', record: KeyRecord): void {
     const { name, partition, version, kid } = record;
-    this.#parts.log({ event, level: 'info', key: name, partition, version, kid: toHex(kid) });
+    this.#parts.log({ event, level: 'info', key: name, partition, version, kid: hex(kid) });
   }
 }
 

@@ -1,5 +1,5 @@
+import { hex } from '../bytes.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import type { RecordRefused } from './record-check.ts';
 
 /** Something an operator may want to know. Fields are names and numbers; never key material or context values. */
@@ -46,7 +46,7 @@ export function refusalEvent({ name, partition, version, kid }: KeyRecord, refus
     key: name,
     partition,
     version,
-    kid: toHex(kid),
+    kid: hex(kid),
     reason: refusal.reason,
   };
 }

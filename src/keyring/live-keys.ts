@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -16,7 +17,6 @@ import { type KeyringLog, refusalEvent } from './keyring-event.ts';
 import { isDataPurpose, type Kek, type KeyFamily, LoadedKey, NO_SLOT } from './loaded-key.ts';
 import type { MissLimit } from './miss-limit.ts';
 import type { KeyRecord, KeyState } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { checkRecord, RecordRefused, unwrapRecord } from './record-check.ts';
 import { lineOf, mayBeMade, OWN_LINE } from './root-line.ts';
 import type { UsageLedger } from './rotation.ts';
@@ -183,7 +183,7 @@ export class LiveKeys {
     if (ready !== undefined) {
       return ready;
     }
-    return this.#opening.run(toHex(kid), () => this.#turns.run(() => this.#readyOpening(kid.slice(), share)));
+    return this.#opening.run(hex(kid), () => this.#turns.run(() => this.#readyOpening(kid.slice(), share)));
   }
 
   /**
@@ -408,7 +408,7 @@ export class LiveKeys {
     try {
       let key = index.find(kid, 0);
       if (key === undefined) {
-        const row = await misses.find(toHex(kid), share, () => keystore.retrieve(kid));
+        const row = await misses.find(hex(kid), share, () => keystore.retrieve(kid));
         if (row === undefined || row.level !== 4 || !isDataPurpose(row.purpose)) {
           return undefined;
         }
@@ -515,7 +515,7 @@ export class LiveKeys {
     const { engine, hierarchy, highWater, log } = this.#parts;
     // Wrapped under another KEK since: what became of the one before is of no matter to it.
     const { parent } = row;
-    const isMoved = parent.kind === 'key' && toHex(parent.kid) !== key.parent?.id && row.seq > key.record.seq;
+    const isMoved = parent.kind === 'key' && hex(parent.kid) !== key.parent?.id && row.seq > key.record.seq;
     if (key.parent !== undefined && !isMoved) {
       await hierarchy.recheck(key.parent);
     }
@@ -533,7 +533,7 @@ export class LiveKeys {
         this.#setState(key, row.state);
       }
       await highWater.raise([row]);
-      if (row.parent.kind === 'key' && toHex(row.parent.kid) !== key.parent?.id) {
+      if (row.parent.kind === 'key' && hex(row.parent.kid) !== key.parent?.id) {
         await hierarchy.withKek(row.parent.kid, (kek) => this.#parts.cache.moveKey(key, kek));
       }
       key.record = row;
@@ -552,7 +552,7 @@ export class LiveKeys {
             level: 'warn',
             key: key.name,
             version: key.version,
-            kid: toHex(key.kid),
+            kid: hex(key.kid),
             reason: `the row says ${row.state}, and is not authentic`,
           });
         }
@@ -665,7 +665,7 @@ export class LiveKeys {
       await this.#absorb(seals ? rows : rows.filter((row) => family.keys.has(row.version)), share);
       for (const key of keys) {
         if (key.checked !== this.#generation && !rows.some((row) => row.version === key.version)) {
-          log({ event: 'record-missing', level: 'error', key: key.name, version: key.version, kid: toHex(key.kid) });
+          log({ event: 'record-missing', level: 'error', key: key.name, version: key.version, kid: hex(key.kid) });
         }
       }
     } catch (error) {

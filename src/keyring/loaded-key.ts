@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { KeyHandle, Purpose } from '../crypto/engine.ts';
 import type { Root } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
@@ -5,7 +6,6 @@ import type { DekCache, PartitionSlots } from './dek-cache.ts';
 import type { KeyRules } from './key-definition.ts';
 import type { DataKey, DataPurpose, Share } from './keyring.ts';
 import type { KeyRecord, KeyState } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { contextWithoutLine } from './root-line.ts';
 import type { UsageLedger } from './rotation.ts';
 import { canOpen } from './states.ts';
@@ -42,7 +42,7 @@ export class Kek {
 
   constructor(record: KeyRecord, parent: Root | Kek) {
     this.record = record;
-    this.id = toHex(record.kid);
+    this.id = hex(record.kid);
     this.parent = parent;
   }
 

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle, Purpose } from '../crypto/engine.ts';
 import type { Custody } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
@@ -38,7 +39,6 @@ import { MessageUse } from './recipients/message-use.ts';
 import { openRecipients } from './recipients/open-recipients.ts';
 import type { RecipientSpec } from './recipients/recipient.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
 import { RecordImport } from './record-import.ts';
 import { Retirement } from './retirement.ts';
@@ -98,7 +98,7 @@ export async function createKeyring(options: KeyringOptions): Promise<Keyring> {
   if (durable && !highWater.detects) {
     log({ event: 'rollback-undetected', level: 'warn', reason: 'there is no state folder' });
   }
-  const holder = await holderOf(durable ? options.stateFolder : undefined, toHex(options.engine.random(16)));
+  const holder = await holderOf(durable ? options.stateFolder : undefined, hex(options.engine.random(16)));
   const freezes = await Freezes.open(options.stateFolder);
   const keyring = new OpenKeyring(options, highWater, holder, freezes);
   try {

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import { encodeContext } from '../envelope/context.ts';
 import type { KeyRecord } from './record.ts';
 
@@ -37,15 +38,10 @@ export function metaBytes(record: KeyRecord): Uint8Array {
   return prefixed(map);
 }
 
-/** Lower hex of `bytes`. */
-export function toHex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
-}
-
 function wrapMap(record: KeyRecord): Record<string, string> {
   const map = Object.create(null) as Record<string, string>;
   put(map, 'level', decimal(record.level));
-  put(map, 'kid', toHex(record.kid));
+  put(map, 'kid', hex(record.kid));
   put(map, 'name', record.name);
   put(map, 'partition', record.partition);
   put(map, 'version', decimal(record.version));
@@ -54,7 +50,7 @@ function wrapMap(record: KeyRecord): Record<string, string> {
   put(map, 'tenant', record.owner.tenant);
   put(map, 'service', record.owner.service);
   put(map, 'node', record.owner.node);
-  put(map, 'parent', record.parent.kind === 'root' ? ROOT_PARENT : toHex(record.parent.kid));
+  put(map, 'parent', record.parent.kind === 'root' ? ROOT_PARENT : hex(record.parent.kid));
   for (const [name, value] of Object.entries(record.keyContext)) {
     put(map, `ctx.${name}`, value);
   }

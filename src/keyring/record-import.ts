@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
@@ -8,7 +9,6 @@ import type { ImportReport } from './keyring.ts';
 import type { LiveKeys } from './live-keys.ts';
 import type { MissLimit } from './miss-limit.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { checkAuthentic, checkOpens, RecordRefused, sameBytes } from './record-check.ts';
 
 export interface RecordImportParts {
@@ -48,7 +48,7 @@ export class RecordImport {
       } else if (outcome === 'unchanged') {
         unchanged++;
       } else {
-        refused.push({ kid: toHex(record.kid), reason: outcome.reason });
+        refused.push({ kid: hex(record.kid), reason: outcome.reason });
       }
     }
     this.#parts.misses.clear();

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type { SteadyClock } from './clock.ts';
@@ -9,7 +10,6 @@ import type { KeyringLog } from './keyring-event.ts';
 import { allRecords } from './listing.ts';
 import type { LiveKeys } from './live-keys.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
 import { lineOf } from './root-line.ts';
 import { canOpen } from './states.ts';
@@ -80,7 +80,7 @@ export class Retirement {
       }
       throw error;
     }
-    log({ event: 'version-retired', level: 'info', key, partition, version, kid: toHex(kid) });
+    log({ event: 'version-retired', level: 'info', key, partition, version, kid: hex(kid) });
     return true;
   }
 }

@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Custody, Root } from '../custody/custody.ts';
 import { DekdError } from '../errors.ts';
 import type { ListFilter } from '../keystores/keystore.ts';
@@ -6,7 +7,6 @@ import type { HighWater } from './high-water.ts';
 import { type DerivedRecord, isDerived, type KekMove } from './kek-move.ts';
 import { checkPartition } from './key-name.ts';
 import type { KeyRecord } from './record.ts';
-import { toHex } from './record-binding.ts';
 import { RecordRefused } from './record-check.ts';
 import { isRooted, type RootedRecord, type RootMove } from './root-move.ts';
 import { Turns } from './turns.ts';
@@ -257,7 +257,7 @@ function failureOf({ kid, name, partition, version, state }: KeyRecord, error: u
     throw error;
   }
   const reason = error instanceof RecordRefused ? error.reason : reasonOf(error);
-  return { kid: toHex(kid), name, partition, version, state, reason };
+  return { kid: hex(kid), name, partition, version, state, reason };
 }
 
 const OF_ONE_RECORD = ['KMS_DENIED', 'DECRYPTION_FAILED', 'KEY_DISABLED', 'CONFLICT', 'INVALID_ARGUMENT'] as const;

@@ -1,10 +1,10 @@
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type { SteadyClock } from './clock.ts';
 import type { KeyringLog } from './keyring-event.ts';
 import type { LoadedKey } from './loaded-key.ts';
 import type { UsageLease } from './record.ts';
-import { toHex } from './record-binding.ts';
 
 /** What one lease sets aside: a crash forgets no use, and costs at most one lease of budget. */
 export const LEASE_MESSAGES = 2 ** 20;
@@ -49,12 +49,12 @@ export class UsageLedger {
   async refresh(): Promise<void> {
     const leases = await this.#keystore.leases();
     this.#before ??= new Map(
-      leases.filter(({ holder }) => holder === this.holder).map((lease) => [toHex(lease.kid), lease]),
+      leases.filter(({ holder }) => holder === this.holder).map((lease) => [hex(lease.kid), lease]),
     );
     const others = new Map<string, Usage>(this.#before);
     for (const lease of leases) {
       if (lease.holder !== this.holder) {
-        const kid = toHex(lease.kid);
+        const kid = hex(lease.kid);
         const sum = others.get(kid);
         others.set(kid, {
           messages: lease.messages + (sum?.messages ?? 0n),
@@ -67,7 +67,7 @@ export class UsageLedger {
 
   /** Set aside beside this process, and really used by it when it has the key. */
   usage(kid: Uint8Array, key: LoadedKey | undefined): Usage {
-    const others = this.#others.get(toHex(kid));
+    const others = this.#others.get(hex(kid));
     return {
       messages: (others?.messages ?? 0n) + BigInt(key?.messages ?? 0),
       bytes: (others?.bytes ?? 0n) + BigInt(key?.bytes ?? 0),
@@ -81,7 +81,7 @@ export class UsageLedger {
     }
     const { rotation, schedule } = key.family.rules;
     const { activated } = key.record.dates;
-    const others = this.#others.get(toHex(key.kid));
+    const others = this.#others.get(hex(key.kid));
     const now = this.#clock.now();
     return (
       now - activated >= rotation.maxAgeMs ||
@@ -124,13 +124,13 @@ export class UsageLedger {
   /** Keeps the count of a key that is dropped from memory. */
   remember(key: LoadedKey): void {
     if (key.messages > 0) {
-      this.#forgotten.set(toHex(key.kid), { messages: key.messages, bytes: key.bytes });
+      this.#forgotten.set(hex(key.kid), { messages: key.messages, bytes: key.bytes });
     }
   }
 
   /** Goes on where `remember` stopped. */
   resume(key: LoadedKey): void {
-    const totals = this.#forgotten.get(toHex(key.kid));
+    const totals = this.#forgotten.get(hex(key.kid));
     if (totals !== undefined) {
       key.messages = totals.messages;
       key.bytes = totals.bytes;
@@ -153,7 +153,7 @@ export class UsageLedger {
     // A lease never sets aside more than the limit itself, else small limits would never be met exactly.
     const messages = nextLease(key.messages, Math.min(LEASE_MESSAGES, maxMessages));
     const bytes = nextLease(key.bytes, Math.min(LEASE_BYTES, maxBytes));
-    const before = this.#before?.get(toHex(key.kid));
+    const before = this.#before?.get(hex(key.kid));
     const lease: UsageLease = {
       kid: key.kid,
       holder: this.holder,
@@ -179,12 +179,12 @@ export class UsageLedger {
   }
 
   #messagesLeft(key: LoadedKey): number {
-    const others = Number(this.#others.get(toHex(key.kid))?.messages ?? 0n);
+    const others = Number(this.#others.get(hex(key.kid))?.messages ?? 0n);
     return key.family.rules.rotation.maxMessages - others;
   }
 
   #bytesLeft(key: LoadedKey): number {
-    const others = Number(this.#others.get(toHex(key.kid))?.bytes ?? 0n);
+    const others = Number(this.#others.get(hex(key.kid))?.bytes ?? 0n);
     return key.family.rules.rotation.maxBytes - others;
   }
 }

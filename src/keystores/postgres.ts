@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hex } from '../bytes.ts';
 import type { PostgresSettings } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
@@ -146,7 +147,7 @@ export class PostgresKeystore implements Keystore {
     const rows = await this.#read((session) => session.query(this.#statements.list, values));
     const records = rows.slice(0, limit).map(recordOf);
     const last = rows.length > limit ? records.at(-1) : undefined;
-    return { records, cursor: last === undefined ? undefined : Buffer.from(last.kid).toString('hex') };
+    return { records, cursor: last === undefined ? undefined : hex(last.kid) };
   }
 
   async leases(): Promise<readonly UsageLease[]> {
@@ -245,9 +246,9 @@ export class PostgresKeystore implements Keystore {
 
   async #update(session: Session, changes: readonly { values: ReturnType<typeof valuesOf>; expect: Expectation }[]) {
     const locked = await session.query(this.#statements.lock, [changes.map(({ values }) => values.kid)]);
-    const there = new Set(locked.map(({ kid }) => hex(kid)));
+    const there = new Set(locked.map(({ kid }) => hexOf(kid)));
     for (const { values, expect } of changes) {
-      if (!there.has(hex(values.kid))) {
+      if (!there.has(hexOf(values.kid))) {
         throw new DekdError('KEY_NOT_FOUND', 'no record with this kid');
       }
       if ('absent' in expect) {
@@ -324,6 +325,6 @@ function expectOne(changed: number): void {
   }
 }
 
-function hex(kid: Cell | undefined): string {
-  return kid instanceof Uint8Array ? Buffer.from(kid).toString('hex') : '';
+function hexOf(kid: Cell | undefined): string {
+  return kid instanceof Uint8Array ? hex(kid) : '';
 }

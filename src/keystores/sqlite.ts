@@ -2,6 +2,7 @@ import { closeSync, constants, createReadStream, fsyncSync, mkdirSync, openSync,
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord, UsageLease } from '../keyring/record.ts';
 import type { Expectation, Keystore, KeystoreCapabilities, KeystoreHealth, ListFilter, ListPage } from './keystore.ts';
@@ -141,7 +142,7 @@ export class SqliteKeystore implements Keystore {
       return { records: rows, cursor: undefined };
     }
     const records = rows.slice(0, limit);
-    return { records, cursor: Buffer.from(records.at(-1)!.kid).toString('hex') };
+    return { records, cursor: hex(records.at(-1)!.kid) };
   }
 
   async leases(): Promise<readonly UsageLease[]> {

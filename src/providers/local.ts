@@ -1,3 +1,4 @@
+import { hex } from '../bytes.ts';
 import type { Engine, KeyHandle, KeyUse } from '../crypto/engine.ts';
 import { encodeContext } from '../envelope/context.ts';
 import { DekdError } from '../errors.ts';
@@ -56,7 +57,7 @@ export class LocalProvider implements HandleProvider {
         );
       }
       this.#key = this.#readKey();
-      this.#resolvedId = `local:${Buffer.from(engine.kid(this.#key)).toString('hex')}`;
+      this.#resolvedId = `local:${hex(engine.kid(this.#key))}`;
     }
     const warning = this.#options.ephemeral === true ? EPHEMERAL_WARNING : WARNING;
     return { kind: 'local', resolvedId: this.#resolvedId, materialVersion: '', warnings: [warning] };

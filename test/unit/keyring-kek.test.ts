@@ -1,7 +1,7 @@
 import { openSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hex } from '../../src/bytes.ts';
 import type { KeyRecord } from '../../src/keyring/record.ts';
-import { toHex } from '../../src/keyring/record-binding.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
 import { FakeClock, Sandbox, TENANTS, type World, type WorldOptions } from './keyring-fixture.ts';
@@ -229,7 +229,7 @@ describe('KEKs', () => {
     it('can be the first version, and then there is no other', async () => {
       const [kid] = await bring('own.key');
       const token = await world.sealed('k', 'x');
-      expect((await keystore.versions('.l3/default', '', 'wrap')).map((row) => toHex(row.kid))).toEqual([kid]);
+      expect((await keystore.versions('.l3/default', '', 'wrap')).map((row) => hex(row.kid))).toEqual([kid]);
       expect(await (await open()).open(token)).toBe('x');
     });
 
@@ -237,7 +237,7 @@ describe('KEKs', () => {
       await world.sealed('k', 'x');
       sandbox.writeRoot('own.key');
       const key = read('own.key');
-      const kid = toHex(world.engine.kid(key));
+      const kid = hex(world.engine.kid(key));
       await expect(world.keyring.importKek(SERVICE, key, '00'.repeat(16))).rejects.toThrow(/nothing was imported/);
       expect(await states()).toEqual(['active']);
       await world.keyring.importKek(SERVICE, key, kid.toUpperCase());
@@ -259,7 +259,7 @@ describe('KEKs', () => {
       }
       const key = read(file);
       try {
-        return [toHex(world.engine.kid(key)), await world.keyring.importKek(SERVICE, key, undefined)] as const;
+        return [hex(world.engine.kid(key)), await world.keyring.importKek(SERVICE, key, undefined)] as const;
       } finally {
         world.engine.destroyKey(key);
       }

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hex } from '../../src/bytes.ts';
 import type { DataKey } from '../../src/keyring/keyring.ts';
-import { toHex } from '../../src/keyring/record-binding.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
 import { durable, FakeClock, Sandbox, TENANTS, until, type World, type WorldOptions } from './keyring-fixture.ts';
@@ -146,7 +146,7 @@ describe('a root that a caller chooses', () => {
         const world = agents[i % 4]!;
         const root = ['', 'a', 'b'][i % 3]!;
         const made = await world.keyring.prepareSealing('k', 't', 'x', () => undefined, 'message', root);
-        return [root === 'b' ? 'b' : 'a', toHex(made.kid)] as [string, string];
+        return [root === 'b' ? 'b' : 'a', hex(made.kid)] as [string, string];
       }),
     );
     const byRoot = Map.groupBy(found, ([root]) => root);

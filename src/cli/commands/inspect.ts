@@ -1,5 +1,6 @@
 /** What a token or a message says of itself to anybody, without a key: nothing of it is verified. */
 
+import { hex } from '../../bytes.ts';
 import { bodyLayout } from '../../envelope/message-body.ts';
 import {
   type MessageHeader,
@@ -65,7 +66,7 @@ async function ofTokenSource(source: Source, begun: Buffer, stream: AsyncIterabl
 
 function ofToken(token: Uint8Array, form: 'text' | 'binary'): object {
   const suite = readTokenHead(token, 0, token.length);
-  const id = Buffer.from(tokenKid(token, 0)).toString('hex');
+  const id = hex(tokenKid(token, 0));
   return suite === SUITE_DIRECT
     ? { kind: 'token', form, suite: 'direct', reference: id, bytes: token.length }
     : {
@@ -84,7 +85,7 @@ function ofMessage(header: MessageHeader, size: number | undefined): object {
     kind: 'message',
     suite: `0x${suite.toString(16).padStart(4, '0')}`,
     signed: suite === SIGNED_MESSAGE_SUITE,
-    messageId: Buffer.from(messageId).toString('hex'),
+    messageId: hex(messageId),
     context: { ...messageContext(header) },
     dataKeys: dataKeys.map(recipientOutline),
     frameLength,

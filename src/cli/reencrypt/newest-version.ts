@@ -1,4 +1,5 @@
 /** Which version of a key seals now, by what agents say and by what they do. */
+import { hex } from '../../bytes.ts';
 import type { DekdClient } from '../../client/types.ts';
 import { tokenKid } from '../../envelope/token.ts';
 import { DekdError } from '../../errors.ts';
@@ -29,7 +30,7 @@ export class NewestVersions {
    * @throws CONFLICT, to be tried again, when it is of another version than the newest
    */
   async check(token: Uint8Array, partition: string): Promise<void> {
-    const kid = Buffer.from(tokenKid(token, 0)).toString('hex');
+    const kid = hex(tokenKid(token, 0));
     if (kid !== (await this.kid(partition)) && kid !== (await this.#ask(partition))) {
       throw new DekdError('CONFLICT', 'the agent has not heard of the newest version of the key yet', {
         retryAfterMs: AGENT_BEHIND_RETRY_MS,
