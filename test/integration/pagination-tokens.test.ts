@@ -148,6 +148,8 @@ describe('a pagination token', () => {
       }),
       fc
         .tuple(fc.nat(body.length), fc.nat(body.length))
+        // All of it would be the token itself.
+        .filter(([from, to]) => from > 0 || to < body.length)
         .map(([from, to]) => `dk1.${body.toString('base64url', from, to)}`),
       fc.constantFrom(`${token} `, ` ${token}`, `${token}=`, `${token}A`, token.toUpperCase(), 'dk1.', ''),
       fc.anything().filter((each) => typeof each !== 'string') as fc.Arbitrary<string>,
