@@ -8,7 +8,11 @@ import { temporaryFolder } from '../support/temporary-folder.ts';
 const COMMITTED = join(ROOT, 'docs/api');
 
 const pagesIn = (folder: string) =>
-  Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), 'utf8')]));
+  Object.fromEntries(
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.md'))
+      .map((name) => [name, readFileSync(join(folder, name), 'utf8')]),
+  );
 
 it('docs/api is what the docstrings make, without a warning, a page for each entry', {
   timeout: 120_000,
