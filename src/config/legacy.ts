@@ -1,4 +1,5 @@
 /** Keys of applications from before: from files, and for `dekd dev` from the variables that those had them in. */
+import { strictBytes } from '../bytes.ts';
 import type { Finding } from './checks.ts';
 import { type Config, type LegacyKeyConfig, VariableKey } from './config.ts';
 import type { Environment } from './environment.ts';
@@ -80,8 +81,8 @@ function keysOfVariables(env: Environment, problems: ConfigProblem[]): LegacyKey
     if (kidReader.read(kid) === undefined) {
       return problem(`expected ${kidReader.expected}`);
     }
-    const bytes = Buffer.from(text, 'base64');
-    if (bytes.toString('base64') !== text) {
+    const bytes = strictBytes(text, 'base64');
+    if (bytes === undefined) {
       return problem(`the key of kid ${shownValue(kid)} is not canonical base64 with padding`);
     }
     if (bytes.length !== KEY_LENGTH) {

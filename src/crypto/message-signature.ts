@@ -1,4 +1,5 @@
 import { createPublicKey, createVerify, type KeyObject, type Verify } from 'node:crypto';
+import { strictBytes } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 
 /** A point of P-384, compressed (SEC 1, 2.3.3). */
@@ -34,8 +35,8 @@ export class MessageSignature {
 }
 
 function keyOf(publicKey: string): KeyObject {
-  const point = Buffer.from(publicKey, 'base64');
-  if (point.length === POINT_LENGTH && point.toString('base64') === publicKey) {
+  const point = strictBytes(publicKey, 'base64');
+  if (point?.length === POINT_LENGTH) {
     try {
       return createPublicKey({ key: Buffer.concat([SPKI_HEAD, point]), format: 'der', type: 'spki' });
     } catch {

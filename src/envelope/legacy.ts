@@ -3,6 +3,7 @@
  * with an iv of 12 bytes, `ct` being ciphertext ‖ tag 16. Nothing else is authenticated, `kid` included. They are read, and
  * never written.
  */
+import { strictBytes } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 
 /** What no legacy key is called: envelopes that hold a token say it, so that readers from before refuse them. */
@@ -49,11 +50,11 @@ export function legacyEnvelopeOf(value: unknown): LegacyEnvelope {
   if (kid === '' || kid.length > MAX_KID_LENGTH || kid === OWN_KID) {
     throw malformed(`its kid is not one of 1 to ${MAX_KID_LENGTH} characters other than ${OWN_KID}`);
   }
-  const nonce = strictBase64(iv);
+  const nonce = strictBytes(iv, 'base64');
   if (nonce?.length !== LEGACY_IV_LENGTH) {
     throw malformed(`its iv is not strict base64 of ${LEGACY_IV_LENGTH} bytes`);
   }
-  const sealed = strictBase64(ct);
+  const sealed = strictBytes(ct, 'base64');
   if (sealed === undefined || sealed.length < LEGACY_TAG_LENGTH) {
     throw malformed(`its ct is not strict base64 of ${LEGACY_TAG_LENGTH} bytes or more`);
   }
@@ -94,12 +95,6 @@ function hasMoreOf(bytes: Uint8Array, byte: number, most: number): boolean {
     }
   }
   return true;
-}
-
-/** Undefined for what the encoder would not have written: other alphabets, white space, missing padding, bits left over. */
-function strictBase64(text: string): Uint8Array | undefined {
-  const bytes = Buffer.from(text, 'base64');
-  return bytes.toString('base64') === text ? bytes : undefined;
 }
 
 function malformed(why: string): DekdError {

@@ -2,6 +2,7 @@
  * The MAC as it is stored: C0 ‖ suite u8 ‖ kid 16 ‖ HMAC 32, so that it says which version of its key made it and still
  * verifies when that is no longer the newest.
  */
+import { strictBytes } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import { KID_LENGTH } from './token.ts';
 
@@ -43,7 +44,6 @@ export function decodeMacText(text: string): Uint8Array | undefined {
     throw new DekdError('INVALID_ARGUMENT', `the string form of a MAC is a string, not ${typeof text}`);
   }
   const body = text.startsWith(MAC_TEXT_PREFIX) ? text.slice(MAC_TEXT_PREFIX.length) : '';
-  const mac = Buffer.from(body, 'base64url');
-  // Buffer skips what it does not know; only encoding again shows that nothing was skipped.
-  return mac.length === STORED_MAC_LENGTH && mac.toString('base64url') === body ? new Uint8Array(mac) : undefined;
+  const mac = strictBytes(body, 'base64url');
+  return mac?.length === STORED_MAC_LENGTH ? new Uint8Array(mac) : undefined;
 }

@@ -1,3 +1,4 @@
+import { strictBytes } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import { lookAlike } from './token.ts';
 
@@ -23,9 +24,8 @@ export function decodeTokenText(text: string): Uint8Array {
     throw new DekdError('MALFORMED', `not a token: ${known ?? `it does not begin with ${TOKEN_TEXT_PREFIX}`}`);
   }
   const body = text.slice(TOKEN_TEXT_PREFIX.length);
-  const token = Buffer.from(body, 'base64url');
-  // Buffer skips what it does not know; only encoding again shows that nothing was skipped.
-  if (token.toString('base64url') !== body) {
+  const token = strictBytes(body, 'base64url');
+  if (token === undefined) {
     throw new DekdError('MALFORMED', 'the string form of a token is not canonical base64url');
   }
   return new Uint8Array(token.buffer, token.byteOffset, token.length);

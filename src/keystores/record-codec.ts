@@ -1,3 +1,4 @@
+import { strictBytes } from '../bytes.ts';
 import type { Algorithm, Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyDates, KeyLevel, KeyParent, KeyRecord, KeyState } from '../keyring/record.ts';
@@ -168,8 +169,8 @@ function u64Of(value: unknown): bigint {
 /** Strict: what does not encode back to the same text is refused. */
 function bytesOf(value: unknown, field: string, encoding: 'hex' | 'base64'): Uint8Array {
   const given = stringOf(value, field);
-  const bytes = Buffer.from(given, encoding);
-  if (bytes.toString(encoding) !== given) {
+  const bytes = strictBytes(given, encoding);
+  if (bytes === undefined) {
     throw malformed(field, encoding === 'hex' ? 'lower hex' : 'base64');
   }
   return new Uint8Array(bytes);

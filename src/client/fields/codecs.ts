@@ -1,3 +1,4 @@
+import { strictBytes } from '../../bytes.ts';
 import type { AnyCodec, CodecChoice, CodecName } from './definition.ts';
 import { kindOf, NotJson } from './json-text.ts';
 import type { FieldCodec } from './types.ts';
@@ -45,11 +46,11 @@ const bytes: FieldCodec<Uint8Array> = {
     return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('base64');
   },
   decode(json) {
-    const value = typeof json === 'string' ? Buffer.from(json, 'base64') : undefined;
-    if (value?.toString('base64') !== json) {
+    const value = typeof json === 'string' ? strictBytes(json, 'base64') : undefined;
+    if (value === undefined) {
       throw new NotJson("the plaintext is not base64: it was not encrypted with the codec 'bytes'");
     }
-    return new Uint8Array(value as Buffer);
+    return new Uint8Array(value);
   },
 };
 

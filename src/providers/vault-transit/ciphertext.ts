@@ -1,3 +1,5 @@
+import { strictBytes } from '../../bytes.ts';
+
 /** `vault:vN:BASE64`, as Transit of both Vault and OpenBao writes it. N is a key version, from 1. */
 const FORM = /^vault:v([1-9][0-9]{0,8}):([A-Za-z0-9+/]+={0,2})$/;
 /** Nonce and tag of the shortest suite. */
@@ -19,8 +21,8 @@ export function parseCiphertext(bytes: Uint8Array): TransitCiphertext | undefine
   if (parts === null) {
     return undefined;
   }
-  const sealed = Buffer.from(parts[2]!, 'base64');
-  if (sealed.length < MIN_SEALED_LENGTH || sealed.toString('base64') !== parts[2]) {
+  const sealed = strictBytes(parts[2]!, 'base64');
+  if (sealed === undefined || sealed.length < MIN_SEALED_LENGTH) {
     return undefined;
   }
   return { text, version: Number(parts[1]) };
