@@ -1,6 +1,7 @@
 /** What the adapters for stores of documents share: fields of documents, bound to what identifies each, and indexes of them. */
 import type { CallOptions, DekdClient, EncryptionContext, FieldCodec, Normalisation } from '../client/index.ts';
 import { DekdError } from '../errors.ts';
+import { indexedText, indexesOfAll, lookupIndex } from './index-lookup.ts';
 
 export type LooseDocument = Readonly<Record<string, unknown>>;
 
@@ -144,15 +145,18 @@ export function documentCipher(dekd: DocumentClient, binding: DocumentBinding): 
       places.push(place);
       const { of, ...index } = indexes[attribute]!;
       return [
-        { ...index, partition: partitionOf(document), table: name, column: of, value: text(`${name}.${of}`, value) },
+        {
+          ...index,
+          partition: partitionOf(document),
+          table: name,
+          column: of,
+          value: indexedText(`${name}.${of}`, value),
+        },
       ];
     });
-    const done = asked.length === 0 ? [] : await dekd.blindIndexMany(asked, options);
-    done.forEach((result, place) => {
-      if (!result.ok) {
-        throw result.error;
-      }
-      found[places[place]!] = result.value;
+    const done = await indexesOfAll(dekd, asked, options);
+    done.forEach((index, place) => {
+      found[places[place]!] = index;
     });
     return found;
   }
@@ -162,24 +166,8 @@ export function documentCipher(dekd: DocumentClient, binding: DocumentBinding): 
     seal: (documents, options = {}) => over(documents, (some) => fields.encryptMany(some, options)),
     open: (documents, options = {}) => over(documents, (some) => fields.decryptMany(some as never, options)),
     indexesOf,
-    index: async (attribute, value, { partition: tenant, ...options } = {}) => {
-      if (!Object.hasOwn(indexes, attribute)) {
-        throw new DekdError('INVALID_ARGUMENT', `${name} defines no index '${attribute}'`);
-      }
-      if (typeof partition === 'function' && tenant === undefined) {
-        throw new DekdError('INVALID_ARGUMENT', `${name} takes its partition from the document: say which to look in`);
-      }
-      const { of, ...index } = indexes[attribute]!;
-      const item = { ...index, table: name, column: of, value: text(`${name}.${of}`, value) };
-      const [result] = await dekd.blindIndexMany(
-        [{ ...item, partition: tenant ?? (partition as string | undefined) }],
-        options,
-      );
-      if (!result!.ok) {
-        throw result!.error;
-      }
-      return result!.value;
-    },
+    index: (attribute, value, options) =>
+      lookupIndex(dekd, { name: name, of: 'document', partition, indexes }, attribute, value, options),
   };
 }
 
@@ -201,11 +189,4 @@ function holds(value: unknown, path: string): boolean {
   }
   const [, name, rest] = /^\.?([^.[]*)(.*)$/s.exec(path)!;
   return typeof value === 'object' && holds((value as LooseDocument)[name!], rest!);
-}
-
-function text(name: string, value: unknown): string {
-  if (typeof value !== 'string') {
-    throw new DekdError('INVALID_ARGUMENT', `${name} has an index, which is of texts: this is ${typeof value}`);
-  }
-  return value;
 }

@@ -1,6 +1,7 @@
 import type { CallOptions, DekdClient, EncryptionContext, FieldCodec, Normalisation } from '../client/index.ts';
 import { DekdError } from '../errors.ts';
 import { type Identity, identityColumns, identityContext } from './identity.ts';
+import { indexedText, indexesOfAll, lookupIndex } from './index-lookup.ts';
 
 /** A row, or the part of one that a statement names. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -142,16 +143,13 @@ export function rowCipher(dekd: RowClient, binding: RowBinding): RowCipher {
         }
         places.push([found[at]!, column]);
         const tenant = typeof partition === 'function' ? partition(picked(identity, row)) : partition;
-        return [{ ...index, partition: tenant, table, column: of, value: textOf(`${table}.${of}`, value) }];
+        return [{ ...index, partition: tenant, table, column: of, value: indexedText(`${table}.${of}`, value) }];
       }),
     );
-    const done = items.length === 0 ? [] : await dekd.blindIndexMany(items, options);
-    done.forEach((result, place) => {
+    const done = await indexesOfAll(dekd, items, options);
+    done.forEach((index, place) => {
       const [row, column] = places[place]!;
-      if (!result.ok) {
-        throw result.error;
-      }
-      row[column] = result.value;
+      row[column] = index;
     });
     return found;
   }
@@ -171,24 +169,8 @@ export function rowCipher(dekd: RowClient, binding: RowBinding): RowCipher {
     indexes: new Map(indexed.map(([column, { of }]) => [column, of])),
     seal,
     open: (rows, options) => over(rows, (some) => fields.decryptMany(some, options)),
-    index: async (column, value, { partition: tenant, ...options } = {}) => {
-      if (!Object.hasOwn(indexes, column)) {
-        throw new DekdError('INVALID_ARGUMENT', `${table} defines no index '${column}'`);
-      }
-      if (typeof partition === 'function' && tenant === undefined) {
-        throw new DekdError('INVALID_ARGUMENT', `${table} takes its partition from the row: say which to look in`);
-      }
-      const { of, ...index } = indexes[column]!;
-      const item = { ...index, table, column: of, value: textOf(`${table}.${of}`, value) };
-      const [result] = await dekd.blindIndexMany(
-        [{ ...item, partition: tenant ?? (partition as string | undefined) }],
-        options,
-      );
-      if (!result!.ok) {
-        throw result!.error;
-      }
-      return result!.value;
-    },
+    index: (column, value, options) =>
+      lookupIndex(dekd, { name: table, of: 'row', partition, indexes }, column, value, options),
   };
 }
 
@@ -213,13 +195,6 @@ function columnNames(table: string, columns: readonly string[]): Pick<RowCipher,
 
 function isThere(value: unknown): boolean {
   return value !== null && value !== undefined;
-}
-
-function textOf(name: string, value: unknown): string {
-  if (typeof value !== 'string') {
-    throw new DekdError('INVALID_ARGUMENT', `${name} has an index, which is of texts: this is ${typeof value}`);
-  }
-  return value;
 }
 
 function picked(names: readonly string[], row: Row): Row {
