@@ -20,6 +20,7 @@ import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { canary, tracesBelow } from '../support/canary.ts';
 import { countFrames, type FrameCounter } from '../support/frame-counter.ts';
 import { describeOwnServer, PostgresServer } from '../support/postgres.ts';
+import { refusedWith } from '../support/refusal.ts';
 
 interface Database {
   users: {
@@ -71,18 +72,6 @@ function tablesOf(client: DekdClient) {
 }
 let users: ReturnType<typeof tablesOf>['users'];
 let posts: ReturnType<typeof tablesOf>['posts'];
-
-async function codeOf(call: Promise<unknown> | (() => Promise<unknown>)): Promise<string> {
-  try {
-    await (typeof call === 'function' ? call() : call);
-  } catch (error) {
-    if (DekdError.is(error)) {
-      return `${error.code}: ${error.message}`;
-    }
-    throw error;
-  }
-  throw new Error('was not refused');
-}
 
 /** Frames that typed fields make of some hundred rows, to encrypt some while the agent works on others. */
 const FEW = 4;
@@ -238,7 +227,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
       () => sql`select * from (${db.selectFrom('users').select('name').where('email', '=', 'a')}) t`.execute(db),
     ];
     for (const call of refused) {
-      expect(await codeOf(call)).toMatch(
+      expect(await refusedWith(call)).toMatch(
         /^INVALID_ARGUMENT: '(users\.)?email' is|^INVALID_ARGUMENT: 'users\.email' is encrypted/,
       );
     }
@@ -257,9 +246,9 @@ describeOwnServer('Kysely with encrypted columns', () => {
     await addUsers({ id: 'u1', email: 'a' });
     const named = db.withSchema('public');
     expect(await named.selectFrom('users').select(['id', 'email']).execute()).toEqual([{ id: 'u1', email: 'a' }]);
-    expect(await codeOf(() => named.selectFrom('users').select('id').where('email', '=', 'a').execute())).toContain(
-      'is encrypted',
-    );
+    expect(
+      await refusedWith(() => named.selectFrom('users').select('id').where('email', '=', 'a').execute()),
+    ).toContain('is encrypted');
     const other = new Kysely<{ 'public.users': Database['users']; 'other.users': Database['users'] }>({
       dialect: new PostgresDialect({ pool: new pg.Pool({ host: server.folder, port: server.port, user: 'postgres' }) }),
       plugins: [
@@ -284,7 +273,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
 
   it('refuses to select a ciphertext where it could not be decrypted', async () => {
     const outermost = 'is selected in the outermost query only';
-    expect(await codeOf(() => db.selectFrom('users').select('email').execute())).toContain(
+    expect(await refusedWith(() => db.selectFrom('users').select('email').execute())).toContain(
       "is bound to 'id' of its row",
     );
     const nested: (() => Promise<unknown>)[] = [
@@ -317,10 +306,12 @@ describeOwnServer('Kysely with encrypted columns', () => {
           .execute(),
     ];
     for (const call of nested) {
-      expect(await codeOf(call)).toContain(outermost);
+      expect(await refusedWith(call)).toContain(outermost);
     }
     expect(
-      await codeOf(() => db.selectFrom('users').innerJoin('posts', 'posts.user_id', 'users.id').selectAll().execute()),
+      await refusedWith(() =>
+        db.selectFrom('users').innerJoin('posts', 'posts.user_id', 'users.id').selectAll().execute(),
+      ),
     ).toContain('select the columns of each');
   });
 
@@ -328,11 +319,11 @@ describeOwnServer('Kysely with encrypted columns', () => {
     const takes = "'users.email' takes ciphertexts";
     // biome-ignore lint/suspicious/noExplicitAny: what the types refuse
     const loose = db as Kysely<any>;
-    expect(await codeOf(() => loose.insertInto('users').values({ id: 'u1', email: 'plain' }).execute())).toContain(
+    expect(await refusedWith(() => loose.insertInto('users').values({ id: 'u1', email: 'plain' }).execute())).toContain(
       takes,
     );
     expect(
-      await codeOf(() =>
+      await refusedWith(() =>
         loose
           .insertInto('users')
           .values([
@@ -342,12 +333,12 @@ describeOwnServer('Kysely with encrypted columns', () => {
           .execute(),
       ),
     ).toContain('cannot be written from an expression');
-    expect(await codeOf(() => loose.updateTable('users').set({ email: 'plain' }).execute())).toContain(takes);
-    expect(await codeOf(() => loose.updateTable('users').set('email', sql.ref('name')).execute())).toContain(
+    expect(await refusedWith(() => loose.updateTable('users').set({ email: 'plain' }).execute())).toContain(takes);
+    expect(await refusedWith(() => loose.updateTable('users').set('email', sql.ref('name')).execute())).toContain(
       'from an expression',
     );
     expect(
-      await codeOf(() =>
+      await refusedWith(() =>
         loose
           .insertInto('users')
           .columns(['id', 'email'])
@@ -374,7 +365,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
       .execute();
     expect(await db.selectFrom('users').select(['id', 'email']).execute()).toEqual([{ id: 'u1', email: 'b' }]);
     expect(
-      await codeOf(() =>
+      await refusedWith(() =>
         db
           .insertInto('users')
           .values(row!)
@@ -385,7 +376,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
       ),
     ).toContain('from an expression');
     expect(
-      await codeOf(() =>
+      await refusedWith(() =>
         db
           .insertInto('users')
           .values(row!)
@@ -399,11 +390,11 @@ describeOwnServer('Kysely with encrypted columns', () => {
     await addUsers({ id: 'u1', email: 'a', notes: ['n'] }, { id: 'u2', email: 'b' });
     await sql`UPDATE users SET email = (SELECT email FROM users WHERE id = 'u1') WHERE id = 'u2'`.execute(stored);
     const one = (id: string) => db.selectFrom('users').selectAll().where('id', '=', id).execute();
-    expect(await codeOf(one('u2'))).toContain('DECRYPTION_FAILED');
+    expect(await refusedWith(one('u2'))).toContain('DECRYPTION_FAILED');
     await sql`UPDATE users SET email = notes[1] WHERE id = 'u1'`.execute(stored);
-    expect(await codeOf(one('u1'))).toContain('DECRYPTION_FAILED');
+    expect(await refusedWith(one('u1'))).toContain('DECRYPTION_FAILED');
     await sql`UPDATE users SET email = 'legacy' WHERE id = 'u1'`.execute(stored);
-    expect(await codeOf(one('u1'))).toContain('MALFORMED');
+    expect(await refusedWith(one('u1'))).toContain('MALFORMED');
   });
 
   it('works beside the plugin for camel case, before it and after it, and says what it cannot find', async () => {
@@ -448,7 +439,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
       const select = camelDb.selectFrom('users').select(['id', 'emailIndex']);
       expect(await select.execute()).toEqual([{ id: 'u1', emailIndex: 'a' }]);
       const renamed = new Kysely<Camel>({ dialect, plugins: [rename, ...order(encryptedTables([table]))] });
-      expect(await codeOf(renamed.selectFrom('users').select(['id', 'emailIndex']).execute())).toContain(
+      expect(await refusedWith(renamed.selectFrom('users').select(['id', 'emailIndex']).execute())).toContain(
         'renames columns',
       );
     }
@@ -458,7 +449,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
   it('writes nothing when the agent is gone, and is rolled back with its transaction', async () => {
     const gone = connect({ socket: join(agent.folder, 'nobody.sock'), timeoutMs: 50 });
     const without = tablesOf(gone);
-    expect(await codeOf(without.users.encrypt([{ id: 'u1', email: 'a' }]))).toContain('AGENT_UNAVAILABLE');
+    expect(await refusedWith(without.users.encrypt([{ id: 'u1', email: 'a' }]))).toContain('AGENT_UNAVAILABLE');
     await gone.close();
     const failing = db.transaction().execute(async (trx) => {
       await trx
@@ -468,7 +459,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
       expect(await trx.selectFrom('users').select(['id', 'email']).execute()).toEqual([{ id: 'u1', email: 'a' }]);
       throw new DekdError('CONFLICT', 'on purpose');
     });
-    expect(await codeOf(failing)).toContain('on purpose');
+    expect(await refusedWith(failing)).toContain('on purpose');
     expect(await stored.selectFrom('users').selectAll().execute()).toEqual([]);
   });
 
@@ -476,7 +467,7 @@ describeOwnServer('Kysely with encrypted columns', () => {
     const texts = ['email', 'note', 'filter'].map(canary);
     const [email, note, filter] = texts as [string, string, string];
     await addUsers({ id: 'u1', email, notes: [note], name: canary('control') });
-    expect(await codeOf(() => db.selectFrom('users').selectAll().where('email', '=', filter).execute())).toContain(
+    expect(await refusedWith(() => db.selectFrom('users').selectAll().where('email', '=', filter).execute())).toContain(
       'INVALID',
     );
     await sql`CHECKPOINT`.execute(stored);

@@ -4,11 +4,11 @@ import { afterAll, beforeAll, beforeEach, describe, expect, expectTypeOf, it } f
 import { encryptedTable, pgTable } from '../../src/adapters/pg.ts';
 import { type Ciphertext, connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
-import { DekdError } from '../../src/errors.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { canary, tracesBelow } from '../support/canary.ts';
 import { countFrames, type FrameCounter } from '../support/frame-counter.ts';
 import { describeOwnServer, PostgresServer } from '../support/postgres.ts';
+import { refusedWith } from '../support/refusal.ts';
 
 interface User {
   id: string;
@@ -45,17 +45,6 @@ function usersOf(client: DekdClient) {
   });
 }
 let users: ReturnType<typeof usersOf>;
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  const error = await call.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (!DekdError.is(error)) {
-    throw error ?? new Error('was not refused');
-  }
-  return `${error.code}: ${error.message}`;
-}
 
 describeOwnServer('tables of PostgreSQL with encrypted columns', () => {
   beforeAll(async () => {
@@ -151,32 +140,36 @@ describeOwnServer('tables of PostgreSQL with encrypted columns', () => {
       { id: 'u2', email: 'b', notes: [] },
     ]);
     await pool.query(`UPDATE app.users SET email = (SELECT email FROM app.users WHERE id = 'u1') WHERE id = 'u2'`);
-    expect(await codeOf(users.query(pool, `SELECT * FROM app.users WHERE id = 'u2'`))).toContain('DECRYPTION_FAILED');
+    expect(await refusedWith(users.query(pool, `SELECT * FROM app.users WHERE id = 'u2'`))).toContain(
+      'DECRYPTION_FAILED',
+    );
     await pool.query(`UPDATE app.users SET email = notes[1]`);
-    expect(await codeOf(users.query(pool, `SELECT * FROM app.users WHERE id = 'u1'`))).toContain('DECRYPTION_FAILED');
+    expect(await refusedWith(users.query(pool, `SELECT * FROM app.users WHERE id = 'u1'`))).toContain(
+      'DECRYPTION_FAILED',
+    );
     await pool.query(`UPDATE app.users SET email = 'legacy'`);
-    expect(await codeOf(users.query(pool, `SELECT * FROM app.users WHERE id = 'u1'`))).toContain('MALFORMED');
+    expect(await refusedWith(users.query(pool, `SELECT * FROM app.users WHERE id = 'u1'`))).toContain('MALFORMED');
   });
 
   it('needs the identity of a row wherever it has a value, and says so', async () => {
-    expect(await codeOf(users.insert(pool, [{ email: 'a' }]))).toBe(
+    expect(await refusedWith(users.insert(pool, [{ email: 'a' }]))).toBe(
       'INVALID_ARGUMENT: app.users.id is not known, and encrypted values are bound to it: give it when you write, select it when you read',
     );
     await users.insert(pool, [{ id: 'u1', email: 'a' }]);
-    expect(await codeOf(users.query(pool, 'SELECT email FROM app.users'))).toContain('app.users.id is not known');
+    expect(await refusedWith(users.query(pool, 'SELECT email FROM app.users'))).toContain('app.users.id is not known');
   });
 
   it('refuses rows that name different columns, and updates that name no row', async () => {
     expect(
-      await codeOf(
+      await refusedWith(
         users.insert(pool, [
           { id: 'u1', email: 'a' },
           { id: 'u2', name: 'b' },
         ]),
       ),
     ).toContain('name the same columns');
-    expect(await codeOf(users.update(pool, [{ email: 'a' }]))).toContain('takes rows with id');
-    expect(await codeOf(users.update(pool, [{ id: 'u1' }]))).toContain('something to set');
+    expect(await refusedWith(users.update(pool, [{ email: 'a' }]))).toContain('takes rows with id');
+    expect(await refusedWith(users.update(pool, [{ id: 'u1' }]))).toContain('something to set');
     expect(counter.taken()).toBe(0);
   });
 
@@ -194,10 +187,10 @@ describeOwnServer('tables of PostgreSQL with encrypted columns', () => {
 
   it('writes nothing when the agent is gone', async () => {
     const gone = connect({ socket: join(agent.folder, 'nobody.sock'), timeoutMs: 50 });
-    expect(await codeOf(usersOf(gone).insert(pool, [{ id: 'u1', email: 'a' }]))).toContain('AGENT_UNAVAILABLE');
+    expect(await refusedWith(usersOf(gone).insert(pool, [{ id: 'u1', email: 'a' }]))).toContain('AGENT_UNAVAILABLE');
     expect((await pool.query('SELECT * FROM app.users')).rowCount).toBe(0);
     await users.insert(pool, [{ id: 'u1', email: 'a' }]);
-    expect(await codeOf(usersOf(gone).query(pool, 'SELECT * FROM app.users'))).toContain('AGENT_UNAVAILABLE');
+    expect(await refusedWith(usersOf(gone).query(pool, 'SELECT * FROM app.users'))).toContain('AGENT_UNAVAILABLE');
     await gone.close();
   });
 
@@ -252,7 +245,7 @@ describeOwnServer('tables of PostgreSQL with encrypted columns', () => {
     const binding = { key: 'people', partition: 'beta', context: { user: 'u2', field: 'email' } };
     expect(await dekd.decryptText(row!.email as string, binding)).toBe('"b"');
     await pool.query(`UPDATE app.users SET tenant = 'acme'`);
-    expect(await codeOf(tenants.query(pool, `SELECT tenant, id, email FROM app.users WHERE id = 'u2'`))).toContain(
+    expect(await refusedWith(tenants.query(pool, `SELECT tenant, id, email FROM app.users WHERE id = 'u2'`))).toContain(
       'DECRYPTION_FAILED',
     );
   });
@@ -322,9 +315,9 @@ describeOwnServer('tables of PostgreSQL with encrypted columns', () => {
     expect((await server.sql(`SELECT email_index FROM members WHERE id = 'u1'`))[0]!.email_index).toBeNull();
     const [encrypted] = await members.encrypt(rows);
     expectTypeOf(encrypted!.email_index).toEqualTypeOf<string | null | undefined>();
-    expect(await codeOf(members.index('email_index', 'a'))).toContain('say which to look in');
+    expect(await refusedWith(members.index('email_index', 'a'))).toContain('say which to look in');
     // @ts-expect-error no such index
-    expect(await codeOf(members.index('mail_index', 'a'))).toContain("no index 'mail_index'");
+    expect(await refusedWith(members.index('mail_index', 'a'))).toContain("no index 'mail_index'");
     await pool.query(
       `ALTER TABLE members ADD mail text; UPDATE members SET mail = 'back@example.org', email = NULL WHERE id = 'u3'`,
     );
@@ -412,12 +405,12 @@ describeOwnServer('tables of PostgreSQL with encrypted columns', () => {
       await pool.query(`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
         CREATE TRIGGER keep BEFORE UPDATE ON old FOR EACH ROW EXECUTE FUNCTION keep()`);
       for (const rows of [10, 207, 500]) {
-        expect(await codeOf(old().backfill(pool, 'mail', 'email', { rows }))).toContain('CONFLICT: 207 rows');
+        expect(await refusedWith(old().backfill(pool, 'mail', 'email', { rows }))).toContain('CONFLICT: 207 rows');
       }
       await pool.query('DROP TABLE old; DROP FUNCTION keep');
-      expect(await codeOf(old().backfill(pool, 'email', 'email'))).toContain('INVALID_ARGUMENT');
-      expect(await codeOf(old().backfill(pool, 'email', 'mail'))).toContain('INVALID_ARGUMENT');
-      expect(await codeOf(old().backfill(pool, 'mail', 'email', { rows: 0 }))).toContain('INVALID_ARGUMENT');
+      expect(await refusedWith(old().backfill(pool, 'email', 'email'))).toContain('INVALID_ARGUMENT');
+      expect(await refusedWith(old().backfill(pool, 'email', 'mail'))).toContain('INVALID_ARGUMENT');
+      expect(await refusedWith(old().backfill(pool, 'mail', 'email', { rows: 0 }))).toContain('INVALID_ARGUMENT');
     });
   });
 

@@ -4,13 +4,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type PrismaTypeMap, prismaEncryption } from '../../src/adapters/prisma.ts';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
-import { DekdError } from '../../src/errors.ts';
+import type { DekdError } from '../../src/errors.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { canary, tracesBelow } from '../support/canary.ts';
 import { countFrames, type FrameCounter } from '../support/frame-counter.ts';
 import { compile, runFile, writeSection } from '../support/page-code.ts';
 import { describeOwnServer, PostgresServer } from '../support/postgres.ts';
 import { type Client, PRISMA_FOLDER, type Prisma, preparePrisma } from '../support/prisma.ts';
+import { refusedWith } from '../support/refusal.ts';
 
 /** Migrations need Prisma's native program; these are what it would make of the schema. */
 const TABLES = `
@@ -64,17 +65,6 @@ function encrypting(models: Models = MODELS, client = dekd, base = stored): Clie
 
 function index(email: string): Promise<string> {
   return prismaEncryption<Loose>()(dekd, MODELS).index('User', 'emailIndex', email);
-}
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  const error = await call.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (!DekdError.is(error)) {
-    throw error ?? new Error('was not refused');
-  }
-  return `${error.code}: ${error.message}`;
 }
 
 describeOwnServer('Prisma with encrypted fields', () => {
@@ -306,7 +296,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
   it('refuses to ask the database about plaintexts, and names the blind index', async () => {
     const email = "INVALID_ARGUMENT: 'User.email' is encrypted and cannot be";
     const filtered = `${email} filtered by: for equality filter by its blind index 'emailIndex'`;
-    expect(await codeOf(db.user.findMany({ where: { email: 'a' } }))).toBe(filtered);
+    expect(await refusedWith(db.user.findMany({ where: { email: 'a' } }))).toBe(filtered);
     const refused: [string, Promise<unknown>][] = [
       [filtered, db.user.findFirst({ where: { OR: [{ name: 'x' }, { NOT: { email: { contains: 'a' } } }] } })],
       [filtered, db.user.count({ where: { email: { in: ['a'] } } })],
@@ -337,13 +327,15 @@ describeOwnServer('Prisma with encrypted fields', () => {
       [email, db.user.aggregate({ _max: { email: true } })],
     ];
     for (const [text, call] of refused) {
-      expect(await codeOf(call)).toContain(text);
+      expect(await refusedWith(call)).toContain(text);
     }
-    expect(await codeOf(db.post.findMany({ where: { body: 'x' } }))).toContain(
+    expect(await refusedWith(db.post.findMany({ where: { body: 'x' } }))).toContain(
       'keep a blind index in a field of its own',
     );
-    expect(await codeOf(db.user.findMany({ where: { notes: { has: 'x' } } }))).toContain("'User.notes' is encrypted");
-    expect(await codeOf(db.user.findMany({ where: { settings: { path: ['a'], equals: 1 } } }))).toContain(
+    expect(await refusedWith(db.user.findMany({ where: { notes: { has: 'x' } } }))).toContain(
+      "'User.notes' is encrypted",
+    );
+    expect(await refusedWith(db.user.findMany({ where: { settings: { path: ['a'], equals: 1 } } }))).toContain(
       "'User.settings'",
     );
     expect(await db.user.aggregate({ _count: { email: true } })).toEqual({ _count: { email: 0 } });
@@ -381,7 +373,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
       update: { email: 'upserted@example.org', emailIndex: 'overwritten' },
     });
     expect(await find('upserted@example.org')).toMatchObject({ id: 'u4' });
-    expect(await codeOf(db.user.update({ where: { id: 'u1' }, data: { emailIndex: 'mine' } }))).toContain(
+    expect(await refusedWith(db.user.update({ where: { id: 'u1' }, data: { emailIndex: 'mine' } }))).toContain(
       "is the index of 'email', and is written with it",
     );
     await expect(db.user.create({ data: { id: 'u5', name: 'Dup', email: 'BOB@example.org' } })).rejects.toThrow(
@@ -418,7 +410,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
       ['upper case', db.user.create({ data: { id: 'AAAAAAAA-0000-4000-8000-000000000000', name: 'x', email: 'b' } })],
     ];
     for (const [text, call] of refusals) {
-      expect(await codeOf(call)).toContain(text);
+      expect(await refusedWith(call)).toContain(text);
     }
     expect(await db.user.update({ where: { id: 'u1' }, data: { id: 'u1', email: 'same' } })).toMatchObject({
       email: 'same',
@@ -460,15 +452,15 @@ describeOwnServer('Prisma with encrypted fields', () => {
       ],
     });
     await server.sql(`UPDATE "User" SET email = (SELECT email FROM "User" WHERE id = 'u1') WHERE id = 'u2'`);
-    expect(await codeOf(db.user.findUnique({ where: { id: 'u2' } }))).toContain('DECRYPTION_FAILED');
+    expect(await refusedWith(db.user.findUnique({ where: { id: 'u2' } }))).toContain('DECRYPTION_FAILED');
     expect(await db.user.findUnique({ where: { id: 'u1' } })).toMatchObject({ email: 'a' });
     await server.sql(`UPDATE "User" SET email = notes[1] WHERE id = 'u1'`);
-    expect(await codeOf(db.user.findMany({ where: { id: 'u1' }, select: { email: true } }))).toContain(
+    expect(await refusedWith(db.user.findMany({ where: { id: 'u1' }, select: { email: true } }))).toContain(
       'DECRYPTION_FAILED',
     );
     await db.post.create({ data: { slug: 'one', body: 'x', authorId: 'u1' } });
     await server.sql(`UPDATE "Post" SET body = (SELECT notes[1] FROM "User" WHERE id = 'u1')`);
-    expect(await codeOf(db.user.findMany({ select: { posts: true } }))).toContain('DECRYPTION_FAILED');
+    expect(await refusedWith(db.user.findMany({ select: { posts: true } }))).toContain('DECRYPTION_FAILED');
   });
 
   it('moves between rows where the definition says that it may', async () => {
@@ -481,11 +473,11 @@ describeOwnServer('Prisma with encrypted fields', () => {
 
   it('passes nothing through that does not open', async () => {
     await stored.user.create({ data: { id: 'u1', name: 'Ada', email: 'legacy plaintext' } });
-    expect(await codeOf(db.user.findMany())).toContain('MALFORMED');
+    expect(await refusedWith(db.user.findMany())).toContain('MALFORMED');
     await stored.user.update({ where: { id: 'u1' }, data: { email: `dk1.${'A'.repeat(90)}` } });
-    expect(await codeOf(db.user.findMany())).toMatch(/^(MALFORMED|DECRYPTION_FAILED)/);
+    expect(await refusedWith(db.user.findMany())).toMatch(/^(MALFORMED|DECRYPTION_FAILED)/);
     await stored.user.update({ where: { id: 'u1' }, data: { email: null, settings: { plain: true } } });
-    expect(await codeOf(db.user.findMany())).toContain('MALFORMED');
+    expect(await refusedWith(db.user.findMany())).toContain('MALFORMED');
   });
 
   it('encrypts what looks like a ciphertext', async () => {
@@ -498,11 +490,11 @@ describeOwnServer('Prisma with encrypted fields', () => {
   it('writes nothing when the agent is gone', async () => {
     const gone = connect({ socket: join(agent.folder, 'nobody.sock'), timeoutMs: 50 });
     const without = encrypting(MODELS, gone);
-    expect(await codeOf(without.user.create({ data: { id: 'u1', name: 'Ada', email: 'a' } }))).toContain(
+    expect(await refusedWith(without.user.create({ data: { id: 'u1', name: 'Ada', email: 'a' } }))).toContain(
       'AGENT_UNAVAILABLE',
     );
     expect(
-      await codeOf(
+      await refusedWith(
         without.user.create({
           data: { id: 'u1', name: 'Ada', posts: { create: { slug: 's', body: 'b' } } },
         }),
@@ -510,7 +502,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
     ).toContain('AGENT_UNAVAILABLE');
     expect(await stored.user.count()).toBe(0);
     await db.user.create({ data: { id: 'u1', name: 'Ada', email: 'a' } });
-    expect(await codeOf(without.user.findMany())).toContain('AGENT_UNAVAILABLE');
+    expect(await refusedWith(without.user.findMany())).toContain('AGENT_UNAVAILABLE');
     await gone.close();
   });
 
@@ -527,7 +519,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
       await tx.user.create({ data: { id: 'u2', name: 'Bob', email: 'c' } });
       return tx.user.findMany({ where: { email: 'b' } });
     });
-    expect(await codeOf(failing)).toContain('INVALID_ARGUMENT');
+    expect(await refusedWith(failing)).toContain('INVALID_ARGUMENT');
     expect(await db.user.findMany()).toMatchObject([{ id: 'u1', email: 'a' }]);
   });
 
@@ -556,7 +548,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
     await db.user.create({ data: { id: 'u1', name: 'Ada', options: [{ a: 1 }] } });
     await db.user.update({ where: { id: 'u1' }, data: { options: { push: 'text' } } });
     expect(await db.user.findFirst({ select: { options: true } })).toEqual({ options: [{ a: 1 }, 'text'] });
-    expect(await codeOf(db.user.update({ where: { id: 'u1' }, data: { options: { push: [1, 2] } } }))).toContain(
+    expect(await refusedWith(db.user.update({ where: { id: 'u1' }, data: { options: { push: [1, 2] } } }))).toContain(
       'one value',
     );
     await db.user.update({ where: { id: 'u1' }, data: { options: { set: [options[0], options[2], options[3]] } } });
@@ -645,7 +637,7 @@ describeOwnServer('Prisma with encrypted fields', () => {
     });
     await db.user.update({ where: { id: 'u1' }, data: { email: changed } });
     await db.user.findMany({ include: { posts: true } });
-    expect(await codeOf(db.user.findMany({ where: { email } }))).toContain('INVALID_ARGUMENT');
+    expect(await refusedWith(db.user.findMany({ where: { email } }))).toContain('INVALID_ARGUMENT');
     const visible = canary('control');
     await db.user.update({ where: { id: 'u1' }, data: { name: visible } });
     await server.sql('CHECKPOINT');

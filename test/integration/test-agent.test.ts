@@ -4,10 +4,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { connect, DekdError } from '../../src/client/index.ts';
+import { connect } from '../../src/client/index.ts';
 import { createTestAgent, type TestAgent, type TestAgentOptions } from '../../src/testkit/index.ts';
 import { NODE } from '../support/agent.ts';
 import { isRunning } from '../support/processes.ts';
+import { refusalOf } from '../support/refusal.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const TESTKIT = fileURLToPath(new URL('../../src/testkit/index.ts', import.meta.url));
@@ -21,12 +22,7 @@ async function start(options: TestAgentOptions = {}): Promise<TestAgent> {
 }
 
 async function codeOf(call: Promise<unknown>): Promise<string> {
-  const error = await call.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(DekdError);
-  return (error as DekdError).code;
+  return (await refusalOf(call)).code;
 }
 
 describe('a test agent', () => {

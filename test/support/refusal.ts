@@ -23,6 +23,25 @@ export function invalidArgument(action: () => unknown): string {
   return error.message;
 }
 
+/** What a call is refused with. @throws anything but a DekdError, and when it is not refused */
+export async function refusalOf(call: PromiseLike<unknown> | (() => PromiseLike<unknown>)): Promise<DekdError> {
+  try {
+    await (typeof call === 'function' ? call() : call);
+  } catch (error) {
+    if (DekdError.is(error)) {
+      return error;
+    }
+    throw error;
+  }
+  throw new Error('was not refused');
+}
+
+/** Code and text of what a call is refused with: `CODE: text`. @throws as `refusalOf` */
+export async function refusedWith(call: PromiseLike<unknown> | (() => PromiseLike<unknown>)): Promise<string> {
+  const { code, message } = await refusalOf(call);
+  return `${code}: ${message}`;
+}
+
 function dekdErrorOf(action: () => unknown): DekdError | undefined {
   try {
     action();
