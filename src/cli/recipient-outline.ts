@@ -1,6 +1,6 @@
 import { hex } from '../bytes.ts';
 import { RAW_AES_INFO_TAIL, WRAPPED_KEY_LENGTH } from '../crypto/engine.ts';
-import type { EncryptedDataKey } from '../envelope/message-header.ts';
+import { type EncryptedDataKey, KEYSTORE_PROVIDER } from '../envelope/message-header.ts';
 
 const TEXT = /^[\x20-\x7e]*$/;
 const TRANSIT_VERSION = /^vault:v(\d{1,9}):/;
@@ -10,7 +10,7 @@ export function recipientOutline({ providerId, providerInfo, ciphertext }: Encry
   const bytes = ciphertext.length;
   const text = Buffer.from(providerInfo).toString('latin1');
   switch (providerId) {
-    case 'dekd':
+    case KEYSTORE_PROVIDER:
       return { recipient: 'keystore', providerId, key: keyNameOf(providerInfo), bytes };
     case 'aws-kms':
       return { recipient: 'AWS KMS', providerId, key: shown(text, providerInfo), bytes };

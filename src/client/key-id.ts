@@ -1,12 +1,10 @@
 /** Which version of a key a stored ciphertext is of, without opening it. */
 import { hex } from '../bytes.ts';
-import { readMessageHeader } from '../envelope/message-header.ts';
+import { KEYSTORE_PROVIDER, readMessageHeader } from '../envelope/message-header.ts';
 import { readTokenHead, TOKEN_FORMAT, tokenKid } from '../envelope/token.ts';
 import { decodeTokenText } from '../envelope/token-text.ts';
 import { DekdError } from '../errors.ts';
 
-/** Names the keystore's copy of a message's data key. */
-const KEYSTORE_PROVIDER = 'dekd';
 /** What a key id looks like at the beginning of that copy's name. */
 const KEY_ID = /^[0-9a-f]{32}(?=\.)/;
 

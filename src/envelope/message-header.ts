@@ -53,6 +53,9 @@ const NON_COMMITTING: ReadonlySet<number> = new Set([
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
+/** Provider id of the keystore's encrypted data keys. */
+export const KEYSTORE_PROVIDER = 'dekd';
+
 /** The data key of a message as one recipient can open it. */
 export interface EncryptedDataKey {
   /** What kind of recipient: `aws-kms`, or the namespace of a raw key. */

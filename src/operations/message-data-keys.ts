@@ -1,7 +1,12 @@
 /** Data keys of messages: how one that is made can be opened by its recipients, and which of them opens one that is there. */
 import { DATA_KEY_INFO_LENGTH, DATA_KEY_USE, type KeyHandle } from '../crypto/engine.ts';
 import { encodeContext, mergedContext } from '../envelope/context.ts';
-import { type EncryptedDataKey, type MessageHeader, messageContext } from '../envelope/message-header.ts';
+import {
+  type EncryptedDataKey,
+  KEYSTORE_PROVIDER,
+  type MessageHeader,
+  messageContext,
+} from '../envelope/message-header.ts';
 import { KID_LENGTH } from '../envelope/token.ts';
 import { DekdError, decryptionFailed } from '../errors.ts';
 import type { DataKey } from '../keyring/keyring.ts';
@@ -20,8 +25,6 @@ import {
 import { type ExpectedKey, openingHandle } from './opening.ts';
 import type { Caller } from './request.ts';
 
-/** Names the keystore's encrypted data keys in a header. */
-const KEYSTORE_PROVIDER = 'dekd';
 /** Hex digits of a kid, with which the provider info begins. */
 const KID_DIGITS = 2 * KID_LENGTH;
 

@@ -1,6 +1,11 @@
 /** Whether a message is as the agent would make it now, told by its header alone. */
 import { Transform, type TransformCallback } from 'node:stream';
-import { type EncryptedDataKey, type MessageHeader, MessageHeaderReader } from '../../envelope/message-header.ts';
+import {
+  type EncryptedDataKey,
+  KEYSTORE_PROVIDER,
+  type MessageHeader,
+  MessageHeaderReader,
+} from '../../envelope/message-header.ts';
 import { KID_LENGTH } from '../../envelope/token.ts';
 import { DekdError } from '../../errors.ts';
 
@@ -81,7 +86,7 @@ const RAW_AES_LENGTHS = Buffer.from([0, 0, 0, 128, 0, 0, 0, 12]);
 
 function keyOf(providerId: string, info: Uint8Array): Buffer {
   const bytes = Buffer.from(info);
-  if (providerId === 'dekd') {
+  if (providerId === KEYSTORE_PROVIDER) {
     // The epoch behind the kid changes with the thread.
     return bytes.subarray(0, 2 * KID_LENGTH);
   }
