@@ -16,6 +16,7 @@ import { delimiter, dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runYaml } from '../support/agent.ts';
 import { KmsServer } from '../support/kms-server/kms-server.ts';
+import { codeIn } from '../support/page-code.ts';
 import { childrenOf } from '../support/processes.ts';
 import {
   copySources,
@@ -361,8 +362,7 @@ describe('the package in an empty folder, with no compiler about', () => {
 
 /** The code of a page, one block behind the other. */
 function codeOf(page: string): string {
-  const text = readFileSync(join(installed, page), 'utf8');
-  return Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
+  return codeIn(readFileSync(join(installed, page), 'utf8'));
 }
 
 const CONSUMER = `

@@ -7,11 +7,16 @@ import { type Outcome, ROOT, run } from './source-copy.ts';
 /** Where the files are that the package exports for a specifier; the sources here. */
 const SOURCES: Readonly<Record<string, string>> = { 'dekd/client': 'src/client/index.ts' };
 
+/** The ```ts blocks of a text, one behind the other. */
+export function codeIn(text: string): string {
+  return Array.from(text.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
+}
+
 /** Writes the ```ts blocks of one section into a file that imports the sources of this tree instead of the package. */
 export function writeSection(page: string, heading: string, file: string): void {
   const text = readFileSync(join(ROOT, page), 'utf8');
   const section = text.split(/^(?=## )/m).find((part) => part.startsWith(`## ${heading}\n`));
-  const code = Array.from(section!.matchAll(/^```ts\n(.*?)^```/gms), ([, block]) => block).join('');
+  const code = codeIn(section!);
   if (code === '') {
     throw new Error(`${page} has no code under ${heading}`);
   }
