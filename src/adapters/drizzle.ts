@@ -5,7 +5,8 @@ import { customType as sqliteType } from 'drizzle-orm/sqlite-core';
 import type { Ciphertext, DekdSyncClient, JsonValue } from '../client/index.ts';
 import { DekdError } from '../errors.ts';
 
-export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+export type { IndexDefinition, IndexOptions } from './index-lookup.ts';
+export type { RowClient } from './row-cipher.ts';
 export type { ColumnPath, EncryptedRow, EncryptedTable, IndexColumns, TableDefinition } from './table.ts';
 export { encryptedTable } from './table.ts';
 

@@ -1,7 +1,23 @@
 /** Blind indexes beside encrypted columns and fields: what rows and documents have in common. */
-import type { BlindIndexItem, CallOptions, DekdClient } from '../client/index.ts';
+import type { BlindIndexItem, CallOptions, DekdClient, Normalisation } from '../client/index.ts';
 import { DekdError } from '../errors.ts';
-import type { IndexDefinition, IndexOptions } from './row-cipher.ts';
+
+/** A column that rows can be found by, filled with the blind index of an encrypted one whenever that is written. */
+export interface IndexDefinition<Column extends string = string> {
+  /** The encrypted column; its values are texts. */
+  readonly of: Column;
+  /** Name of the key for indexes. */
+  readonly key: string;
+  /** Bits of an index: whole bytes, 16 to 256; default 128. Fewer make more values look alike, to the database as well. */
+  readonly bits?: number | undefined;
+  /** What makes values equal that are not the same text; none unless given. */
+  readonly normalise?: Normalisation | undefined;
+}
+
+export interface IndexOptions extends CallOptions {
+  /** The tenant whose rows are looked for, where the definition takes it from the row. */
+  readonly partition?: string | undefined;
+}
 
 type IndexClient = Pick<DekdClient, 'blindIndexMany'>;
 

@@ -4,7 +4,8 @@ import { DekdError } from '../errors.ts';
 import { QueryReading, type TableResult } from './kysely/query-reading.ts';
 import type { AnyTable } from './table.ts';
 
-export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+export type { IndexDefinition, IndexOptions } from './index-lookup.ts';
+export type { RowClient } from './row-cipher.ts';
 export type { AnyTable, ColumnPath, EncryptedRow, EncryptedTable, IndexColumns, TableDefinition } from './table.ts';
 export { encryptedTable } from './table.ts';
 

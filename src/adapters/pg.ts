@@ -13,9 +13,10 @@ import {
 import type { Row as LooseRow, RowClient } from './row-cipher.ts';
 import { type ColumnPath, cipherOf, type EncryptedTable, type TableDefinition, tableOf } from './table.ts';
 
+export type { IndexDefinition, IndexOptions } from './index-lookup.ts';
 export type { BackfillOptions, BackfillProgress } from './pg/backfill.ts';
 export type { PgQueryable } from './pg/statements.ts';
-export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+export type { RowClient } from './row-cipher.ts';
 export type { ColumnPath, EncryptedRow, EncryptedTable, IndexColumns, TableDefinition } from './table.ts';
 export { encryptedTable } from './table.ts';
 

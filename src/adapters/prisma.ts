@@ -1,13 +1,15 @@
 import type { CallOptions, EncryptionContext } from '../client/index.ts';
 import { DekdError } from '../errors.ts';
+import type { IndexDefinition, IndexOptions } from './index-lookup.ts';
 import { type DataModel, dataModelOf } from './prisma/data-model.ts';
 import { type EncryptedModel, encryptedModel, type ModelDefinition, modelCipher } from './prisma/definition.ts';
 import { FilterCheck, isPlain, type Models } from './prisma/filters.ts';
 import { openResult, type Selection, Selections } from './prisma/results.ts';
 import { Writes } from './prisma/writes.ts';
-import type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+import type { RowClient } from './row-cipher.ts';
 
-export type { IndexDefinition, IndexOptions, RowClient } from './row-cipher.ts';
+export type { IndexDefinition, IndexOptions } from './index-lookup.ts';
+export type { RowClient } from './row-cipher.ts';
 
 /** As much of `Prisma.TypeMap`, which every generated client has, as names and types of fields are read from. */
 export interface PrismaTypeMap {

@@ -1,27 +1,10 @@
-import type { CallOptions, DekdClient, EncryptionContext, FieldCodec, Normalisation } from '../client/index.ts';
+import type { CallOptions, DekdClient, EncryptionContext, FieldCodec } from '../client/index.ts';
 import { DekdError } from '../errors.ts';
 import { type Identity, identityColumns, identityContext } from './identity.ts';
-import { indexedText, indexesOfAll, lookupIndex } from './index-lookup.ts';
+import { type IndexDefinition, type IndexOptions, indexedText, indexesOfAll, lookupIndex } from './index-lookup.ts';
 
 /** A row, or the part of one that a statement names. */
 export type Row = Readonly<Record<string, unknown>>;
-
-/** A column that rows can be found by, filled with the blind index of an encrypted one whenever that is written. */
-export interface IndexDefinition<Column extends string = string> {
-  /** The encrypted column; its values are texts. */
-  readonly of: Column;
-  /** Name of the key for indexes. */
-  readonly key: string;
-  /** Bits of an index: whole bytes, 16 to 256; default 128. Fewer make more values look alike, to the database as well. */
-  readonly bits?: number | undefined;
-  /** What makes values equal that are not the same text; none unless given. */
-  readonly normalise?: Normalisation | undefined;
-}
-
-export interface IndexOptions extends CallOptions {
-  /** The tenant whose rows are looked for, where the definition takes it from the row. */
-  readonly partition?: string | undefined;
-}
 
 /** How the columns of one table are encrypted. */
 export interface RowBinding {

@@ -1,13 +1,6 @@
 import type { CallOptions, Ciphertext, EncryptionContext, FieldCodec } from '../client/index.ts';
-import {
-  type IndexDefinition,
-  type IndexOptions,
-  type Row as LooseRow,
-  type RowBinding,
-  type RowCipher,
-  type RowClient,
-  rowCipher,
-} from './row-cipher.ts';
+import type { IndexDefinition, IndexOptions } from './index-lookup.ts';
+import { type Row as LooseRow, type RowBinding, type RowCipher, type RowClient, rowCipher } from './row-cipher.ts';
 
 type Name<Row> = keyof Row & string;
 
