@@ -4,6 +4,8 @@ import { VariableKey } from '../../src/config/config.ts';
 import { devConfig } from '../../src/config/dev.ts';
 import type { Environment } from '../../src/config/environment.ts';
 import { parseConfig } from '../../src/config/load.ts';
+import { OWN_LEGACY_KID } from '../../src/config/schema/names.ts';
+import { OWN_KID } from '../../src/envelope/legacy.ts';
 
 const BASE = `
 state: /var/lib/dekd
@@ -165,4 +167,8 @@ describe('legacy keys of `dekd dev`', () => {
     expect(JSON.parse(JSON.stringify(key))).toEqual({ kid: 'v1', source: { variable: 'CONNECTOR_CRED_KEY' } });
     expect(new VariableKey('X', KEY).copy()).not.toBe(KEY);
   });
+});
+
+it('keeps the kid under which tokens are stored from every legacy key', () => {
+  expect(OWN_LEGACY_KID).toBe(OWN_KID);
 });
