@@ -1,12 +1,12 @@
 import type { Redis } from 'ioredis';
-import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import { OneShotSecrets, type OneShotStore } from '../../src/helpers/index.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
+import { ApplicationTable } from '../support/application-table.ts';
 import { formsFound } from '../support/canary.ts';
-import { type DatabaseAccess, describeDatabase, dropSchema, freshSchema, startDatabase } from '../support/postgres.ts';
+import { describeDatabase } from '../support/postgres.ts';
 import { describeRedis, RedisServer } from '../support/redis.ts';
 
 const SECRET = 'the password is "correct horse", zoë';
@@ -91,40 +91,24 @@ function keepsSecrets(storeOf: () => OneShotStore, dump: () => Promise<Uint8Arra
 }
 
 describeDatabase('a one-shot secret in PostgreSQL', () => {
-  let database: DatabaseAccess;
-  let pool: pg.Pool;
-  let admin: pg.Client;
-  const schema = freshSchema();
-
-  beforeAll(async () => {
-    database = await startDatabase();
-    admin = await database.admin();
-    await admin.query(`CREATE SCHEMA "${schema}"`);
-    await admin.query(
-      `CREATE TABLE "${schema}".secrets (lookup text PRIMARY KEY, sealed text NOT NULL, expires timestamptz NOT NULL)`,
-    );
-    pool = new pg.Pool({ connectionString: database.settings.url!, max: 16 });
-  });
-  afterAll(async () => {
-    await pool?.end();
-    await admin?.end();
-    await dropSchema(database, schema);
-    await database.stop();
-  });
+  const table = new ApplicationTable(
+    'secrets',
+    'lookup text PRIMARY KEY, sealed text NOT NULL, expires timestamptz NOT NULL',
+  );
 
   const store: OneShotStore = {
     put: (lookup, sealed, expiresAt) =>
-      pool.query(`INSERT INTO "${schema}".secrets VALUES ($1, $2, $3)`, [lookup, sealed, new Date(expiresAt)]),
+      table.pool.query(`INSERT INTO ${table.name} VALUES ($1, $2, $3)`, [lookup, sealed, new Date(expiresAt)]),
     load: async (lookup) =>
-      (await pool.query<{ sealed: string }>(`SELECT sealed FROM "${schema}".secrets WHERE lookup = $1`, [lookup]))
+      (await table.pool.query<{ sealed: string }>(`SELECT sealed FROM ${table.name} WHERE lookup = $1`, [lookup]))
         .rows[0]?.sealed,
     consume: async (lookup) =>
-      (await pool.query(`DELETE FROM "${schema}".secrets WHERE lookup = $1`, [lookup])).rowCount === 1,
+      (await table.pool.query(`DELETE FROM ${table.name} WHERE lookup = $1`, [lookup])).rowCount === 1,
   };
 
   keepsSecrets(
     () => store,
-    async () => Buffer.from(JSON.stringify((await admin.query(`SELECT * FROM "${schema}".secrets`)).rows)),
+    async () => Buffer.from(JSON.stringify(await table.rows())),
   );
 });
 

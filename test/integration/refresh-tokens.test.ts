@@ -1,11 +1,11 @@
-import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import type { DekdClient } from '../../src/client/types.ts';
 import { type RefreshTokenStore, RefreshTokens } from '../../src/helpers/index.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
+import { ApplicationTable } from '../support/application-table.ts';
 import { formsFound } from '../support/canary.ts';
-import { type DatabaseAccess, describeDatabase, dropSchema, freshSchema, startDatabase } from '../support/postgres.ts';
+import { describeDatabase } from '../support/postgres.ts';
 
 interface Subject {
   readonly user: string;
@@ -130,34 +130,18 @@ describe('a refresh token', () => {
 });
 
 describeDatabase('refresh tokens over PostgreSQL', () => {
-  let database: DatabaseAccess;
-  let pool: pg.Pool;
-  let admin: pg.Client;
-  const schema = freshSchema();
-
-  beforeAll(async () => {
-    database = await startDatabase();
-    admin = await database.admin();
-    await admin.query(`CREATE SCHEMA "${schema}"`);
-    await admin.query(
-      `CREATE TABLE "${schema}".families (family text PRIMARY KEY, generation int NOT NULL, ends timestamptz NOT NULL)`,
-    );
-    pool = new pg.Pool({ connectionString: database.settings.url!, max: 16 });
-  });
-  afterAll(async () => {
-    await pool?.end();
-    await admin?.end();
-    await dropSchema(database, schema);
-    await database.stop();
-  });
+  const table = new ApplicationTable(
+    'families',
+    'family text PRIMARY KEY, generation int NOT NULL, ends timestamptz NOT NULL',
+  );
 
   const reported: string[] = [];
   const rows: RefreshTokenStore = {
     begin: (family, endsAt) =>
-      pool.query(`INSERT INTO "${schema}".families VALUES ($1, 0, $2)`, [family, new Date(endsAt)]),
+      table.pool.query(`INSERT INTO ${table.name} VALUES ($1, 0, $2)`, [family, new Date(endsAt)]),
     advance: async (family, generation) => {
-      const moved = `UPDATE "${schema}".families SET generation = generation + 1 WHERE family = $1 AND generation = $2`;
-      return (await pool.query(moved, [family, generation])).rowCount === 1;
+      const moved = `UPDATE ${table.name} SET generation = generation + 1 WHERE family = $1 AND generation = $2`;
+      return (await table.pool.query(moved, [family, generation])).rowCount === 1;
     },
     reused: async (family) => void reported.push(family),
   };
@@ -172,7 +156,7 @@ describeDatabase('refresh tokens over PostgreSQL', () => {
       racers.filter(({ status }) => status === 'rejected').map((each) => (each as PromiseRejectedResult).reason),
     ).toEqual(Array.from({ length: 63 }, () => expect.objectContaining(NOT_VALID)));
     expect(reported).toEqual(Array.from({ length: 63 }, () => family));
-    const held = JSON.stringify((await admin.query(`SELECT * FROM "${schema}".families`)).rows);
+    const held = JSON.stringify(await table.rows());
     expect(formsFound(Buffer.from(held), 'canary-of-the-subject')).toEqual([]);
     expect(held).not.toContain(token);
   });
