@@ -1,7 +1,8 @@
 /** docs/coverage.md against the tests: each file that it names is there, and has the titles that it quotes. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { problemsWithTests } from '../support/page-tests.ts';
 import { ROOT } from '../support/source-copy.ts';
 
 interface Row {
@@ -15,46 +16,8 @@ const rows: Row[] = Array.from(page.matchAll(/^\| (?!feature \||---)(.*?) \| (.*
   state: state!,
 }));
 
-/** `a/{b,c}.ts` is two files. */
-function expanded(name: string): string[] {
-  const [, before, list, after] = /^(.*)\{(.*)\}(.*)$/.exec(name) ?? [];
-  return list === undefined ? [name] : list.split(',').map((each) => before + each + after);
-}
-
-/** The text of a file below test/, or below the root; undefined where there is none. */
-function textOf(name: string): string | undefined {
-  const path = [join(ROOT, 'test', name), join(ROOT, name)].find((each) => existsSync(each));
-  return path === undefined ? undefined : readFileSync(path, 'utf8');
-}
-
-/** A title as sources have it: quoted in one of three ways, and `…` at its end for the rest of it. */
-function hasTitle(source: string, title: string): boolean {
-  const begin = title.replace(/…$/, '');
-  return [begin, begin.replaceAll("'", "\\'")].some((text) => source.includes(text));
-}
-
-/** What is wrong with the tests that a row names. */
-function problemsOf({ feature, state }: Row): string[] {
-  const problems: string[] = [];
-  let sources: string[] = [];
-  for (const [, file, title] of state.matchAll(/`([\w./{},-]+\.(?:ts|txt))`|"([^"]+)"/g)) {
-    if (file !== undefined) {
-      sources = expanded(file).map((name) => {
-        const text = textOf(name);
-        if (text === undefined) {
-          problems.push(`${feature}: there is no ${name}`);
-        }
-        return text ?? '';
-      });
-    } else if (sources.length === 0 || !sources.every((source) => hasTitle(source, title!))) {
-      problems.push(`${feature}: no test is named "${title}"`);
-    }
-  }
-  return problems;
-}
-
 /**
- * What the issue asks to be covered: whole, what applications of two earlier systems have, and what concerns applications of three
+ * What is to be covered: whole, what applications of two earlier systems have, and what concerns applications of three
  * others. Each as the page words it.
  */
 const ASKED_FOR = [
@@ -119,7 +82,7 @@ const ASKED_FOR = [
 describe('docs/coverage.md', () => {
   it('names files that are there, with the titles that it quotes', () => {
     expect(rows.length).toBeGreaterThan(100);
-    expect(rows.flatMap(problemsOf)).toEqual([]);
+    expect(rows.flatMap(({ feature, state }) => problemsWithTests(feature, state))).toEqual([]);
   });
 
   it('says of each row that it is tested, covered, declined or not yet, and names a test where it says tested', () => {
