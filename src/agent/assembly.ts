@@ -8,6 +8,7 @@ import { loadEngine } from '../crypto/load.ts';
 import { DekdError } from '../errors.ts';
 import { compilePolicy } from '../policy/policy.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { Observer } from '../telemetry/observation.ts';
 import { BackEnds } from './back-ends.ts';
 import { keystoreRoutes } from './placement.ts';
 import { holdState } from './state-folder.ts';
@@ -21,6 +22,8 @@ export interface AssemblyOptions {
   readonly replace?: boolean;
   /** Milliseconds of the clock that quotas go by, which never goes back; `performance.now` unless given. */
   readonly quotaClock?: (() => number) | undefined;
+  /** Are told of every request, beside those that the configuration asks for. */
+  readonly observers?: readonly Observer[];
 }
 
 export interface AssembledAgent {
@@ -52,7 +55,7 @@ export async function assembleAgent(options: AssemblyOptions): Promise<Assembled
 }
 
 async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Promise<AssembledAgent> {
-  const { config, log, replace = false, quotaClock } = options;
+  const { config, log, replace = false, quotaClock, observers = [] } = options;
   const warnings: string[] = [];
   let isStarting = true;
   const warn = (warning: string): void => {
@@ -108,7 +111,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   );
   // The rest of the code is read while processes start and services are reached.
   const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
-  const parts = { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace };
+  const parts = { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, observers };
   const frontEnd = await FrontEnd.open(parts);
   isStarting = false;
   probes?.serving(frontEnd.readiness);

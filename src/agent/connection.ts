@@ -14,8 +14,10 @@ import type { HelloReplyFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
 import { OPERATION, RequestReader } from '../protocol/request-reader.ts';
+import type { UsedKey } from '../telemetry/observation.ts';
 import { DetachedReply } from './detached-reply.ts';
 import type { LaneSeat } from './lane-seat.ts';
+import { RequestNotes } from './request-notes.ts';
 import { type Intake, readShared } from './shared-reading.ts';
 import { AgentStream, INPUT_WINDOW, type StreamOutput } from './stream.ts';
 
@@ -51,10 +53,26 @@ export interface ConnectionLimits {
 export interface ConnectionHost<Caller> {
   /** Answers one request; the promise, when there is one, resolves once the reply is written to `connection.output`. */
   handle(connection: Connection<Caller>, request: RequestReader): undefined | Promise<void>;
-  /** Gives the error an incident id, counts and logs it, and returns what the client is told. */
-  report(error: DekdError, connection: Connection<Caller>, request: RequestReader | undefined): DekdError;
-  /** A batch was answered; `failed` of its items failed. */
-  batchAnswered(request: RequestReader, failed: number): void;
+  /** Milliseconds of a clock that never goes back; 0 where nobody asks how long requests take. */
+  now(): number;
+  /** Whether contexts of requests that have to wait are to be kept in their notes. */
+  readonly wantsContexts: boolean;
+  /** A request got what it asked for. */
+  answered(connection: Connection<Caller>, request: RequestReader, notes: RequestNotes): void;
+  /**
+   * A request fails: gives the error an incident id, counts and logs it, and returns what the client is told.
+   * @param request undefined when it is the connection that fails
+   */
+  failed(
+    error: DekdError,
+    connection: Connection<Caller>,
+    request: RequestReader | undefined,
+    notes: RequestNotes,
+  ): DekdError;
+  /** The same for an item of a batch, which is noted. */
+  itemFailed(error: DekdError, connection: Connection<Caller>, request: RequestReader, notes: RequestNotes): DekdError;
+  /** The answers to what came together have left. */
+  left(): void;
   hello(connection: Connection<Caller>): HelloReplyFields;
   /** The connection is gone; called once. */
   closed(connection: Connection<Caller>): void;
@@ -64,6 +82,7 @@ export interface ConnectionHost<Caller> {
 /** One request whose answer waits for something. */
 interface InFlight {
   readonly request: RequestReader;
+  readonly notes: RequestNotes;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -78,6 +97,10 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   readonly #limits: ConnectionLimits;
   readonly #reader: FrameReader;
   readonly #request = new RequestReader();
+  /** Of the request at hand; those of one that waits are its own. */
+  #notes = new RequestNotes();
+  /** When the chunk at hand came. */
+  #arrived = 0;
   readonly #writer = new ReplyWriter();
   readonly #inFlight = new Map<number, InFlight>();
   /** By the id they were opened with; each is in flight until it ends. */
@@ -162,15 +185,24 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   }
 
   endMany(failures: readonly ItemFailure[]): void {
-    const request = this.#inFlight.get(this.#manyId)?.request ?? this.#request;
+    const { request, notes } = this.#asked(this.#manyId);
     this.#writer.endMany(
       failures.length === 0
         ? failures
         : withoutStacks(() =>
-            failures.map(({ index, error }) => ({ index, error: this.#host.report(error, this, request) })),
+            failures.map(({ index, error }) => ({ index, error: this.#host.itemFailed(error, this, request, notes) })),
           ),
     );
-    this.#host.batchAnswered(request, failures.length);
+  }
+
+  keyUsed(id: number, key: UsedKey): void {
+    this.#asked(id).notes.used = key;
+  }
+
+  /** The request of this id that waits, or else the one at hand. */
+  #asked(id: number): Pick<InFlight, 'request' | 'notes'> {
+    const waiting = this.#inFlight.size === 0 ? undefined : this.#inFlight.get(id);
+    return waiting ?? { request: this.#request, notes: this.#notes };
   }
 
   laneResult(id: number, length: number): void {
@@ -186,10 +218,13 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#detachedBytes += bytes;
     // Of the request as it was read: by the time it is answered, another one is being read.
     const request = this.#request.outline();
+    const notes = this.#notes;
     return new DetachedReply(memory, {
       isWanted: () => !this.#closed && !this.#abandoned.has(id),
-      report: (error) => withoutStacks(() => this.#host.report(error, this, request)),
-      answered: (failed) => this.#host.batchAnswered(request, failed),
+      itemFailed: (error) => withoutStacks(() => this.#host.itemFailed(error, this, request, notes)),
+      keyUsed: (key) => {
+        notes.used = key;
+      },
       send: (writer) => {
         this.checkWanted(id);
         this.#writer.adopt(writer);
@@ -222,6 +257,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     try {
       await stream.done;
     } finally {
+      this.#asked(id).notes.taken = stream.taken;
       this.#streams.delete(id);
     }
   }
@@ -299,6 +335,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
       return;
     }
     const before = this.#frames;
+    this.#arrived = this.#host.now();
     try {
       if (chunk === undefined) {
         this.#reader.fill(length);
@@ -318,6 +355,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
       return;
     }
     this.#flush();
+    this.#host.left();
     // Only now, and not when an answer that had to wait is written: a paused socket would not say that its client is
     // gone, and one that sends nothing costs nothing.
     if (this.#blocked) {
@@ -354,6 +392,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     if (this.#inFlight.has(id)) {
       throw new DekdError('PROTOCOL_ERROR', `request id ${id} is already in flight`);
     }
+    this.#notes.clear(this.#arrived);
     let outcome: undefined | Promise<void>;
     try {
       if (this.#abandoned.size > 0 && this.#abandoned.has(id)) {
@@ -369,12 +408,15 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
       if (dekdError.code === 'PROTOCOL_ERROR') {
         throw dekdError;
       }
-      this.#writer.error(id, this.#host.report(dekdError, this, request));
+      this.#writer.error(id, this.#host.failed(dekdError, this, request, this.#notes));
       return;
     }
     if (outcome !== undefined) {
-      this.#await(request.outline(), outcome);
-    } else if (frame.length >= LARGE_FRAME) {
+      this.#await(request, outcome);
+      return;
+    }
+    this.#host.answered(this, request, this.#notes);
+    if (frame.length >= LARGE_FRAME) {
       // The client gets its answer while the frame is being wiped.
       this.#flush();
     }
@@ -411,8 +453,16 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     );
   }
 
-  #await(request: RequestReader, outcome: Promise<void>): void {
-    const entry: InFlight = { request, timer: undefined };
+  /** @param asked the request at hand, whose frame is intact */
+  #await(asked: RequestReader, outcome: Promise<void>): void {
+    const request = asked.outline();
+    const notes = this.#notes;
+    this.#notes = new RequestNotes();
+    if (this.#host.wantsContexts) {
+      const { frame, contextOffset, contextLength } = asked;
+      notes.context = new Uint8Array(frame.subarray(contextOffset, contextOffset + contextLength));
+    }
+    const entry: InFlight = { request, notes, timer: undefined };
     if (request.timeoutMs > 0) {
       entry.timer = setTimeout(
         () => this.#abandon(entry, new DekdError('DEADLINE_EXCEEDED', 'the deadline of the request has passed')),
@@ -424,14 +474,24 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
       this.#socket.pause();
     }
     outcome.then(
-      () => this.#settled(entry),
+      () => {
+        if (this.#isWaiting(entry)) {
+          this.#host.answered(this, request, notes);
+        }
+        this.#settled(entry);
+      },
       (error: unknown) => {
-        if (!this.#closed && this.#inFlight.has(request.id)) {
-          this.#writer.error(request.id, this.#host.report(DekdError.from(error), this, request));
+        if (this.#isWaiting(entry)) {
+          this.#writer.error(request.id, this.#host.failed(DekdError.from(error), this, request, notes));
         }
         this.#settled(entry);
       },
     );
+  }
+
+  /** Whether its client still waits for it: nobody has been told how it ended. */
+  #isWaiting(entry: InFlight): boolean {
+    return !this.#closed && this.#inFlight.get(entry.request.id) === entry;
   }
 
   #cancel(id: number): void {
@@ -443,13 +503,14 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
 
   #abandon(entry: InFlight, error: DekdError): void {
     const { id } = entry.request;
-    this.#writer.error(id, this.#host.report(error, this, entry.request));
+    this.#writer.error(id, this.#host.failed(error, this, entry.request, entry.notes));
     clearTimeout(entry.timer);
     this.#inFlight.delete(id);
     this.#abandoned.add(id);
     this.#streams.get(id)?.fail(error);
     this.#streams.delete(id);
     this.#flushSoon();
+    this.#host.left();
   }
 
   /** The work of a request has ended, whether or not its answer was still wanted. */
@@ -461,6 +522,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#detachedBytes -= this.#detached.get(id) ?? 0;
     this.#detached.delete(id);
     this.#flushSoon();
+    this.#host.left();
   }
 
   // ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -521,7 +583,9 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     if (this.#closed || this.#finished) {
       return;
     }
-    this.#writer.error(0, this.#host.report(error, this, undefined));
+    this.#notes.clear(this.#host.now());
+    this.#writer.error(0, this.#host.failed(error, this, undefined, this.#notes));
+    this.#host.left();
     this.#finish();
   }
 

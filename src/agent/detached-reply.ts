@@ -2,14 +2,14 @@
 import type { DekdError } from '../errors.ts';
 import type { DetachedOutput, ItemFailure, ReplyMemory } from '../operations/request.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
+import type { UsedKey } from '../telemetry/observation.ts';
 
 export interface DetachedReplyHost {
   /** Whether the client still waits for the reply. */
   isWanted(): boolean;
   /** What the client is told of an item that failed. */
-  report(failure: DekdError): DekdError;
-  /** The batch was answered; `failed` of its items failed. */
-  answered(failed: number): void;
+  itemFailed(failure: DekdError): DekdError;
+  keyUsed(key: UsedKey): void;
   /** Sends what was written. */
   send(writer: ReplyWriter): void;
 }
@@ -48,8 +48,11 @@ export class DetachedReply implements DetachedOutput {
   }
 
   endMany(failures: readonly ItemFailure[]): void {
-    this.#writer.endMany(failures.map(({ index, error }) => ({ index, error: this.#host.report(error) })));
-    this.#host.answered(failures.length);
+    this.#writer.endMany(failures.map(({ index, error }) => ({ index, error: this.#host.itemFailed(error) })));
+  }
+
+  keyUsed(_id: number, key: UsedKey): void {
+    this.#host.keyUsed(key);
   }
 
   send(): void {

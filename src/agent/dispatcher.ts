@@ -17,56 +17,20 @@ import type { Caller } from '../operations/request.ts';
 import { verifyHmacMany, verifyHmacValue } from '../operations/verify-hmac.ts';
 import { messages } from '../protocol/messages.ts';
 import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
-import type { CountedOperation, Counters } from '../telemetry/counters.ts';
 import type { Admin } from './admin.ts';
 import type { CallerChoice } from './caller-choice.ts';
 import type { Connection } from './connection.ts';
 import type { Lane } from './lane.ts';
 import { MAX_FILES_IN_WORK } from './lane-limits.ts';
-
-const COUNTED: Readonly<Record<number, CountedOperation>> = {
-  [OPERATION.hello]: 'hello',
-  [OPERATION.cancel]: 'cancel',
-  [OPERATION.ping]: 'ping',
-  [OPERATION.keyInfo]: 'keyInfo',
-  [OPERATION.roots]: 'roots',
-  [OPERATION.rights]: 'rights',
-  [OPERATION.admin]: 'admin',
-  [OPERATION.encrypt]: 'encrypt',
-  [OPERATION.decrypt]: 'decrypt',
-  [OPERATION.reencrypt]: 'reencrypt',
-  [OPERATION.encryptMany]: 'encrypt',
-  [OPERATION.decryptMany]: 'decrypt',
-  [OPERATION.reencryptMany]: 'reencrypt',
-  [OPERATION.encryptStream]: 'encrypt',
-  [OPERATION.decryptStream]: 'decrypt',
-  [OPERATION.laneEncrypt]: 'encrypt',
-  [OPERATION.laneDecrypt]: 'decrypt',
-  [OPERATION.fileEncrypt]: 'encrypt',
-  [OPERATION.fileDecrypt]: 'decrypt',
-  [OPERATION.reencryptStream]: 'reencrypt',
-  [OPERATION.hmac]: 'hmac',
-  [OPERATION.hmacMany]: 'hmac',
-  [OPERATION.verifyHmac]: 'verifyHmac',
-  [OPERATION.verifyHmacMany]: 'verifyHmac',
-  [OPERATION.blindIndex]: 'blindIndex',
-  [OPERATION.openLegacy]: 'openLegacy',
-  [OPERATION.migrateLegacy]: 'migrateLegacy',
-};
+import { kindOf } from './request-kinds.ts';
 
 const STREAM_WORK = { encrypt: sealingWork, decrypt: openingWork, reencrypt: reencryptingWork } as const;
-
-/** The name under which an operation is counted and logged. */
-export function countedOperation(operation: number): CountedOperation {
-  return COUNTED[operation] ?? 'unknown';
-}
 
 export interface DispatcherOptions {
   readonly env: OperationsEnvironment;
   readonly keyring: Keyring;
   /** What callers may choose among. */
   readonly choice: CallerChoice;
-  readonly counters: Counters;
   readonly admin: Admin;
   /** Undefined without the native engine, or where it is switched off. */
   readonly lane: Lane | undefined;
@@ -96,20 +60,20 @@ export class Dispatcher {
 
   /** A request on the data socket. */
   handleData(connection: Connection<Caller>, request: RequestReader): Outcome {
-    const { env, counters } = this.#options;
+    const { env } = this.#options;
     const { caller } = connection;
     switch (request.operation) {
       case OPERATION.encrypt:
         request.readValues();
-        return this.#one('encrypt', encryptValue(env, caller, request, connection));
+        return encryptValue(env, caller, request, connection);
       case OPERATION.decrypt:
         request.readBinding();
-        return this.#one('decrypt', decryptValue(env, caller, request, connection));
+        return decryptValue(env, caller, request, connection);
       case OPERATION.reencrypt:
         request.readValues();
         // It has no such field: what is moved is moved to the key that is named, and to nobody else's.
         request.anyKey = false;
-        return this.#one('reencrypt', reencryptValue(env, caller, request, connection));
+        return reencryptValue(env, caller, request, connection);
       case OPERATION.encryptMany:
         request.readValues();
         return encryptMany(env, caller, request, connection);
@@ -121,10 +85,10 @@ export class Dispatcher {
         return reencryptMany(env, caller, request, connection);
       case OPERATION.hmac:
         request.readBinding();
-        return this.#one('hmac', hmacValue(env, caller, request, connection));
+        return hmacValue(env, caller, request, connection);
       case OPERATION.verifyHmac:
         request.readBinding();
-        return this.#one('verifyHmac', verifyHmacValue(env, caller, request, connection));
+        return verifyHmacValue(env, caller, request, connection);
       case OPERATION.hmacMany:
         request.readBinding();
         return hmacMany(env, caller, request, connection);
@@ -166,7 +130,6 @@ export class Dispatcher {
       case OPERATION.rights:
         return this.#choice('rights', connection, request);
       case OPERATION.ping:
-        counters.count('ping', 'ok');
         connection.document(request.id, this.#options.identity());
         return undefined;
       case OPERATION.admin:
@@ -180,16 +143,14 @@ export class Dispatcher {
 
   /** A request on the admin socket, whose callers are the agent's own uid and root. */
   handleAdmin(connection: Connection<Caller>, request: RequestReader): Outcome {
-    const { admin, counters } = this.#options;
+    const { admin } = this.#options;
     switch (request.operation) {
       case OPERATION.ping:
-        counters.count('ping', 'ok');
         connection.document(request.id, this.#options.identity());
         return undefined;
       case OPERATION.admin: {
         const { id } = request;
         return admin.run(request.decode(messages.Admin)).then((document) => {
-          counters.count('admin', 'ok');
           connection.document(id, document);
         });
       }
@@ -199,20 +160,11 @@ export class Dispatcher {
       case OPERATION.hello:
         throw new DekdError('INVALID_ARGUMENT', 'hello was said already');
       default:
-        if (request.operation in COUNTED) {
+        if (kindOf(request.operation).operation !== 'unknown') {
           throw new DekdError('UNSUPPORTED', 'this operation is answered on the data socket');
         }
         throw unknownOperation(request.operation);
     }
-  }
-
-  #one(operation: CountedOperation, outcome: Outcome): Outcome {
-    const { counters } = this.#options;
-    if (outcome === undefined) {
-      counters.count(operation, 'ok');
-      return undefined;
-    }
-    return outcome.then(() => counters.count(operation, 'ok'));
   }
 
   #shared(connection: Connection<Caller>, request: RequestReader): Outcome {
@@ -222,12 +174,10 @@ export class Dispatcher {
     }
     const place = connection.lane.place(request.input, request.result);
     if (request.operation === OPERATION.laneEncrypt) {
-      const outcome = encryptShared(env, lane.environment, connection.caller, request, place, connection);
-      return this.#one('encrypt', outcome);
+      return encryptShared(env, lane.environment, connection.caller, request, place, connection);
     }
     lane.used();
-    const outcome = decryptShared(env, lane.environment, connection.caller, request, place, connection);
-    return this.#one('decrypt', outcome);
+    return decryptShared(env, lane.environment, connection.caller, request, place, connection);
   }
 
   async #files(
@@ -235,7 +185,7 @@ export class Dispatcher {
     connection: Connection<Caller>,
     request: RequestReader,
   ): Promise<void> {
-    const { env, counters } = this.#options;
+    const { env } = this.#options;
     const { id } = request;
     // One by one: what a message does not say is on its prototype.
     const { key, partition, root, context, anyKey, frameLength, handle } = request.decode(messages.FileCall);
@@ -265,7 +215,6 @@ export class Dispatcher {
           content: undefined,
         };
         const result = await run(env, connection.caller, asked, files, () => connection.checkWanted(id));
-        counters.count(operation, 'ok');
         connection.document(id, result);
       } finally {
         this.#filesInWork -= 1;
@@ -281,7 +230,7 @@ export class Dispatcher {
     request: RequestReader,
     caller: Caller,
   ): Promise<void> {
-    const { env, counters } = this.#options;
+    const { env } = this.#options;
     if (connection.isEnding) {
       throw new DekdError('SHUTTING_DOWN', 'the agent is stopping and begins no stream');
     }
@@ -326,29 +275,20 @@ export class Dispatcher {
     } finally {
       this.#streams -= slots;
     }
-    counters.count(operation, 'ok');
-  }
-
-  /** Counts a batch when it has been answered. */
-  batchAnswered(request: RequestReader, failed: number): void {
-    const { counters } = this.#options;
-    counters.batches += 1;
-    counters.count(countedOperation(request.operation), 'ok', request.count - failed);
   }
 
   /** What the caller may choose, or may do at all. */
   #choice(asked: 'roots' | 'rights', connection: Connection<Caller>, request: RequestReader): Outcome {
-    const { counters, choice } = this.#options;
+    const { choice } = this.#options;
     request.readBinding();
     const { id, key, partition } = request;
     const document = choice[asked](connection.caller, key, partition);
-    counters.count(asked, 'ok');
     connection.document(id, document);
     return undefined;
   }
 
   #keyInfo(connection: Connection<Caller>, request: RequestReader): Promise<void> {
-    const { keyring, counters } = this.#options;
+    const { keyring } = this.#options;
     request.readBinding();
     const { id, key, partition } = request;
     connection.caller.authorize('keyInfo', key, partition);
@@ -360,7 +300,6 @@ export class Dispatcher {
           `no key '${key}'${partition === '' ? '' : ` of partition '${partition}'`}`,
         );
       }
-      counters.count('keyInfo', 'ok');
       connection.document(id, {
         key,
         partition,

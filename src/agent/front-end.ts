@@ -15,6 +15,7 @@ import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
 import { Counters } from '../telemetry/counters.ts';
 import { Incidents } from '../telemetry/incidents.ts';
 import { type Log, limitedLog } from '../telemetry/log.ts';
+import { type Observer, observers } from '../telemetry/observation.ts';
 import { Admin } from './admin.ts';
 import { Backup } from './backup.ts';
 import { CallerChoice } from './caller-choice.ts';
@@ -54,6 +55,8 @@ export interface FrontEndOptions {
   readonly warnings: readonly string[];
   /** Takes the socket over from a live agent. */
   readonly replace: boolean;
+  /** Are told of every request, beside those that the configuration asks for. */
+  readonly observers: readonly Observer[];
 }
 
 export class FrontEnd {
@@ -176,7 +179,6 @@ function serverOver(
     },
     keyring,
     choice: new CallerChoice(custody, keyring),
-    counters,
     admin,
     lane,
     identity: () => health.identity(),
@@ -185,7 +187,7 @@ function serverOver(
     config,
     policy,
     dispatcher,
-    reporter: new Reporter(callerLog, incidents, counters),
+    reporter: new Reporter({ log: callerLog, incidents, counters, observer: observers(options.observers) }),
     counters,
     log: callerLog,
     hello: {

@@ -13,7 +13,7 @@ import type { RequestReader } from '../protocol/request-reader.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
-import { countedOperation, type Dispatcher } from './dispatcher.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import type { Lane } from './lane.ts';
 import { LANE_DESCRIPTORS } from './lane-limits.ts';
 import { type Listener, listen } from './listener.ts';
@@ -244,14 +244,13 @@ export class Server {
     const { reporter, counters, hello } = this.#options;
     const host: ConnectionHost<Caller> = {
       handle,
-      batchAnswered: (request, failed) => this.#options.dispatcher.batchAnswered(request, failed),
+      wantsContexts: reporter.wantsContexts,
+      now: () => reporter.now(),
+      answered: (connection, request, notes) => reporter.answered(connection, request, notes),
+      failed: (error, connection, request, notes) => reporter.failed(error, connection, request, notes),
+      itemFailed: (error, connection, request, notes) => reporter.itemFailed(error, connection, request, notes),
+      left: () => reporter.left(),
       hello: ({ lane }) => (lane === undefined ? hello : { ...hello, ...lane.offer() }),
-      report: (error, connection, request) =>
-        reporter.report(error, connection.caller, {
-          operation: request === undefined ? 'unknown' : countedOperation(request.operation),
-          key: request?.key ?? '',
-          partition: request?.partition ?? '',
-        }),
       closed: (connection) => {
         this.#connections.delete(connection);
         this.#adminConnections -= host === this.#adminHost ? 1 : 0;

@@ -35,6 +35,8 @@ export class AgentStream {
   #madeLength = 0;
   /** Bytes that the client has room for. */
   #room: number;
+  /** Bytes that came. */
+  taken = 0;
   /** Bytes worked on for which the client has no new credit yet. */
   #owed = 0;
   #isBusy = false;
@@ -81,6 +83,7 @@ export class AgentStream {
       );
     }
     this.#window -= data.length;
+    this.taken += data.length;
     this.#room += credit;
     this.#isInputOver ||= isEnd;
     const taken = this.#input.length === 0 && this.#work?.isReady === true ? this.#takeAll(data) : 0;

@@ -278,6 +278,10 @@ export abstract class Pass implements ItemVisitor {
         failures.push({ index, error: this.failures.get(index)! });
       }
     }
+    const [key] = this.keys;
+    if (key !== undefined && !this.failures.has(0)) {
+      output.keyUsed(this.request.id, key);
+    }
     output.endMany(failures);
   }
 }

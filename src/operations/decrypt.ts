@@ -89,4 +89,5 @@ function open(
     throw decryptionFailed(refusal ?? 'tag or context does not match');
   }
   env.volume.bytesOpened += dataLength - TOKEN_OVERHEAD;
+  output.keyUsed(request.id, key!);
 }

@@ -82,6 +82,7 @@ function seal(env: OperationsEnvironment, key: DataKey, request: ValueRequest, o
     throw error;
   }
   key.used(1, dataLength);
+  output.keyUsed(request.id, key);
   env.volume.bytesSealed += dataLength;
 }
 

@@ -74,6 +74,7 @@ function make(env: OperationsEnvironment, key: DataKey, request: ValueRequest, o
     checkDone(row);
   });
   key.used(1, dataLength);
+  output.keyUsed(request.id, key);
 }
 
 class HmacPass extends MakingPass {

@@ -29,6 +29,8 @@ export interface LanePlace {
 export interface LaneOutput {
   /** @throws CANCELLED when nobody waits for the answer: nothing is to be written for it then */
   checkWanted(id: number): void;
+  /** Notes which version of a key did the work. */
+  keyUsed(id: number, key: DataKey): void;
   /** The result lies at its place, `length` bytes. */
   laneResult(id: number, length: number): void;
 }
@@ -119,6 +121,7 @@ function seal(
   output.checkWanted(id);
   lane.memory.seal(key.handle(), contextOf(request), place.input, place.result);
   key.used(1, length);
+  output.keyUsed(id, key);
   env.volume.bytesSealed += length;
   output.laneResult(id, length + TOKEN_OVERHEAD);
 }
@@ -141,6 +144,7 @@ function open(
     throw decryptionFailed(refusal ?? 'tag or context does not match');
   }
   env.volume.bytesOpened += length;
+  output.keyUsed(request.id, key!);
   output.laneResult(request.id, length);
 }
 

@@ -272,6 +272,7 @@ function reseal(
       throw error;
     }
     to.used(1, length);
+    output.keyUsed(request.id, to);
     env.volume.bytesSealed += length;
   } finally {
     scratch.fill(0);

@@ -1,5 +1,6 @@
 /** What an operation is given and where it puts its result; the agent implements both over frames. */
 import type { DekdError } from '../errors.ts';
+import type { UsedKey } from '../telemetry/observation.ts';
 
 /** On envelopes that applications made themselves, before. */
 export type LegacyOperation = 'openLegacy' | 'migrateLegacy';
@@ -93,6 +94,8 @@ export interface Output {
   beginMany(id: number, bound: number): void;
   manyValue(length: number): number;
   endMany(failures: readonly ItemFailure[]): void;
+  /** Notes which version of a key does the work of the request `id`; of a batch, that of its first item. */
+  keyUsed(id: number, key: UsedKey): void;
   /** Whose requests these are: owners of large ones take turns. */
   readonly owner: object;
   /**

@@ -161,6 +161,7 @@ class SlicedRun {
       this.#reply.beginMany(request.id, this.#extent.bound);
       const placed = (length: number): number => this.#reply.manyValue(length);
       await this.#runAll((visitor, position, count) => request.visitSome(visitor, position, count), placed);
+      this.#noteKey();
       withoutStacks(() => this.#reply.endMany(this.#failures()));
       this.#reply.send();
     } catch (error) {
@@ -186,6 +187,7 @@ class SlicedRun {
       for (const { error } of this.#failures()) {
         throw error;
       }
+      this.#noteKey();
       this.#reply.send();
     } catch (error) {
       await this.#giveUp();
@@ -267,6 +269,14 @@ class SlicedRun {
         }
       });
     this.#pending.add(settled);
+  }
+
+  #noteKey(): void {
+    const [first] = this.#passes;
+    const key = first?.keys[0];
+    if (key !== undefined && !first!.failures.has(0)) {
+      this.#reply.keyUsed(this.#request.id, key);
+    }
   }
 
   /** What failed, by the index in the request. */

@@ -100,7 +100,11 @@ function verify(
   row[ROW.outOffset] = request.macOffset + MAC_HEAD_LENGTH;
   env.engine.verifyMacMany(row, 1, scopeMemo.scope(HMAC_LABEL, request.key, request.partition), request.frame);
   checkDone(row);
-  answer(output, request.id, row[ROW.status] === ROW_STATUS.ok && refusal === undefined);
+  const verifies = row[ROW.status] === ROW_STATUS.ok && refusal === undefined;
+  if (verifies) {
+    output.keyUsed(request.id, key!);
+  }
+  answer(output, request.id, verifies);
 }
 
 function expectedOf({ key, partition }: ValueRequest): { key: string; partition: string; anyKey: false } {

@@ -42,7 +42,7 @@ const KNOWN: ReadonlySet<number> = new Set(Object.values(OPERATION));
 
 const WIRE_LENGTH_DELIMITED = 2;
 /** Field number and wire type together: a field of another type is a field not known. */
-const ENVELOPE = { id: 0x08, timeout: 0x10 } as const;
+const ENVELOPE = { id: 0x08, timeout: 0x10, traceparent: 0x102 } as const;
 const FIELD = {
   key: 0x0a,
   partition: 0x12,
@@ -98,6 +98,10 @@ export class RequestReader {
   timeoutMs = 0;
   /** Field number of the operation; 0 when the request has none. */
   operation = 0;
+  /** As it came: whether it is one has not been looked at. Empty without. */
+  traceparent = '';
+  /** Bytes of the whole frame. */
+  frameBytes = 0;
   key = '';
   partition = '';
   /** Name of the root that was chosen; empty for none. */
@@ -132,15 +136,20 @@ export class RequestReader {
   #start = 0;
   #end = 0;
 
-  /** Reads the envelope: id, time-out and which operation. */
+  /** Reads the envelope: id, time-out, trace and which operation. */
   read(frame: Buffer): void {
     this.frame = frame;
+    this.frameBytes = frame.length;
     this.id = 0;
     this.timeoutMs = 0;
     this.operation = 0;
+    this.traceparent = '';
     this.key = '';
     this.partition = '';
     this.root = '';
+    this.contextLength = 0;
+    this.dataLength = 0;
+    this.count = 0;
     guarded(() => {
       const reader = new Reader(frame);
       while (reader.pos < reader.len) {
@@ -150,6 +159,8 @@ export class RequestReader {
           this.id = reader.uint32();
         } else if (tag === ENVELOPE.timeout) {
           this.timeoutMs = reader.uint32();
+        } else if (tag === ENVELOPE.traceparent) {
+          this.traceparent = reader.string();
         } else if (field >= OPERATION.hello && (tag & 7) === WIRE_LENGTH_DELIMITED) {
           const length = reader.uint32();
           const start = reader.pos;
@@ -494,6 +505,8 @@ export class RequestReader {
     copy.id = this.id;
     copy.timeoutMs = this.timeoutMs;
     copy.operation = this.operation;
+    copy.traceparent = this.traceparent;
+    copy.frameBytes = this.frameBytes;
     copy.key = this.key;
     copy.partition = this.partition;
     copy.root = this.root;

@@ -15,6 +15,8 @@ export interface LogFields {
   /** Operator-only detail of an error, the remedy of a denial. */
   readonly reason?: string | undefined;
   readonly incident?: string | undefined;
+  /** Id of the caller's trace, 32 hex digits. */
+  readonly trace?: string | undefined;
   readonly operation?: string | undefined;
   readonly key?: string | undefined;
   readonly partition?: string | undefined;
@@ -54,6 +56,7 @@ const FIELD_NAMES: ReadonlySet<string> = new Set<keyof LogFields>([
   'code',
   'reason',
   'incident',
+  'trace',
   'operation',
   'key',
   'partition',

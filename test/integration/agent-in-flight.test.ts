@@ -20,9 +20,13 @@ async function serve(
 ): Promise<RawClient> {
   const host: ConnectionHost<string> = {
     handle,
-    report: (error) => error,
+    failed: (error) => error,
+    itemFailed: (error) => error,
+    answered: () => {},
+    now: () => 0,
+    left: () => {},
+    wantsContexts: false,
     hello: () => ({ version: 1 }),
-    batchAnswered: () => {},
     closed: () => {},
     frameRefused: () => {},
   };

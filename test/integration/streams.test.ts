@@ -1200,9 +1200,13 @@ async function connectionAlone(
   const path = join(temporaryFolder(), 'agent.sock');
   const host = {
     handle,
-    report: (error: DekdError) => error,
+    failed: (error: DekdError) => error,
+    itemFailed: (error: DekdError) => error,
+    answered: () => {},
+    now: () => 0,
+    left: () => {},
+    wantsContexts: false,
     hello: () => ({ version: 1 }),
-    batchAnswered: () => {},
     closed: () => {},
     frameRefused: () => {},
   };

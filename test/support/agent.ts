@@ -10,6 +10,7 @@ import type { Config } from '../../src/config/config.ts';
 import { devConfig } from '../../src/config/dev.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { createLog } from '../../src/telemetry/log.ts';
+import type { Observer } from '../../src/telemetry/observation.ts';
 import { makeFolder, removeFolder } from './temporary-folder.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
@@ -36,6 +37,7 @@ export interface TestAgentOptions {
   readonly folder?: string;
   readonly replace?: boolean;
   readonly quotaClock?: () => number;
+  readonly observers?: readonly Observer[];
 }
 
 /** An agent in this process on a socket of its own; `dev` with everything in memory unless a file is given. */
@@ -60,6 +62,7 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
     log: createLog({ level: 'debug', format: 'json', destination }),
     replace: options.replace ?? false,
     quotaClock: options.quotaClock,
+    ...(options.observers === undefined ? {} : { observers: options.observers }),
   });
   return {
     folder,

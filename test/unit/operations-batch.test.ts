@@ -77,6 +77,7 @@ function output() {
     reserveValue: open,
     beginMany: () => void open(),
     manyValue: () => 0,
+    keyUsed: () => {},
     endMany: () => void state.ended++,
     rewind: () => void state.rewound++,
     owner: {},

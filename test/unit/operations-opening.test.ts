@@ -75,6 +75,7 @@ describe("a token with the kid of the named key's message version", () => {
       reserveValue: () => 0,
       beginMany: () => undefined,
       manyValue: () => 0,
+      keyUsed: () => {},
       endMany: (items: readonly ItemFailure[]) => void failures.push(...items),
       rewind: () => undefined,
     };

@@ -53,6 +53,7 @@ export const dekd = $root.dekd = (() => {
             Request.prototype.rights = null;
             Request.prototype.openLegacy = null;
             Request.prototype.migrateLegacy = null;
+            Request.prototype.traceparent = "";
 
             let $oneOfFields;
 
@@ -128,6 +129,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.Many.encode(message.openLegacy, writer.uint32(242).fork(), _depth + 1).ldelim();
                 if (message.migrateLegacy != null && $Object.hasOwnProperty.call(message, "migrateLegacy"))
                     $root.dekd.v1.Many.encode(message.migrateLegacy, writer.uint32(250).fork(), _depth + 1).ldelim();
+                if (message.traceparent != null && $Object.hasOwnProperty.call(message, "traceparent") && message.traceparent !== "")
+                    writer.uint32(258).string(message.traceparent);
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -373,6 +376,15 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.migrateLegacy = $root.dekd.v1.Many.decode(reader, reader.size(), $undefined, _depth + 1, message.migrateLegacy);
                             message.operation = "migrateLegacy";
+                            continue;
+                        }
+                    case 32: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.traceparent = value;
+                            else
+                                delete message.traceparent;
                             continue;
                         }
                     }
