@@ -11,6 +11,7 @@ import type { Backup } from './backup.ts';
 import type { Health } from './health.ts';
 import { bringHome } from './homing.ts';
 import type { ImportKek } from './kek-file.ts';
+import type { Metrics } from './metrics.ts';
 import type { Roots } from './roots.ts';
 import type { SelfScan } from './self-scan.ts';
 
@@ -27,6 +28,7 @@ export interface AdminOptions {
   readonly importKek: ImportKek;
   readonly log: Log;
   readonly health: Pick<Health, 'brief' | 'status'>;
+  readonly metrics: Pick<Metrics, 'text' | 'live'>;
 }
 
 interface TenantFields {
@@ -60,6 +62,10 @@ export class Admin {
     const { keyring, backup, selfScan } = this.#options;
     if (command.status) {
       return command.status.brief ? this.#options.health.brief() : this.#options.health.status();
+    }
+    if (command.metrics) {
+      const { live, openmetrics } = command.metrics;
+      return live ? this.#options.metrics.live(true) : this.#options.metrics.text(openmetrics ? 'openmetrics' : 'text');
     }
     if (command.why) {
       return this.#why(command.why.incident ?? '');

@@ -7,9 +7,12 @@ import * as nativeHost from '../crypto/host.ts';
 import { loadEngine } from '../crypto/load.ts';
 import { DekdError } from '../errors.ts';
 import { compilePolicy } from '../policy/policy.ts';
+import { CallTimes } from '../telemetry/call-times.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Observer } from '../telemetry/observation.ts';
+import { RequestTimes } from '../telemetry/request-times.ts';
 import { BackEnds } from './back-ends.ts';
+import type { Measured } from './metrics.ts';
 import { keystoreRoutes } from './placement.ts';
 import { holdState } from './state-folder.ts';
 import { VERSION } from './version.ts';
@@ -100,7 +103,14 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
     roots: config.roots.map(({ name }) => name),
   });
 
-  const backEnds = await BackEnds.start({ config, engine, warn, route: keystoreRoutes(config) });
+  const measured = config.metrics.enabled ? beginMeasuring() : undefined;
+  const backEnds = await BackEnds.start({
+    config,
+    engine,
+    warn,
+    route: keystoreRoutes(config),
+    calls: measured?.calls,
+  });
   undo.push(() => backEnds.close());
   const opening = backEnds.open();
   undo.push(() =>
@@ -111,10 +121,13 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   );
   // The rest of the code is read while processes start and services are reached.
   const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
-  const parts = { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, observers };
+  const parts = {
+    ...{ config, log, engine, fallback, host, hardening, policy, custody, warnings, replace },
+    ...{ measured, observers },
+  };
   const frontEnd = await FrontEnd.open(parts);
   isStarting = false;
-  probes?.serving(frontEnd.readiness);
+  probes?.serving(frontEnd);
   log.info('agent ready', {
     socket: config.socket.path,
     engine: engine.info.name,
@@ -152,10 +165,15 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
 }
 
 /** Loaded only where there is a port: no other agent needs Node's HTTP. */
-async function openProbes({ admin }: Config, replace: boolean, warn: (warning: string) => void) {
+async function openProbes({ admin, metrics }: Config, replace: boolean, warn: (warning: string) => void) {
   if (admin.port === undefined) {
     return undefined;
   }
   const { Probes } = await import('./probes.ts');
-  return Probes.open({ host: admin.host, port: admin.port, replace, warn });
+  const { host, port, page } = admin;
+  return Probes.open({ host, port, metrics: metrics.enabled && admin.metrics, page, replace, warn });
+}
+
+function beginMeasuring(): Measured {
+  return { requests: new RequestTimes(), calls: { providers: new CallTimes(), keystores: new CallTimes() } };
 }

@@ -3,19 +3,29 @@ import { hasServices, isService } from '../config/checks.ts';
 import type { Config, ServiceKeystoreConfig } from '../config/config.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { Custodians } from '../custody/custodians.ts';
-import type { Custody } from '../custody/custody.ts';
+import type { Custody, RootCall } from '../custody/custody.ts';
 import { InlineCustody } from '../custody/inline.ts';
 import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import { openKeystore } from '../keystores/open-keystore.ts';
 import type { RoutedKeystoreOptions } from '../keystores/routed.ts';
+import type { CallTimes } from '../telemetry/call-times.ts';
+import { TimedKeystore } from './timed-keystore.ts';
 
 type Warn = (warning: string) => void;
+
+/** How calls to what is behind an agent ended, by the name of the root or the keystore. */
+export interface BackEndCalls {
+  readonly providers: CallTimes;
+  readonly keystores: CallTimes;
+}
 
 export interface BackEndsOptions {
   readonly config: Config;
   readonly engine: Engine;
   readonly warn: Warn;
+  /** Told of every call to a provider and to a keystore; undefined when nobody wants to know. */
+  readonly calls?: BackEndCalls | undefined;
   /** Where records lie when there are several keystores. */
   readonly route?: RoutedKeystoreOptions['route'];
 }
@@ -59,12 +69,16 @@ export class BackEnds {
    * @throws as the keystores and the providers do, with the remedy
    */
   async open(): Promise<Custody> {
-    const { config, engine, warn } = this.#options;
+    const { config, engine, warn, calls } = this.#options;
     const { roots, defaultRoot, state: stateFolder } = config;
     let keystore: Keystore | undefined;
     try {
       keystore = await this.#openKeystores();
-      const options = { engine, keystore, roots, defaultRoot, stateFolder, warn };
+      const called =
+        calls === undefined
+          ? undefined
+          : ({ root, ...call }: RootCall) => calls.providers.ended({ target: root, ...call });
+      const options = { engine, keystore, roots, defaultRoot, stateFolder, warn, called };
       if (this.#custodians === undefined) {
         return await InlineCustody.open(options);
       }
@@ -82,18 +96,22 @@ export class BackEnds {
     await this.#custodians?.close();
   }
 
+  async #openInCustodian(name: string): Promise<Keystore> {
+    const { CustodianKeystore } = await import('../custody/custodian-keystore.ts');
+    return CustodianKeystore.open(name, this.#custodians!.keystores!);
+  }
+
   /** One, or all as one. On failure those opened so far are closed. */
   async #openKeystores(): Promise<Keystore> {
-    const { config, route = () => ({ keystore: 'default', former: [] }) } = this.#options;
+    const { config, calls, route = () => ({ keystore: 'default', former: [] }) } = this.#options;
     const opened = new Map<string, Keystore>();
     try {
       for (const [name, keystore] of config.keystores) {
-        if (this.#custodians !== undefined && isService(keystore)) {
-          const { CustodianKeystore } = await import('../custody/custodian-keystore.ts');
-          opened.set(name, await CustodianKeystore.open(name, this.#custodians.keystores!));
-        } else {
-          opened.set(name, await openKeystore(keystore));
-        }
+        const one =
+          this.#custodians !== undefined && isService(keystore)
+            ? await this.#openInCustodian(name)
+            : await openKeystore(keystore);
+        opened.set(name, calls === undefined ? one : new TimedKeystore(name, one, calls.keystores));
       }
       const [only] = opened.values();
       if (opened.size === 1) {

@@ -25,6 +25,7 @@ import { Health } from './health.ts';
 import { kekImporter } from './kek-file.ts';
 import type { Lane } from './lane.ts';
 import { LegacyKeyring } from './legacy.ts';
+import { type Measured, Metrics } from './metrics.ts';
 import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
 import { recipientSpecs } from './recipients.ts';
@@ -55,19 +56,29 @@ export interface FrontEndOptions {
   readonly warnings: readonly string[];
   /** Takes the socket over from a live agent. */
   readonly replace: boolean;
+  /** Undefined when metrics are switched off. */
+  readonly measured: Measured | undefined;
   /** Are told of every request, beside those that the configuration asks for. */
   readonly observers: readonly Observer[];
 }
 
 export class FrontEnd {
   readonly readiness: Readiness;
+  readonly metrics: Metrics;
   readonly #server: Server;
   readonly #keyring: Keyring;
   readonly #pool: WorkPool;
   readonly #drainMs: number;
 
-  private constructor(server: Server, keyring: Keyring, pool: WorkPool, readiness: Readiness, drainMs: number) {
+  private constructor(
+    { server, metrics }: Served,
+    keyring: Keyring,
+    pool: WorkPool,
+    readiness: Readiness,
+    drainMs: number,
+  ) {
     this.#server = server;
+    this.metrics = metrics;
     this.#keyring = keyring;
     this.#pool = pool;
     this.readiness = readiness;
@@ -99,9 +110,9 @@ export class FrontEnd {
     try {
       const readiness = new Readiness({ custody, keyring });
       const lane = await laneOf(options);
-      const server = serverOver(keyring, pool, readiness, lane, options);
-      await server.open();
-      return new FrontEnd(server, keyring, pool, readiness, config.limits.drain);
+      const served = serverOver(keyring, pool, readiness, lane, options);
+      await served.server.open();
+      return new FrontEnd(served, keyring, pool, readiness, config.limits.drain);
     } catch (error) {
       await keyring.close();
       throw error;
@@ -116,9 +127,15 @@ export class FrontEnd {
   /** Answers what has arrived, closes connections, ends workers and wipes the keys of the keyring. */
   async close(): Promise<void> {
     await this.#server.drain(this.#drainMs);
+    this.metrics.close();
     await this.#pool.close();
     await this.#keyring.close();
   }
+}
+
+interface Served {
+  readonly server: Server;
+  readonly metrics: Metrics;
 }
 
 function serverOver(
@@ -127,8 +144,8 @@ function serverOver(
   readiness: Readiness,
   lane: Lane | undefined,
   options: FrontEndOptions,
-): Server {
-  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace } = options;
+): Served {
+  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, measured } = options;
   const legacy = new LegacyKeyring(config, engine);
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;
@@ -149,6 +166,19 @@ function serverOver(
     policy,
     warnings,
   });
+  const metrics = new Metrics({
+    config,
+    engine,
+    custody,
+    keyring,
+    pool,
+    lane,
+    legacy,
+    readiness,
+    counters,
+    measured,
+    traffic: () => server.traffic(),
+  });
   const admin = new Admin({
     keyring,
     backup: new Backup(custody.keystore, keyring),
@@ -159,6 +189,7 @@ function serverOver(
     importKek: kekImporter(engine, keyring, config.service),
     log,
     health,
+    metrics,
   });
   const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
   const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
@@ -183,11 +214,12 @@ function serverOver(
     lane,
     identity: () => health.identity(),
   });
-  return new Server({
+  const observer = observers([...(measured === undefined ? [] : [measured.requests]), ...options.observers]);
+  const server = new Server({
     config,
     policy,
     dispatcher,
-    reporter: new Reporter({ log: callerLog, incidents, counters, observer: observers(options.observers) }),
+    reporter: new Reporter({ log: callerLog, incidents, counters, observer }),
     counters,
     log: callerLog,
     hello: {
@@ -205,6 +237,7 @@ function serverOver(
     lock: (fd) => host?.lockFile(fd),
     replace,
   });
+  return { server, metrics };
 }
 
 /** Its code is read only where there is one. */

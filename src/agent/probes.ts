@@ -1,11 +1,15 @@
 /**
- * The port for probes: whether the agent runs, has started, can serve. It is the only network socket of an agent, it is there
- * only when `admin.port` says so, and it answers everybody who reaches it; so it reads nothing but a request line and headers,
- * says nothing that is secret, and does no work that a stranger could ask for again and again.
+ * The port for probes, metrics and the page: whether the agent runs, has started, can serve, and its figures. It is the only
+ * network socket of an agent, it is there only when `admin.port` says so, and it answers everybody who reaches it; so it reads
+ * nothing but a request line and headers, says nothing that is secret, and does no work that a stranger could ask for again
+ * and again.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { DekdError } from '../errors.ts';
+import { CONTENT_TYPE, type ExpositionFormat } from '../telemetry/exposition.ts';
+import type { LiveFigures } from '../telemetry/live-figures.ts';
+import type { Metrics } from './metrics.ts';
 import { type Readiness, STOPPING, type Verdict } from './readiness.ts';
 
 /** Connections at once; one more ends the oldest, since a probe is over in milliseconds and what lasts is not one. */
@@ -17,22 +21,45 @@ const REQUEST_MS = 2_000;
 /** How often a port is tried that the agent which is being replaced still has. */
 const TAKE_OVER_MS = 500;
 
+/** How often figures are gathered at most. */
+const FIGURES_MS = 500;
+
 const ALIVE: Verdict = { ready: true, reasons: [] };
 const STARTING: Verdict = { ready: false, reasons: ['the agent is starting'] };
 
 export interface ProbeOptions {
   readonly host: string;
   readonly port: number;
+  /** Whether /metrics is answered, and whether the page is. */
+  readonly metrics: boolean;
+  readonly page: boolean;
   /** Waits for the port instead of failing when it is taken: the agent that is replaced keeps its own until it ends. */
   readonly replace: boolean;
   readonly warn: (warning: string) => void;
+}
+
+/** What the port is about, once there is an agent. */
+export interface Shown {
+  readonly readiness: Pick<Readiness, 'verdict'>;
+  readonly metrics: Pick<Metrics, 'text' | 'live'>;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+  /** The policy of a page for its browser. */
+  readonly policy?: string;
 }
 
 /** What the port says: `starting` until `serving`, and not ready again from `stopping` on. */
 export class Probes {
   readonly #server: Server;
   readonly #connections = new Set<Socket>();
-  #readiness: Readiness | undefined;
+  readonly #options: Pick<ProbeOptions, 'metrics' | 'page'>;
+  /** Good for a second, whoever asks. */
+  #live: { readonly at: number; readonly figures: Promise<LiveFigures> } | undefined;
+  #shown: Shown | undefined;
   #isStopping = false;
   #retry: NodeJS.Timeout | undefined;
 
@@ -41,7 +68,7 @@ export class Probes {
    * @throws CONFLICT or INVALID_ARGUMENT with the remedy when the port cannot be had
    */
   static async open(options: ProbeOptions): Promise<Probes> {
-    const probes = new Probes();
+    const probes = new Probes(options);
     try {
       await probes.#listen(options);
     } catch (error) {
@@ -54,7 +81,8 @@ export class Probes {
     return probes;
   }
 
-  private constructor() {
+  private constructor(options: Pick<ProbeOptions, 'metrics' | 'page'>) {
+    this.#options = options;
     this.#server = createServer(
       {
         maxHeaderSize: MAX_HEADER_BYTES,
@@ -82,8 +110,8 @@ export class Probes {
     return (this.#server.address() as AddressInfo | null) ?? undefined;
   }
 
-  serving(readiness: Readiness): void {
-    this.#readiness = readiness;
+  serving(shown: Shown): void {
+    this.#shown = shown;
   }
 
   /** From now on not ready, and still alive. */
@@ -136,9 +164,11 @@ export class Probes {
     }
   }
 
-  async #answer({ method, url = '' }: IncomingMessage, response: ServerResponse): Promise<void> {
-    const verdict = this.#question(url.split('?', 1)[0]!);
-    if (verdict === undefined) {
+  async #answer({ method, url = '', headers }: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = url.split('?', 1)[0]!;
+    const verdict = this.#question(path);
+    const figures = verdict === undefined ? this.#figures(path, headers.accept ?? '') : undefined;
+    if (verdict === undefined && figures === undefined) {
       end(response, 404);
       return;
     }
@@ -147,8 +177,49 @@ export class Probes {
       end(response, 405);
       return;
     }
-    const { ready, reasons } = await verdict();
+    if (figures !== undefined) {
+      // What fails here is a defect; whoever asked hears that there is nothing.
+      send(response, await figures().catch(() => plain(503, ['the figures cannot be had'])));
+      return;
+    }
+    const { ready, reasons } = await verdict!();
     end(response, ready ? 200 : 503, reasons);
+  }
+
+  #figures(path: string, accept: string): (() => Promise<Answer>) | undefined {
+    const { metrics, page } = this.#options;
+    if (path === '/metrics' && metrics) {
+      return async () => {
+        if (this.#shown === undefined) {
+          return plain(503, STARTING.reasons);
+        }
+        const format: ExpositionFormat = accept.includes('application/openmetrics-text') ? 'openmetrics' : 'text';
+        return { status: 200, type: CONTENT_TYPE[format], body: await this.#shown.metrics.text(format) };
+      };
+    }
+    if (path === '/' && page) {
+      return async () => {
+        const { STATUS_PAGE, STATUS_PAGE_POLICY } = await import('./status-page.ts');
+        return { status: 200, type: 'text/html; charset=utf-8', body: STATUS_PAGE, policy: STATUS_PAGE_POLICY };
+      };
+    }
+    if (path === '/status.json' && page) {
+      return async () => {
+        if (this.#shown === undefined) {
+          return plain(503, STARTING.reasons);
+        }
+        return { status: 200, type: 'application/json', body: JSON.stringify(await this.#fresh(this.#shown)) };
+      };
+    }
+    return undefined;
+  }
+
+  #fresh({ metrics }: Shown): Promise<LiveFigures> {
+    const now = performance.now();
+    if (this.#live === undefined || now - this.#live.at >= FIGURES_MS) {
+      this.#live = { at: now, figures: metrics.live(false) };
+    }
+    return this.#live.figures;
   }
 
   #question(path: string): (() => Verdict | Promise<Verdict>) | undefined {
@@ -157,9 +228,9 @@ export class Probes {
         // That this runs is the answer: a KMS that is down is no reason to restart an agent that has keys.
         return () => ALIVE;
       case '/startupz':
-        return () => (this.#readiness === undefined ? STARTING : ALIVE);
+        return () => (this.#shown === undefined ? STARTING : ALIVE);
       case '/readyz':
-        return () => (this.#isStopping ? STOPPING : (this.#readiness?.verdict() ?? STARTING));
+        return () => (this.#isStopping ? STOPPING : (this.#shown?.readiness.verdict() ?? STARTING));
       default:
         return undefined;
     }
@@ -168,18 +239,28 @@ export class Probes {
 
 const TITLES: Readonly<Record<number, string>> = {
   200: 'ok',
-  404: 'not found: /livez, /readyz and /startupz are',
+  404: 'not found: /livez, /readyz and /startupz are, and where they are not switched off /metrics and /',
   405: 'only GET and HEAD',
   417: 'no body is read',
   503: 'not ready',
 };
 
 function end(response: ServerResponse, status: number, reasons: readonly string[] = []): void {
+  send(response, plain(status, reasons));
+}
+
+function plain(status: number, reasons: readonly string[]): Answer {
   const body = `${[TITLES[status], ...reasons].join('\n')}\n`;
+  return { status, type: 'text/plain; charset=utf-8', body };
+}
+
+function send(response: ServerResponse, { status, type, body, policy }: Answer): void {
   response.writeHead(status, {
-    'content-type': 'text/plain; charset=utf-8',
+    'content-type': type,
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    ...(policy === undefined ? {} : { 'content-security-policy': policy, 'referrer-policy': 'no-referrer' }),
     connection: 'close',
   });
   response.end(body);

@@ -48,6 +48,17 @@ export interface ServerOptions {
 
 type SocketName = 'data' | 'admin';
 
+/** What the sockets have at the moment. */
+export interface Traffic {
+  /** Requests whose answer is not written yet, and those of them that are streams. */
+  readonly inFlight: number;
+  readonly streams: number;
+  /** Connections on each socket, and how many there may be on that of the data. */
+  readonly data: number;
+  readonly admin: number;
+  readonly limit: number;
+}
+
 export class Server {
   readonly #options: ServerOptions;
   readonly #limits: ConnectionLimits;
@@ -80,6 +91,17 @@ export class Server {
   /** Connections there may be: what is configured, or what the limit of open files leaves. */
   get maxConnections(): number {
     return this.#maxConnections;
+  }
+
+  traffic(): Traffic {
+    let inFlight = 0;
+    let streams = 0;
+    for (const connection of this.#connections) {
+      inFlight += connection.inFlight;
+      streams += connection.streams;
+    }
+    const admin = this.#adminConnections;
+    return { inFlight, streams, data: this.#connections.size - admin, admin, limit: this.#maxConnections };
   }
 
   /** Opens both sockets; on failure neither is left. @throws as `listen` */

@@ -144,6 +144,12 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   leaf(program, 'status', 'What the agent is and what it did (admin socket).', async (line) =>
     (await import('./commands/status.ts')).status(line),
   );
+  leaf(
+    program,
+    'metrics',
+    'What the agent has counted, as Prometheus reads it (admin socket).',
+    async (line, options) => (await import('./commands/metrics.ts')).metrics(line, options),
+  ).option('--openmetrics', 'in the format OpenMetrics 1.0');
   leaf(program, 'health', 'Whether the agent answers, and how it keeps its keys; for probes.', async (line) =>
     (await import('./commands/health.ts')).health(line),
   );

@@ -319,9 +319,16 @@ export interface Config {
   };
   readonly admin: {
     readonly path: string;
-    /** TCP port of the probes; undefined for none. */
+    /** TCP port of probes, metrics and the page; undefined for none. */
     readonly port: number | undefined;
     readonly host: string;
+    readonly metrics: boolean;
+    readonly page: boolean;
+  };
+  readonly metrics: {
+    readonly enabled: boolean;
+    /** Names of keys as labels. */
+    readonly keys: boolean;
   };
   /** Threads for large work. */
   readonly workers: number | 'auto';

@@ -211,7 +211,14 @@ function resolveConfig(
       mode: file.socket.mode,
       allowOwnUid: file.socket.allowOwnUid,
     },
-    admin: { path: file.admin.path ?? adminSocketPath(socketPath), port: file.admin.port, host: file.admin.host },
+    admin: {
+      path: file.admin.path ?? adminSocketPath(socketPath),
+      port: file.admin.port,
+      host: file.admin.host,
+      metrics: file.admin.metrics,
+      page: file.admin.page,
+    },
+    metrics: file.metrics,
     workers: file.workers,
     limits: file.limits,
     lane: {

@@ -108,16 +108,34 @@ export const fileSchema = v.strictObject({
       ),
       port: optionalKey(integer(1, 65_535), {
         meaning:
-          'TCP port that answers /livez, /readyz and /startupz, for probes. Without it the agent listens on no network.',
+          'TCP port that answers /livez, /readyz and /startupz for probes, /metrics for Prometheus, and shows a page at /. Without it the agent listens on no network.',
         example: '9465',
       }),
       host: key(text('an address', 64), '127.0.0.1', {
         meaning: 'Address that the port is on; a kubelet reaches 0.0.0.0 or ::.',
         danger:
-          'on any address but a loopback one, whoever reaches it learns whether the agent can serve, and in general words why not.',
+          'on any address but a loopback one, whoever reaches it learns whether the agent can serve, in general words why not, and, unless they are switched off, its figures.',
+      }),
+      metrics: key(flag, true, { meaning: 'Whether the port answers /metrics.' }),
+      page: key(flag, true, {
+        meaning: 'Whether the port shows the page of figures at /, which reads /status.json.',
       }),
     },
-    { meaning: 'The admin socket, and a port for probes.' },
+    { meaning: 'The admin socket, and a port for probes, metrics and the page.' },
+  ),
+  metrics: section(
+    {
+      enabled: key(flag, true, {
+        meaning:
+          'Whether the agent measures how long requests and calls behind it take. Without, there is no /metrics, and counters are those of dekd status.',
+      }),
+      keys: key(flag, false, {
+        meaning:
+          'Whether /metrics has the age of each key by its name, of 1,000 names at most. Partitions are never named.',
+        danger: 'whoever reads the metrics learns the names of keys.',
+      }),
+    },
+    { meaning: 'What is measured. docs/observability.md says what each metric means.' },
   ),
   workers: key(orAuto(integer(0, 64)), 'auto', {
     meaning:

@@ -21,6 +21,15 @@ export interface RootStanding {
   readonly callsLastHour: number;
 }
 
+/** A call to a provider that has ended. */
+export interface RootCall {
+  readonly root: string;
+  readonly operation: 'wrap' | 'unwrap' | 'rewrap' | 'encrypt' | 'decrypt' | 'health';
+  /** `ok`, or the code of what failed. */
+  readonly outcome: string;
+  readonly milliseconds: number;
+}
+
 /**
  * One configured root as the keyring sees it, whichever process its provider runs in. Each call has a deadline, counts
  * towards the breaker, and fails at once while that is open.

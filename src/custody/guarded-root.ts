@@ -14,7 +14,7 @@ import type {
 import { PROVIDER_CODES, type ProviderCode } from '../providers/provider-error.ts';
 import { Breaker } from './breaker.ts';
 import { CallMeter } from './call-meter.ts';
-import type { Root, RootStanding } from './custody.ts';
+import type { Root, RootCall, RootStanding } from './custody.ts';
 import { providerCodeOf } from './provider-failure.ts';
 import type { TrustedIds } from './trusted-ids.ts';
 
@@ -32,6 +32,8 @@ export interface GuardedRootOptions {
   readonly trusted: TrustedIds;
   /** Told of every opening and closing of the breaker, and of a key that was exchanged behind its alias. */
   readonly notice: (message: string) => void;
+  /** Told of every call when it has ended. */
+  readonly called?: ((call: RootCall) => void) | undefined;
   /** Milliseconds that never go back and go on while the machine sleeps; CLOCK_BOOTTIME unless given. */
   readonly elapsedMs?: () => number;
 }
@@ -107,18 +109,18 @@ export class GuardedRoot implements Root {
   }
 
   async wrap(secret: KeyHandle, context: KeyContext): Promise<WrappedSecret> {
-    return this.#adopted(await this.#call((signal) => this.#options.provider.wrap(secret, context, signal)));
+    return this.#adopted(await this.#call('wrap', (signal) => this.#options.provider.wrap(secret, context, signal)));
   }
 
   async unwrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext, use?: KeyUse): Promise<KeyHandle> {
     this.#check(reference);
-    return this.#call((signal) => this.#options.provider.unwrap(wrapped, reference, context, signal, use));
+    return this.#call('unwrap', (signal) => this.#options.provider.unwrap(wrapped, reference, context, signal, use));
   }
 
   async rewrap(wrapped: Uint8Array, reference: RootReference, context: KeyContext): Promise<WrappedSecret> {
     this.#check(reference);
     return this.#adopted(
-      await this.#call((signal) => this.#options.provider.rewrap(wrapped, reference, context, signal)),
+      await this.#call('rewrap', (signal) => this.#options.provider.rewrap(wrapped, reference, context, signal)),
     );
   }
 
@@ -127,16 +129,20 @@ export class GuardedRoot implements Root {
     if (directLimit > 0 && plaintext.length > directLimit) {
       throw new DekdError('INVALID_ARGUMENT', `root ${this.name} encrypts at most ${directLimit} bytes itself`);
     }
-    return this.#adopted(await this.#call((signal) => this.#options.provider.encrypt(plaintext, context, signal)));
+    return this.#adopted(
+      await this.#call('encrypt', (signal) => this.#options.provider.encrypt(plaintext, context, signal)),
+    );
   }
 
   async decrypt(ciphertext: Uint8Array, reference: RootReference, context: KeyContext): Promise<Uint8Array> {
     this.#check(reference);
-    return this.#call((signal) => this.#options.provider.decrypt(ciphertext, reference, context, signal));
+    return this.#call('decrypt', (signal) => this.#options.provider.decrypt(ciphertext, reference, context, signal));
   }
 
   async health(depth: 'cheap' | 'deep'): Promise<ProviderHealth> {
-    return depth === 'cheap' ? this.#look() : this.#call((signal) => this.#options.provider.health(depth, signal));
+    return depth === 'cheap'
+      ? this.#look()
+      : this.#call('health', (signal) => this.#options.provider.health(depth, signal));
   }
 
   earlierIds(): readonly string[] {
@@ -158,9 +164,9 @@ export class GuardedRoot implements Root {
     this.#breaker.close();
   }
 
-  async #call<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #call<T>(operation: RootCall['operation'], work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (!this.remote) {
-      return work(NEVER);
+      return this.#timed(operation, () => work(NEVER));
     }
     const wait = this.#breaker.enter();
     if (wait > 0) {
@@ -172,12 +178,30 @@ export class GuardedRoot implements Root {
     this.#meter.called();
     const { timeoutMs } = this.#options;
     try {
-      const result = await work(AbortSignal.timeout(this.#doubted ? Math.min(DOUBTED_MS, timeoutMs) : timeoutMs));
+      const limit = this.#doubted ? Math.min(DOUBTED_MS, timeoutMs) : timeoutMs;
+      const result = await this.#timed(operation, () => work(AbortSignal.timeout(limit)));
       this.#answered();
       return result;
     } catch (error) {
       this.#failed(error);
       throw error;
+    }
+  }
+
+  async #timed<T>(operation: RootCall['operation'], work: () => Promise<T>): Promise<T> {
+    const { called } = this.#options;
+    if (called === undefined) {
+      return work();
+    }
+    const begun = performance.now();
+    let outcome = 'ok';
+    try {
+      return await work();
+    } catch (error) {
+      outcome = providerCodeOf(error) ?? DekdError.from(error).code;
+      throw error;
+    } finally {
+      called({ root: this.name, operation, outcome, milliseconds: performance.now() - begun });
     }
   }
 

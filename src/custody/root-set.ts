@@ -1,7 +1,7 @@
 import type { RootConfig } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import type { HandleProvider } from '../providers/provider.ts';
-import type { Root } from './custody.ts';
+import type { Root, RootCall } from './custody.ts';
 import { GuardedRoot } from './guarded-root.ts';
 import { ReplaceableProvider } from './replaceable-provider.ts';
 import { TrustedIds } from './trusted-ids.ts';
@@ -15,6 +15,8 @@ export interface RootsOptions {
   readonly stateFolder?: string | undefined;
   /** Told every warning of every provider at start, and what happens to roots later. */
   readonly warn: (warning: string) => void;
+  /** Told of every call to a provider when it has ended. */
+  readonly called?: ((call: RootCall) => void) | undefined;
 }
 
 export interface RootSetOptions extends RootsOptions {
@@ -40,7 +42,7 @@ export class RootSet {
 
   /** Reaches every root, all at once. On failure those opened so far are closed. */
   static async open(options: RootSetOptions): Promise<RootSet> {
-    const { roots, warn, open } = options;
+    const { roots, warn, called, open } = options;
     const trusted = await TrustedIds.open(options.stateFolder);
     const providers = new Map<string, ReplaceableProvider>();
     const guarded: GuardedRoot[] = [];
@@ -59,6 +61,7 @@ export class RootSet {
           formerly: root.formerly,
           trusted,
           notice: warn,
+          called,
         }),
       );
       for (const result of await Promise.allSettled(opening)) {

@@ -31,6 +31,8 @@ export class DekCache {
   readonly #idleRooted = new Set<Kek>();
   loaded = 0;
   evictions = 0;
+  /** Data keys that took a slot. */
+  admissions = 0;
   reloads = 0;
 
   /** @param forget told of each key whose row is dropped to stay within `maxKnown`. */
@@ -83,6 +85,7 @@ export class DekCache {
     share.order.grow(slots);
     this.#shareOrder.grow(share);
     this.loaded++;
+    this.admissions++;
     if (key.parent !== undefined) {
       this.retain(key.parent);
     }

@@ -78,6 +78,26 @@ export class KeyIndex {
     return [own, ...chosen.values()].flatMap((families) => families.get(partition)?.get(name) ?? []);
   }
 
+  /**
+   * Milliseconds since the version that seals was made, by name, whatever it is for and in whichever partition: the oldest.
+   * @param now milliseconds since the epoch
+   */
+  sealingAges(now: number): Map<string, number> {
+    const ages = new Map<string, number>();
+    for (const { own, chosen } of [this.#seal, ...Object.values(this.#others)]) {
+      for (const families of [own, ...chosen.values()]) {
+        for (const names of families.values()) {
+          for (const { name, active } of names.values()) {
+            if (active !== undefined) {
+              ages.set(name, Math.max(ages.get(name) ?? 0, now - active.record.dates.created));
+            }
+          }
+        }
+      }
+    }
+    return ages;
+  }
+
   /** The family, made when there is none. */
   ensureFamily(purpose: DataPurpose, name: string, partition: string, line: string): KeyFamily {
     const families = this.#ensureFamilies(purpose, line);

@@ -78,6 +78,11 @@ export interface KeyringStats {
   readonly loaded: number;
   readonly evictions: number;
   readonly reloads: number;
+  /** Keys put into the table, reloads not counted. */
+  readonly loads: number;
+  /** Uses of keys that were there, and of those that had to be looked up, made or rotated first. */
+  readonly hits: number;
+  readonly misses: number;
   /** `detected` with a state folder, else `undetected`: nothing outside the keystore remembers. */
   readonly rollback: 'detected' | 'undetected';
   /** KEKs under providers in the table, and milliseconds since the one proved longest ago was proved. */
@@ -190,5 +195,9 @@ export interface Keyring {
   /** Context names that every call with a key of this name must carry, whether or not there is such a key. */
   requiredContext(name: string): readonly string[];
   stats(): KeyringStats;
+  /** Milliseconds since the oldest version that seals was made, by name of the key, of the keys that are known. */
+  sealingAges(): ReadonlyMap<string, number>;
+  /** Milliseconds since the KEK below each root that was proved longest ago was proved, by name of the root. */
+  proofAges(): ReadonlyMap<string, number>;
   close(): Promise<void>;
 }

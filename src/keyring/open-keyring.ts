@@ -136,6 +136,8 @@ class OpenKeyring implements Keyring {
   readonly #prewarm: readonly { readonly key: string; readonly partition: string }[];
   #timer: NodeJS.Timeout | undefined;
   #generations = 0;
+  #hits = 0;
+  #misses = 0;
 
   constructor(options: KeyringOptions, highWater: HighWater, holder: string, freezes: Freezes) {
     const { engine, custody, service, node, log } = options;
@@ -289,11 +291,11 @@ class OpenKeyring implements Keyring {
   }
 
   sealing(name: string, partition: string, root: ChosenRoot = ''): DataKey | undefined {
-    return this.#live.sealing('seal', name, partition, root);
+    return this.#counted(this.#live.sealing('seal', name, partition, root));
   }
 
   sealingFor(purpose: DataPurpose, name: string, partition: string, root: ChosenRoot = ''): DataKey | undefined {
-    return this.#live.sealing(purpose, name, partition, root);
+    return this.#counted(this.#live.sealing(purpose, name, partition, root));
   }
 
   prepareSealing(
@@ -304,14 +306,16 @@ class OpenKeyring implements Keyring {
     purpose: DataPurpose = 'seal',
     root: ChosenRoot = '',
   ): Promise<DataKey> {
+    this.#misses++;
     return this.#live.prepareSealing(name, partition, share, create, purpose, root);
   }
 
   opening(bytes: Uint8Array, offset: number): DataKey | undefined {
-    return this.#live.opening(bytes, offset);
+    return this.#counted(this.#live.opening(bytes, offset));
   }
 
   prepareOpening(kid: Uint8Array, share: Share): Promise<DataKey | undefined> {
+    this.#misses++;
     return this.#live.prepareOpening(kid, share);
   }
 
@@ -421,10 +425,21 @@ class OpenKeyring implements Keyring {
       loaded: this.#cache.loaded,
       evictions: this.#cache.evictions,
       reloads: this.#cache.reloads,
+      loads: this.#cache.admissions - this.#cache.reloads,
+      hits: this.#hits,
+      misses: this.#misses,
       rollback: this.#highWater.detects ? 'detected' : 'undetected',
       watched: this.#hierarchy.watch.size,
       oldestProofMs: this.#hierarchy.watch.oldestProofMs,
     };
+  }
+
+  sealingAges(): ReadonlyMap<string, number> {
+    return this.#index.sealingAges(Date.now());
+  }
+
+  proofAges(): ReadonlyMap<string, number> {
+    return this.#hierarchy.watch.proofAges();
   }
 
   async close(): Promise<void> {
@@ -435,6 +450,13 @@ class OpenKeyring implements Keyring {
     await this.#live.close();
     await this.#hierarchy.close();
     await this.#highWater.close();
+  }
+
+  #counted(key: DataKey | undefined): DataKey | undefined {
+    if (key !== undefined) {
+      this.#hits++;
+    }
+    return key;
   }
 
   /** Messages of the key that the keystore has no part in follow its rows too. */

@@ -1,3 +1,4 @@
+import type { Root } from '../custody/custody.ts';
 import { verdictOf } from '../custody/provider-failure.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyringLog } from './keyring-event.ts';
@@ -169,6 +170,17 @@ export class RootWatch {
       oldest = Math.max(oldest ?? 0, now - provedAt);
     }
     return oldest;
+  }
+
+  /** The same for each root, by its name. */
+  proofAges(): Map<string, number> {
+    const now = this.#parts.elapsedMs();
+    const ages = new Map<string, number>();
+    for (const { kek, provedAt } of this.#watched.values()) {
+      const { name } = kek.parent as Root;
+      ages.set(name, Math.max(ages.get(name) ?? 0, now - provedAt));
+    }
+    return ages;
   }
 
   get size(): number {

@@ -78,7 +78,7 @@ describe('an agent with a port for probes', () => {
     expect(head.headers).toMatchObject({ 'content-length': '3', 'cache-control': 'no-store', connection: 'close' });
   });
 
-  it.for(['/', '/metrics', '/livez/', '/readyz/../admin', '/%6civez', '//livez', '/LIVEZ'])(
+  it.for(['/metrics/', '/index.html', '/livez/', '/readyz/../admin', '/%6civez', '//livez', '/LIVEZ'])(
     'has nothing at %s',
     async (path) => {
       expect((await ask(port, path)).status).toBe(404);

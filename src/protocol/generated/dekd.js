@@ -3668,11 +3668,12 @@ export const dekd = $root.dekd = (() => {
             Admin.prototype.freeze = null;
             Admin.prototype.importKek = null;
             Admin.prototype.keystores = null;
+            Admin.prototype.metrics = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Admin.prototype, "command", {
-                get: $util.oneOfGetter($oneOfFields = ["status", "why", "list", "create", "rotate", "disable", "enable", "destroy", "compromise", "export", "import", "show", "prove", "roots", "rewrap", "tenant", "freeze", "importKek", "keystores"]),
+                get: $util.oneOfGetter($oneOfFields = ["status", "why", "list", "create", "rotate", "disable", "enable", "destroy", "compromise", "export", "import", "show", "prove", "roots", "rewrap", "tenant", "freeze", "importKek", "keystores", "metrics"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -3721,6 +3722,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.ImportKekCommand.encode(message.importKek, writer.uint32(146).fork(), _depth + 1).ldelim();
                 if (message.keystores != null && $Object.hasOwnProperty.call(message, "keystores"))
                     $root.dekd.v1.KeystoresCommand.encode(message.keystores, writer.uint32(154).fork(), _depth + 1).ldelim();
+                if (message.metrics != null && $Object.hasOwnProperty.call(message, "metrics"))
+                    $root.dekd.v1.MetricsCommand.encode(message.metrics, writer.uint32(186).fork(), _depth + 1).ldelim();
                 if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
                     for (let i = 0; i < message.$unknowns.length; ++i)
                         writer.raw(message.$unknowns[i]);
@@ -3885,6 +3888,13 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.keystores = $root.dekd.v1.KeystoresCommand.decode(reader, reader.size(), $undefined, _depth + 1, message.keystores);
                             message.command = "keystores";
+                            continue;
+                        }
+                    case 23: {
+                            if (wireType !== 2)
+                                break;
+                            message.metrics = $root.dekd.v1.MetricsCommand.decode(reader, reader.size(), $undefined, _depth + 1, message.metrics);
+                            message.command = "metrics";
                             continue;
                         }
                     }
@@ -4695,6 +4705,100 @@ export const dekd = $root.dekd = (() => {
             };
 
             return StatusCommand;
+        })();
+
+        v1.MetricsCommand = (function() {
+
+            const MetricsCommand = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            MetricsCommand.prototype.openmetrics = false;
+            MetricsCommand.prototype.live = false;
+
+            MetricsCommand.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.openmetrics != null && $Object.hasOwnProperty.call(message, "openmetrics") && message.openmetrics !== false)
+                    writer.uint32(8).bool(message.openmetrics);
+                if (message.live != null && $Object.hasOwnProperty.call(message, "live") && message.live !== false)
+                    writer.uint32(16).bool(message.live);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            MetricsCommand.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.MetricsCommand();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.openmetrics = value;
+                            else
+                                delete message.openmetrics;
+                            continue;
+                        }
+                    case 2: {
+                            if (wireType !== 0)
+                                break;
+                            if (value = reader.bool())
+                                message.live = value;
+                            else
+                                delete message.live;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return MetricsCommand;
         })();
 
         v1.WhyCommand = (function() {

@@ -1,0 +1,2 @@
+export const STATUS_PAGE = '';
+export const STATUS_PAGE_POLICY = '';
