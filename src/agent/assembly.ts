@@ -6,12 +6,14 @@ import type { Engine } from '../crypto/engine.ts';
 import * as nativeHost from '../crypto/host.ts';
 import { loadEngine } from '../crypto/load.ts';
 import { DekdError } from '../errors.ts';
+import { LivePolicy } from '../policy/live-policy.ts';
 import { compilePolicy } from '../policy/policy.ts';
 import { CallTimes } from '../telemetry/call-times.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Observer } from '../telemetry/observation.ts';
 import { RequestTimes } from '../telemetry/request-times.ts';
 import { BackEnds } from './back-ends.ts';
+import { CallerTokens } from './caller-tokens.ts';
 import type { Measured } from './metrics.ts';
 import { keystoreRoutes } from './placement.ts';
 import { holdState } from './state-folder.ts';
@@ -94,14 +96,17 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   const state = holdState(config.state, (fd) => host?.lockFile(fd), replace);
   undo.push(() => state.release());
 
-  const policy = compilePolicy(config.policy.rules, {
-    native: host !== undefined,
-    ownUid: process.getuid!(),
-    dev: config.dev,
-    allowOwnUid: config.socket.allowOwnUid,
-    now: quotaClock,
-    roots: config.roots.map(({ name }) => name),
-  });
+  const tokens = new CallerTokens(config.tokens);
+  const policy = new LivePolicy(
+    compilePolicy(config.policy.rules, {
+      native: host !== undefined,
+      ownUid: process.getuid!(),
+      dev: config.dev,
+      allowOwnUid: config.socket.allowOwnUid,
+      now: quotaClock,
+      roots: config.roots.map(({ name }) => name),
+    }),
+  );
 
   const measured = config.metrics.enabled ? beginMeasuring() : undefined;
   const backEnds = await BackEnds.start({
@@ -122,7 +127,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   // The rest of the code is read while processes start and services are reached.
   const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
   const parts = {
-    ...{ config, log, engine, fallback, host, hardening, policy, custody, warnings, replace },
+    ...{ config, log, engine, fallback, host, hardening, policy, tokens, custody, warnings, replace },
     ...{ measured, observers },
   };
   const frontEnd = await FrontEnd.open(parts);

@@ -29,6 +29,8 @@ const CLIENT_NAME_LIMIT = 128;
 const MAX_KEPT_FRAME = 1024 * 1024 + FRAME_ALLOWANCE;
 /** A frame whose answer leaves at once, and not together with those to the rest of the chunk. */
 const LARGE_FRAME = 128 * 1024;
+/** How long the answer to a wrong token takes. */
+const WRONG_TOKEN_MS = 100;
 /** How long a closing connection waits for its client to read what was said last. */
 const FAREWELL_MS = 5_000;
 /** Bytes of a connection with streams that may wait to be sent before nothing more is read: one window of a stream each way. */
@@ -73,7 +75,11 @@ export interface ConnectionHost<Caller> {
   itemFailed(error: DekdError, connection: Connection<Caller>, request: RequestReader, notes: RequestNotes): DekdError;
   /** The answers to what came together have left. */
   left(): void;
-  hello(connection: Connection<Caller>): HelloReplyFields;
+  /**
+   * What the first frame is answered. @param token what the client showed, empty for nothing
+   * @throws UNAUTHENTICATED for a token that is none
+   */
+  hello(connection: Connection<Caller>, token: Uint8Array): HelloReplyFields;
   /** The connection is gone; called once. */
   closed(connection: Connection<Caller>): void;
   frameRefused(): void;
@@ -87,7 +93,8 @@ interface InFlight {
 }
 
 export class Connection<Caller> implements Output, StreamOutput, Intake {
-  readonly caller: Caller;
+  /** Replaced when rules are; what is in work keeps the one that it began with. */
+  caller: Caller;
   /** What the client calls itself; for the log only. */
   client = '';
   /** What it shares with the agent; undefined where there is no lane. */
@@ -111,6 +118,8 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   /** Answered with CANCELLED or DEADLINE_EXCEEDED while their work still runs. */
   readonly #abandoned = new Set<number>();
   #greeted = false;
+  /** It showed a token that is none. */
+  #refused = false;
   #blocked = false;
   #ending = false;
   /** Nothing more is read or written: a frame was broken, or all has been said. */
@@ -249,10 +258,10 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     return this.#ending;
   }
 
-  /** Opens a stream under the id of `request`; what resolves is its end. */
-  async stream(request: RequestReader, opening: Promise<MessageWork>): Promise<void> {
+  /** Opens a stream under the id of `request`; what resolves is its end. @param pace as of AgentStream */
+  async stream(request: RequestReader, opening: Promise<MessageWork>, pace?: (bytes: number) => number): Promise<void> {
     const { id } = request;
-    const stream = new AgentStream(id, request.credit, this, opening);
+    const stream = new AgentStream(id, request.credit, this, opening, pace);
     this.#streams.set(id, stream);
     try {
       await stream.done;
@@ -331,7 +340,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
 
   /** Takes a chunk, or, without one, `length` bytes that are where they belong already. */
   #receive(chunk: Buffer | undefined, length: number): void {
-    if (this.#finished) {
+    if (this.#finished || this.#refused) {
       return;
     }
     const before = this.#frames;
@@ -350,8 +359,13 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
         }
       }
     } catch (error) {
+      const dekdError = DekdError.from(error);
+      if (dekdError.code === 'UNAUTHENTICATED') {
+        this.#refuse(dekdError);
+        return;
+      }
       this.#host.frameRefused();
-      this.#fail(DekdError.from(error));
+      this.#fail(dekdError);
       return;
     }
     this.#flush();
@@ -434,12 +448,10 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
         `client speaks protocol ${hello.minVersion} to ${hello.maxVersion}, agent ${PROTOCOL.min} to ${PROTOCOL.max}`,
       );
     }
+    const reply = this.#host.hello(this, hello.token);
     this.#greeted = true;
     this.#waitingSince = 0;
-    this.#writer.hello(request.id, {
-      ...this.#host.hello(this),
-      version: Math.min(hello.maxVersion, PROTOCOL.max),
-    });
+    this.#writer.hello(request.id, { ...reply, version: Math.min(hello.maxVersion, PROTOCOL.max) });
   }
 
   // ── work that waits ───────────────────────────────────────────────────────────────────────────────────────────
@@ -578,6 +590,13 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#socket.resume();
   }
 
+  /** The same some time later, and nothing is read meanwhile: whoever tries tokens has ten a second on a connection. */
+  #refuse(error: DekdError): void {
+    this.#refused = true;
+    this.#waitingSince = 0;
+    this.#farewell = setTimeout(() => this.#fail(error), WRONG_TOKEN_MS);
+  }
+
   /** Says why, as far as the client still listens, and closes: after a broken frame nothing can be trusted. */
   #fail(error: DekdError): void {
     if (this.#closed || this.#finished) {
@@ -599,6 +618,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#finished = true;
     this.#socket.pause();
     this.#socket.destroySoon();
+    clearTimeout(this.#farewell);
     this.#farewell = setTimeout(() => this.#socket.destroy(), FAREWELL_MS);
     this.#farewell.unref();
   }

@@ -20,6 +20,7 @@ import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
 import type { Admin } from './admin.ts';
 import type { CallerChoice } from './caller-choice.ts';
 import type { Connection } from './connection.ts';
+import { admit } from './gate.ts';
 import type { Lane } from './lane.ts';
 import { MAX_FILES_IN_WORK } from './lane-limits.ts';
 import { kindOf } from './request-kinds.ts';
@@ -60,68 +61,70 @@ export class Dispatcher {
 
   /** A request on the data socket. */
   handleData(connection: Connection<Caller>, request: RequestReader): Outcome {
+    readOperation(request);
+    if (!connection.caller.isGated) {
+      return this.#perform(connection, request);
+    }
+    const end = admit(connection.caller, request);
+    if (end === undefined) {
+      return this.#perform(connection, request);
+    }
+    let outcome: Outcome;
+    try {
+      outcome = this.#perform(connection, request);
+    } catch (error) {
+      end();
+      throw error;
+    }
+    if (outcome === undefined) {
+      end();
+      return undefined;
+    }
+    return outcome.finally(end);
+  }
+
+  #perform(connection: Connection<Caller>, request: RequestReader): Outcome {
     const { env } = this.#options;
     const { caller } = connection;
     switch (request.operation) {
       case OPERATION.encrypt:
-        request.readValues();
         return encryptValue(env, caller, request, connection);
       case OPERATION.decrypt:
-        request.readBinding();
         return decryptValue(env, caller, request, connection);
       case OPERATION.reencrypt:
-        request.readValues();
-        // It has no such field: what is moved is moved to the key that is named, and to nobody else's.
-        request.anyKey = false;
         return reencryptValue(env, caller, request, connection);
       case OPERATION.encryptMany:
-        request.readValues();
         return encryptMany(env, caller, request, connection);
       case OPERATION.decryptMany:
-        request.readBinding();
         return decryptMany(env, caller, request, connection);
       case OPERATION.reencryptMany:
-        request.readValues();
         return reencryptMany(env, caller, request, connection);
       case OPERATION.hmac:
-        request.readBinding();
         return hmacValue(env, caller, request, connection);
       case OPERATION.verifyHmac:
-        request.readBinding();
         return verifyHmacValue(env, caller, request, connection);
       case OPERATION.hmacMany:
-        request.readBinding();
         return hmacMany(env, caller, request, connection);
       case OPERATION.verifyHmacMany:
-        request.readBinding();
         return verifyHmacMany(env, caller, request, connection);
       case OPERATION.blindIndex:
-        request.readBlindIndex();
         return blindIndex(env, caller, request, connection);
       case OPERATION.openLegacy:
-        request.readBinding();
         return passLegacy(env, caller, request, connection, 'openLegacy');
       case OPERATION.migrateLegacy:
-        request.readBinding();
         return passLegacy(env, caller, request, connection, 'migrateLegacy');
       case OPERATION.encryptStream:
-        request.readOpenStream();
         return this.#stream('encrypt', connection, request, caller);
       case OPERATION.decryptStream:
-        request.readOpenStream();
         return this.#stream('decrypt', connection, request, caller);
       case OPERATION.reencryptStream:
-        request.readOpenStream();
         return this.#stream('reencrypt', connection, request, caller);
       case OPERATION.laneEncrypt:
       case OPERATION.laneDecrypt:
-        request.readLaneCall();
         return this.#shared(connection, request);
       case OPERATION.fileEncrypt:
-        request.readBinding();
         return this.#files('encrypt', connection, request);
       case OPERATION.fileDecrypt:
-        request.readBinding();
         return this.#files('decrypt', connection, request);
       case OPERATION.keyInfo:
         return this.#keyInfo(connection, request);
@@ -186,6 +189,7 @@ export class Dispatcher {
     request: RequestReader,
   ): Promise<void> {
     const { env } = this.#options;
+    const { caller } = connection;
     const { id } = request;
     // One by one: what a message does not say is on its prototype.
     const { key, partition, root, context, anyKey, frameLength, handle } = request.decode(messages.FileCall);
@@ -214,7 +218,9 @@ export class Dispatcher {
           codec: undefined,
           content: undefined,
         };
-        const result = await run(env, connection.caller, asked, files, () => connection.checkWanted(id));
+        const result = await run(env, caller, asked, files, () => connection.checkWanted(id));
+        // What they hold is known now only, and paid for by the time after.
+        caller.owe(operation, anyKey ? '' : key, partition, result.bytesRead);
         connection.document(id, result);
       } finally {
         this.#filesInWork -= 1;
@@ -268,10 +274,13 @@ export class Dispatcher {
     if (part !== undefined && operation !== 'decrypt') {
       throw new DekdError('INVALID_ARGUMENT', `only decrypting takes a part of a message, and this is to ${operation}`);
     }
+    const pace = caller.isGated
+      ? (bytes: number) => caller.owe(operation, anyKey ? '' : key, partition, bytes)
+      : undefined;
     const opening = STREAM_WORK[operation](env, caller, { ...wanted, part });
     this.#streams += slots;
     try {
-      await connection.stream(request.outline(), opening);
+      await connection.stream(request.outline(), opening, pace);
     } finally {
       this.#streams -= slots;
     }
@@ -280,7 +289,6 @@ export class Dispatcher {
   /** What the caller may choose, or may do at all. */
   #choice(asked: 'roots' | 'rights', connection: Connection<Caller>, request: RequestReader): Outcome {
     const { choice } = this.#options;
-    request.readBinding();
     const { id, key, partition } = request;
     const document = choice[asked](connection.caller, key, partition);
     connection.document(id, document);
@@ -289,7 +297,6 @@ export class Dispatcher {
 
   #keyInfo(connection: Connection<Caller>, request: RequestReader): Promise<void> {
     const { keyring } = this.#options;
-    request.readBinding();
     const { id, key, partition } = request;
     connection.caller.authorize('keyInfo', key, partition);
     return keyring.describe(key, partition).then((versions) => {
@@ -318,10 +325,59 @@ export class Dispatcher {
   }
 }
 
+/** Reads what the operation of the request says, as far as it is needed before its values. */
+function readOperation(request: RequestReader): void {
+  switch (request.operation) {
+    case OPERATION.encrypt:
+    case OPERATION.encryptMany:
+    case OPERATION.reencryptMany:
+      request.readValues();
+      return;
+    case OPERATION.reencrypt:
+      request.readValues();
+      // It has no such field: what is moved is moved to the key that is named, and to nobody else's.
+      request.anyKey = false;
+      return;
+    case OPERATION.decrypt:
+    case OPERATION.decryptMany:
+    case OPERATION.hmac:
+    case OPERATION.verifyHmac:
+    case OPERATION.hmacMany:
+    case OPERATION.verifyHmacMany:
+    case OPERATION.openLegacy:
+    case OPERATION.migrateLegacy:
+    case OPERATION.fileEncrypt:
+    case OPERATION.fileDecrypt:
+    case OPERATION.keyInfo:
+    case OPERATION.roots:
+    case OPERATION.rights:
+      request.readBinding();
+      return;
+    case OPERATION.blindIndex:
+      request.readBlindIndex();
+      return;
+    case OPERATION.encryptStream:
+    case OPERATION.decryptStream:
+    case OPERATION.reencryptStream:
+      request.readOpenStream();
+      return;
+    case OPERATION.laneEncrypt:
+    case OPERATION.laneDecrypt:
+      request.readLaneCall();
+      return;
+    default:
+  }
+}
+
 /** Who commands the agent may re-encrypt under every key, which shows nothing and makes none. */
 function operatorOf(caller: Caller): Caller {
   return {
     share: caller.share,
+    isGated: false,
+    charge: () => {},
+    begin: () => undefined,
+    owe: () => 0,
+    checkContext: () => {},
     authorize: () => {},
     allows: (operation) => operation === 'reencrypt',
     rights: () => ['reencrypt'],

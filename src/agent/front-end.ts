@@ -9,7 +9,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyringEvent } from '../keyring/keyring-event.ts';
 import { createKeyring } from '../keyring/open-keyring.ts';
 import type { WatchLimits } from '../keyring/root-watch.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { LivePolicy } from '../policy/live-policy.ts';
 import { WorkPool } from '../pool/pool.ts';
 import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
 import { Counters } from '../telemetry/counters.ts';
@@ -19,6 +19,7 @@ import { type Observer, observers } from '../telemetry/observation.ts';
 import { Admin } from './admin.ts';
 import { Backup } from './backup.ts';
 import { CallerChoice } from './caller-choice.ts';
+import type { CallerTokens } from './caller-tokens.ts';
 import { PROTOCOL } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Health } from './health.ts';
@@ -49,7 +50,8 @@ export interface FrontEndOptions {
   readonly host: typeof nativeHost | undefined;
   /** What was done against readers of this process. */
   readonly hardening: readonly string[];
-  readonly policy: Policy;
+  readonly policy: LivePolicy;
+  readonly tokens: CallerTokens;
   /** Stays the caller's to close. */
   readonly custody: Custody;
   /** What a person should know at start; may grow until it has started. */
@@ -218,6 +220,7 @@ function serverOver(
   const server = new Server({
     config,
     policy,
+    tokens: options.tokens,
     dispatcher,
     reporter: new Reporter({ log: callerLog, incidents, counters, observer }),
     counters,

@@ -73,7 +73,7 @@ export class Lane {
   readonly #regions = new LaneAccount();
   readonly #passed = new LaneAccount();
   #idle: NodeJS.Timeout | undefined;
-  #listener: Listener | undefined;
+  readonly #listeners: Listener[] = [];
 
   constructor(options: LaneOptions) {
     this.#options = options;
@@ -89,9 +89,9 @@ export class Lane {
     return this.#budget;
   }
 
-  /** Takes connections from `listen` of the lane socket. @throws as it does; then there is no lane */
+  /** Takes connections from `listen` of one lane socket. @throws as it does */
   async open(listen: (accept: (socket: Socket) => void) => Promise<Listener>): Promise<void> {
-    this.#listener = await listen((socket) => this.#accept(socket));
+    this.#listeners.push(await listen((socket) => this.#accept(socket)));
   }
 
   /** How much of the lane is in use, for health. */
@@ -102,12 +102,13 @@ export class Lane {
 
   /** Whether clients can join. */
   get isOpen(): boolean {
-    return this.#listener !== undefined;
+    return this.#listeners.length > 0;
   }
 
   stopListening(): void {
-    this.#listener?.stop();
-    this.#listener = undefined;
+    for (const listener of this.#listeners.splice(0)) {
+      listener.stop();
+    }
     for (const join of this.#joins) {
       join.end();
     }

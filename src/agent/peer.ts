@@ -11,7 +11,7 @@ export type PeerCredentials = (fd: number) => { uid: number; gid: number; groups
  * Without the addon there is nobody to ask, and the folder's mode (0700) lets only the own uid in.
  * @throws UNAUTHENTICATED when the kernel does not say
  */
-export function peerOf(socket: Socket, name: 'data' | 'admin', credentials: PeerCredentials | undefined): Peer {
+export function peerOf(socket: Socket, name: string, credentials: PeerCredentials | undefined): Peer {
   if (credentials === undefined) {
     return { uid: process.getuid!(), gid: process.getgid!(), groups: [], socket: name };
   }

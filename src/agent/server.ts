@@ -2,16 +2,19 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type { Config } from '../config/config.ts';
+import { laneSocketPath } from '../config/paths.ts';
 import { DekdError } from '../errors.ts';
 import type { Outcome } from '../operations/environment.ts';
 import type { Caller } from '../operations/request.ts';
-import type { Peer, Policy } from '../policy/policy.ts';
+import type { LivePolicy } from '../policy/live-policy.ts';
+import type { Peer } from '../policy/policy.ts';
 import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
 import type { HelloReplyFields } from '../protocol/messages.ts';
 import { ReplyWriter } from '../protocol/reply-writer.ts';
 import type { RequestReader } from '../protocol/request-reader.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { CallerTokens } from './caller-tokens.ts';
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { Lane } from './lane.ts';
@@ -32,7 +35,8 @@ const REFUSAL_MS = 1_000;
 
 export interface ServerOptions {
   readonly config: Config;
-  readonly policy: Policy;
+  readonly policy: LivePolicy;
+  readonly tokens: CallerTokens;
   readonly dispatcher: Dispatcher;
   readonly reporter: Reporter;
   readonly counters: Counters;
@@ -45,8 +49,6 @@ export interface ServerOptions {
   readonly lock: (fd: number) => boolean | undefined;
   readonly replace: boolean;
 }
-
-type SocketName = 'data' | 'admin';
 
 /** What the sockets have at the moment. */
 export interface Traffic {
@@ -63,7 +65,8 @@ export class Server {
   readonly #options: ServerOptions;
   readonly #limits: ConnectionLimits;
   readonly #maxConnections: number;
-  readonly #connections = new Set<Connection<Caller>>();
+  /** With what the kernel said of each. */
+  readonly #connections = new Map<Connection<Caller>, Peer>();
   readonly #adminHost: ConnectionHost<Caller>;
   readonly #dataHost: ConnectionHost<Caller>;
   #listeners: Listener[] = [];
@@ -74,6 +77,7 @@ export class Server {
 
   constructor(options: ServerOptions) {
     this.#options = options;
+    options.policy.onReplaced(() => this.#askAgain());
     const { limits } = options.config;
     this.#limits = {
       maxFrame: limits.maxPayload + FRAME_ALLOWANCE,
@@ -96,7 +100,7 @@ export class Server {
   traffic(): Traffic {
     let inFlight = 0;
     let streams = 0;
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections.keys()) {
       inFlight += connection.inFlight;
       streams += connection.streams;
     }
@@ -104,24 +108,33 @@ export class Server {
     return { inFlight, streams, data: this.#connections.size - admin, admin, limit: this.#maxConnections };
   }
 
-  /** Opens both sockets; on failure neither is left. @throws as `listen` */
+  /** Other rules decide now, about connections that are open too. */
+  #askAgain(): void {
+    for (const [connection, peer] of this.#connections) {
+      connection.caller = this.#options.policy.callerFor(peer);
+    }
+  }
+
+  /** Opens every socket; on failure none is left. @throws as `listen` */
   async open(): Promise<void> {
     const { config, lock, replace } = this.#options;
-    const { socket, admin } = config;
+    const { socket, sockets, admin } = config;
     // Without the addon nobody can be told apart, so only the own uid gets to the socket.
     const alone = config.dev || this.#options.credentials === undefined;
     try {
-      this.#listeners.push(
-        await listen({
-          path: socket.path,
-          mode: alone ? 0o600 : socket.mode,
-          group: alone ? undefined : socket.group,
-          folderMode: alone ? 0o700 : 0o750,
-          replace,
-          lock,
-          accept: (connection) => this.#accept(connection, 'data'),
-        }),
-      );
+      for (const { name, path, mode, group } of [{ name: 'data', ...socket }, ...sockets]) {
+        this.#listeners.push(
+          await listen({
+            path,
+            mode: alone ? 0o600 : mode,
+            group: alone ? undefined : group,
+            folderMode: alone ? 0o700 : 0o750,
+            replace,
+            lock,
+            accept: (connection) => this.#accept(connection, name),
+          }),
+        );
+      }
       this.#listeners.push(
         await listen({
           path: admin.path,
@@ -140,7 +153,7 @@ export class Server {
     await this.#openLane(alone);
     this.#patience = setInterval(() => {
       const now = performance.now();
-      for (const connection of this.#connections) {
+      for (const connection of this.#connections.keys()) {
         connection.checkPatience(now);
       }
     }, PATIENCE_INTERVAL_MS);
@@ -150,21 +163,28 @@ export class Server {
   /** The lane is no more than a faster way: an agent that cannot have it serves without. */
   async #openLane(alone: boolean): Promise<void> {
     const { config, lane, lock, replace, log } = this.#options;
-    const { socket } = config;
-    try {
-      await lane?.open((accept) =>
-        listen({
-          path: config.lane.path,
-          mode: alone ? 0o600 : socket.mode,
-          group: alone ? undefined : socket.group,
-          folderMode: alone ? 0o700 : 0o750,
-          replace,
-          lock,
-          accept,
-        }),
-      );
-    } catch (error) {
-      log.warn('no lane', { reason: DekdError.from(error).message });
+    const folders = new Set<string>();
+    for (const { path, mode, group } of [config.socket, ...config.sockets]) {
+      const beside = laneSocketPath(path);
+      if (folders.has(beside)) {
+        continue;
+      }
+      folders.add(beside);
+      try {
+        await lane?.open((accept) =>
+          listen({
+            path: beside,
+            mode: alone ? 0o600 : mode,
+            group: alone ? undefined : group,
+            folderMode: alone ? 0o700 : 0o750,
+            replace,
+            lock,
+            accept,
+          }),
+        );
+      } catch (error) {
+        log.warn('no lane', { path: beside, reason: DekdError.from(error).message });
+      }
     }
   }
 
@@ -185,7 +205,7 @@ export class Server {
     const drained = new Promise<void>((resolve) => {
       this.#drained = resolve;
     });
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections.keys()) {
       connection.end();
     }
     if (this.#connections.size === 0) {
@@ -197,12 +217,12 @@ export class Server {
     });
     await Promise.race([drained, late]);
     clearTimeout(timer);
-    for (const connection of this.#connections) {
+    for (const connection of this.#connections.keys()) {
       connection.destroy();
     }
   }
 
-  #accept(socket: Socket, name: SocketName): void {
+  #accept(socket: Socket, name: string): void {
     const { counters, log, policy, credentials } = this.#options;
     counters.connectionsAccepted += 1;
     const isAdmin = name === 'admin';
@@ -236,7 +256,14 @@ export class Server {
     const host = isAdmin ? this.#adminHost : this.#dataHost;
     this.#adminConnections += isAdmin ? 1 : 0;
     const seat = isAdmin ? undefined : this.#options.lane?.seat(caller.share, peer.uid);
-    this.#connections.add(new Connection(socket, caller, host, this.#limits, seat));
+    this.#connections.set(new Connection(socket, caller, host, this.#limits, seat), peer);
+  }
+
+  /** The caller is who has the token of this name, too. */
+  #known(connection: Connection<Caller>, token: string): void {
+    const peer = { ...this.#connections.get(connection)!, token };
+    this.#connections.set(connection, peer);
+    connection.caller = this.#options.policy.callerFor(peer);
   }
 
   /** Says why and closes; when too many are being told, the rest is only closed. */
@@ -263,7 +290,7 @@ export class Server {
   }
 
   #host(handle: (connection: Connection<Caller>, request: RequestReader) => Outcome): ConnectionHost<Caller> {
-    const { reporter, counters, hello } = this.#options;
+    const { reporter, counters, hello, tokens } = this.#options;
     const host: ConnectionHost<Caller> = {
       handle,
       wantsContexts: reporter.wantsContexts,
@@ -272,7 +299,13 @@ export class Server {
       failed: (error, connection, request, notes) => reporter.failed(error, connection, request, notes),
       itemFailed: (error, connection, request, notes) => reporter.itemFailed(error, connection, request, notes),
       left: () => reporter.left(),
-      hello: ({ lane }) => (lane === undefined ? hello : { ...hello, ...lane.offer() }),
+      hello: (connection, token) => {
+        if (token.length > 0) {
+          this.#known(connection, tokens.identify(token));
+        }
+        const { lane } = connection;
+        return lane === undefined ? hello : { ...hello, ...lane.offer() };
+      },
       closed: (connection) => {
         this.#connections.delete(connection);
         this.#adminConnections -= host === this.#adminHost ? 1 : 0;

@@ -44,6 +44,10 @@ export class AgentStream {
   #isOver = false;
   /** Why the client can give no more room, when it cannot. */
   #lastRoom: DekdError | undefined;
+  readonly #pace: ((bytes: number) => number) | undefined;
+  #paid = 0;
+  /** Until the quota has more. */
+  #patience: NodeJS.Timeout | undefined;
   readonly #opening: Promise<unknown>;
   #resolve!: () => void;
   #reject!: (error: unknown) => void;
@@ -51,8 +55,16 @@ export class AgentStream {
   /**
    * @param room bytes that the client takes before it says more
    * @param opening what gives the work; until then the client has no credit
+   * @param pace takes bytes that came from a quota; returns 0, or in how many milliseconds more may come
    */
-  constructor(id: number, room: number, output: StreamOutput, opening: Promise<MessageWork>) {
+  constructor(
+    id: number,
+    room: number,
+    output: StreamOutput,
+    opening: Promise<MessageWork>,
+    pace?: (bytes: number) => number,
+  ) {
+    this.#pace = pace;
     this.#id = id;
     this.#room = room;
     this.#output = output;
@@ -254,6 +266,29 @@ export class AgentStream {
     return sent === made.length ? NOTHING : made.slice(sent);
   }
 
+  /** Takes what came since the last time from the quota. @returns as `pace` */
+  #pay(): number {
+    const unpaid = this.taken - this.#paid;
+    this.#paid = this.taken;
+    return this.#pace?.(unpaid) ?? 0;
+  }
+
+  /** Whether the quota is used up; then it is asked again when there is some. */
+  #mustWait(): boolean {
+    if (this.#patience !== undefined) {
+      return true;
+    }
+    const waitMs = this.#pay();
+    if (waitMs === 0) {
+      return false;
+    }
+    this.#patience = setTimeout(() => {
+      this.#patience = undefined;
+      this.#run();
+    }, waitMs);
+    return true;
+  }
+
   #keep(made: Uint8Array): void {
     if (made.length > 0) {
       this.#made.push(made);
@@ -294,7 +329,7 @@ export class AgentStream {
     if (this.#isMadeOver) {
       this.#output.streamPart(this.#id, 0, true, NOTHING);
       this.#finish();
-    } else if (this.#owed >= CREDIT_STEP && !this.#isInputOver && this.#input.length === 0) {
+    } else if (this.#owed >= CREDIT_STEP && !this.#isInputOver && this.#input.length === 0 && !this.#mustWait()) {
       this.#window += this.#owed;
       this.#output.streamPart(this.#id, this.#owed, false, NOTHING);
       this.#owed = 0;
@@ -308,6 +343,8 @@ export class AgentStream {
 
   #close(): void {
     this.#isOver = true;
+    this.#pay();
+    clearTimeout(this.#patience);
     this.#work?.close();
     for (const piece of [...this.#made.splice(0), ...this.#input.splice(0)]) {
       piece.fill(0);

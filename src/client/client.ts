@@ -19,6 +19,7 @@ import {
 } from './arguments.ts';
 import { passBatch } from './batch.ts';
 import { Caller } from './caller.ts';
+import { tokenToShow } from './caller-token.ts';
 import { type AnyCall, sender, ValueCall } from './calls.ts';
 import { defineFields } from './fields/fields.ts';
 import type { FieldPath, Fields, FieldsDefinition } from './fields/types.ts';
@@ -102,7 +103,7 @@ class Client implements DekdClient {
     const socket = options.spawn === true ? () => this.#ownAgent(options.socket) : () => findSocket(options.socket);
     const lane = options.lane === false ? undefined : new LaneDoor(() => this.#caller);
     this.#transport = new Transport(
-      { socket, token: options.token, prepare: lane && ((channel) => lane.attach(channel)) },
+      { socket, token: () => tokenToShow(options), prepare: lane && ((channel) => lane.attach(channel)) },
       sender,
     );
     this.#caller = new Caller(this.#transport, options.timeoutMs);

@@ -39,7 +39,8 @@ export interface Sender<C extends Call> {
 export interface TransportOptions {
   /** Names the socket; asked before every connection. Throws DekdError. */
   readonly socket: () => string | Promise<string>;
-  readonly token?: Uint8Array | undefined;
+  /** What is shown; asked before every connection. Throws DekdError. */
+  readonly token?: (() => Uint8Array | undefined) | undefined;
   /** Rejects at once when nobody answers, instead of trying until the deadline. */
   readonly failFast?: boolean | undefined;
   /** Is done with a connection before anything is sent on it. Never rejects. */
@@ -248,12 +249,17 @@ export class Transport<C extends Call> {
       }
       try {
         const path = await this.#options.socket();
-        const channel: Channel = await Channel.open(path, this.#options.token, GREETING_TIMEOUT_MS, (hasAnswered) => {
-          this.#losses = hasAnswered ? 0 : this.#losses + 1;
-          if (this.#channel === channel) {
-            this.#channel = undefined;
-          }
-        });
+        const channel: Channel = await Channel.open(
+          path,
+          this.#options.token?.(),
+          GREETING_TIMEOUT_MS,
+          (hasAnswered) => {
+            this.#losses = hasAnswered ? 0 : this.#losses + 1;
+            if (this.#channel === channel) {
+              this.#channel = undefined;
+            }
+          },
+        );
         if (this.#closed && this.#queue.every(({ isDone }) => isDone)) {
           channel.close();
           return;

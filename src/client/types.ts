@@ -225,8 +225,10 @@ export interface ConnectOptions {
   readonly timeoutMs?: number | undefined;
   /** Starts a private agent as a child when no socket is there, and stops it at exit. */
   readonly spawn?: boolean | undefined;
-  /** Content of the token file, where the socket asks for one. */
+  /** What tells this caller from others of its user, where the agent's rules ask for it: the 32 bytes of a token. */
   readonly token?: Uint8Array | undefined;
+  /** Path of a file with the token, read again for each connection; default: DEKD_TOKEN_FILE. */
+  readonly tokenFile?: string | undefined;
   /** `false` sends every value over the socket; else memory is shared with an agent on this host where that is faster. */
   readonly lane?: boolean | undefined;
 }

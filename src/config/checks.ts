@@ -39,17 +39,20 @@ export function findings(config: Config, env: Environment): Finding[] {
 
 function socketFindings(config: Config): Finding[] {
   const found: Finding[] = [];
-  for (const [section, path] of [
-    ['socket', config.socket.path],
-    ['admin', config.admin.path],
-  ] as const) {
+  const seen = new Map<string, string>();
+  for (const { section, path } of [
+    { section: ['socket'], path: config.socket.path },
+    { section: ['admin'], path: config.admin.path },
+    ...config.sockets.map(({ name, path }) => ({ section: ['sockets', name], path })),
+  ]) {
     const problem = socketPathProblem(path);
+    const other = seen.get(path);
     if (problem) {
-      found.push({ path: [section, 'path'], message: problem });
+      found.push({ path: [...section, 'path'], message: problem });
+    } else if (other !== undefined) {
+      found.push({ path: [...section, 'path'], message: `is ${other} as well; each socket needs a path of its own` });
     }
-  }
-  if (config.socket.path === config.admin.path) {
-    found.push({ path: ['admin', 'path'], message: 'is the data socket; the two sockets need different paths' });
+    seen.set(path, `that of ${section.join('.')}`);
   }
   return found;
 }
@@ -115,7 +118,8 @@ function coastFindings({ coast }: Config): Finding[] {
 /** What makes a key on first use. */
 const CREATING: ReadonlySet<Operation> = new Set<Operation>(['encrypt', 'hmac', 'blindIndex']);
 
-function ruleFindings({ policy, roots }: Config): Finding[] {
+function ruleFindings({ policy, roots, sockets, tokens }: Config): Finding[] {
+  const places = ['data', 'admin', ...sockets.map(({ name }) => name)];
   const seen = new Set<string>();
   const found: Finding[] = [];
   for (const [index, rule] of policy.rules.entries()) {
@@ -124,6 +128,15 @@ function ruleFindings({ policy, roots }: Config): Finding[] {
       found.push({ path: [...at, 'name'], message: `the name ${JSON.stringify(rule.name)} is used twice` });
     }
     seen.add(rule.name);
+    for (const [field, named, known] of [
+      ['socket', rule.callers.socket, places],
+      ['token', rule.callers.token ?? [], tokens.map(({ name }) => name)],
+    ] as const) {
+      for (const name of named.filter((each) => !known.includes(each))) {
+        const there = known.length === 0 ? 'there is none' : `there are ${known.join(', ')}`;
+        found.push({ path: [...at, 'callers', field], message: `no ${field} ${JSON.stringify(name)}; ${there}` });
+      }
+    }
     if (rule.operations.includes('anyKey') && !rule.operations.includes('decrypt')) {
       found.push({ path: [...at, 'operations'], message: 'anyKey adds to decrypt; name both' });
     }

@@ -262,8 +262,34 @@ export type Operation =
 /** To have envelopes of `legacy.keys` opened, or made tokens of the key. */
 export type LegacyOperation = 'openLegacy' | 'migrateLegacy';
 
-/** Which socket a caller came through. */
-export type SocketName = 'data' | 'admin';
+/** Which socket a caller came through: `data`, `admin`, or a name of `sockets`. */
+export type SocketName = string;
+
+/** A further data socket. */
+export interface SocketConfig {
+  readonly name: string;
+  /** Absolute. */
+  readonly path: string;
+  /** Group of the socket and its folder; undefined leaves what the folder gives. */
+  readonly group: number | undefined;
+  /** Permission bits: 0o600 or 0o660. */
+  readonly mode: number;
+}
+
+/** What callers can show beside what the kernel says of them. */
+export interface TokenConfig {
+  readonly name: string;
+  /** Absolute path of a file with 32 bytes as one base64 line. */
+  readonly file: string;
+}
+
+/** What each caller of a rule may have at once and in a second; undefined for any amount. */
+export interface RuleQuota {
+  /** Items of batches count one by one. */
+  readonly requestsPerSecond: number | undefined;
+  readonly bytesPerSecond: number | undefined;
+  readonly inFlight: number | undefined;
+}
 
 /** Who a rule is for: every field given must match, by any of its values. */
 export interface RuleCallers {
@@ -272,6 +298,8 @@ export interface RuleCallers {
   /** Supplementary groups. */
   readonly groups: readonly number[] | undefined;
   readonly socket: readonly SocketName[];
+  /** Names of tokens; undefined for callers with any or none. */
+  readonly token: readonly string[] | undefined;
 }
 
 export interface PolicyRule {
@@ -288,6 +316,9 @@ export interface PolicyRule {
   readonly create: false | { readonly max: number };
   /** Values for indexes that each caller may have computed in a second. */
   readonly blindIndexPerSecond: number;
+  /** Names that the context of a call must have; none unless given. */
+  readonly requireContext: readonly string[];
+  readonly quota: RuleQuota;
   /** Globs over names of roots that its callers may choose on encrypting; none unless given. */
   readonly roots: readonly string[];
 }
@@ -317,6 +348,9 @@ export interface Config {
     readonly mode: number;
     readonly allowOwnUid: boolean;
   };
+  /** Further data sockets, each with rules of its own. */
+  readonly sockets: readonly SocketConfig[];
+  readonly tokens: readonly TokenConfig[];
   readonly admin: {
     readonly path: string;
     /** TCP port of probes, metrics and the page; undefined for none. */

@@ -10,12 +10,14 @@ import { BLIND_INDEX_PER_SECOND, OPERATIONS } from './schema/entries.ts';
 /** Without uid: whoever can open the socket, also where the kernel's word on callers cannot be had. */
 const DEV_RULE: PolicyRule = {
   name: 'dev',
-  callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'] },
+  callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'], token: undefined },
   keys: ['*'],
   partitions: ['*'],
   operations: [...OPERATIONS],
   create: { max: Number.POSITIVE_INFINITY },
   blindIndexPerSecond: BLIND_INDEX_PER_SECOND,
+  requireContext: [],
+  quota: { requestsPerSecond: undefined, bytesPerSecond: undefined, inFlight: undefined },
   roots: ['*'],
 };
 

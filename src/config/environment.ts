@@ -40,7 +40,9 @@ export function variableName(path: readonly string[]): string {
 }
 
 /** Names known so far of the entries of a mapping, by the key of the file that it is. */
-export type EntryNames = Readonly<Record<'roots' | 'keystores' | 'recipients', readonly string[]>>;
+export type EntryNames = Readonly<
+  Record<'roots' | 'keystores' | 'recipients' | 'sockets' | 'tokens', readonly string[]>
+>;
 
 interface SettableKey {
   readonly path: readonly string[];
@@ -123,6 +125,8 @@ export function readEnvironment(
     roots: namesIn(env.DEKD_ROOTS) ?? entries.roots,
     keystores: namesIn(env.DEKD_KEYSTORES) ?? entries.keystores,
     recipients: namesIn(env.DEKD_RECIPIENTS) ?? entries.recipients,
+    sockets: namesIn(env.DEKD_SOCKETS) ?? entries.sockets,
+    tokens: namesIn(env.DEKD_TOKENS) ?? entries.tokens,
   };
   const added = addedRoot(env, said.roots, problems, warnings);
   const keys = settableKeys(added === undefined ? said : { ...said, roots: [added.provider] });

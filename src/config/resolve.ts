@@ -58,6 +58,8 @@ export function configOf(source: RawSource, env: Environment, flags: Flags, dev:
     roots: namesIn(raw.roots),
     keystores: namesIn(raw.keystores),
     recipients: namesIn(raw.recipients),
+    sockets: namesIn(raw.sockets),
+    tokens: namesIn(raw.tokens),
   };
   const overrides = [...readEnvironment(env, entries, problems, warnings), ...readFlags(flags, entries, problems)];
   const said = new Map<string, string>();
@@ -211,6 +213,13 @@ function resolveConfig(
       mode: file.socket.mode,
       allowOwnUid: file.socket.allowOwnUid,
     },
+    sockets: Object.entries(file.sockets).map(([name, { path, group, mode }]) => ({
+      name,
+      path,
+      group: group === undefined ? undefined : groupNumber(group, problems, `sockets.${name}.group`),
+      mode,
+    })),
+    tokens: Object.entries(file.tokens).map(([name, { file: path }]) => ({ name, file: path })),
     admin: {
       path: file.admin.path ?? adminSocketPath(socketPath),
       port: file.admin.port,
@@ -270,6 +279,12 @@ function resolveConfig(
               gid: rule.callers.gid,
               groups: rule.callers.groups,
               socket: rule.callers.socket,
+              token: rule.callers.token,
+            },
+            quota: {
+              requestsPerSecond: rule.quota.requestsPerSecond,
+              bytesPerSecond: rule.quota.bytesPerSecond,
+              inFlight: rule.quota.inFlight,
             },
           })),
     },
@@ -297,7 +312,7 @@ function rotationOf(
 }
 
 /** The number of a group, from /etc/group where it is named. */
-function groupNumber(group: string | number, problems: ConfigProblem[]): number | undefined {
+function groupNumber(group: string | number, problems: ConfigProblem[], path = 'socket.group'): number | undefined {
   if (typeof group === 'number') {
     return group;
   }
@@ -311,7 +326,7 @@ function groupNumber(group: string | number, problems: ConfigProblem[]): number 
   const number = Number(line?.split(':')[2]);
   if (!Number.isSafeInteger(number)) {
     problems.push({
-      path: 'socket.group',
+      path,
       source: '/etc/group',
       message: `no group ${JSON.stringify(group)}; give its number`,
     });

@@ -17,10 +17,10 @@ import {
   socketMode,
   text,
 } from './readers.ts';
-import { keyDefinition, legacyKey, recipient, route, rule } from './schema/entries.ts';
+import { callerToken, furtherSocket, keyDefinition, legacyKey, recipient, route, rule } from './schema/entries.ts';
 import { type KeyMetadata, key, leaf, optionalKey, requiredKey, section } from './schema/key.ts';
 import { keystoreKeys } from './schema/keystore.ts';
-import { entryName, furtherName, recipientName } from './schema/names.ts';
+import { entryName, furtherName, recipientName, socketName } from './schema/names.ts';
 import { root } from './schema/root.ts';
 import { rotationKeys } from './schema/rotation.ts';
 
@@ -96,6 +96,26 @@ export const fileSchema = v.strictObject({
       }),
     },
     { meaning: 'The data socket.' },
+  ),
+  sockets: v.optional(
+    v.pipe(
+      v.record(socketName, furtherSocket),
+      v.metadata({
+        meaning: 'Further data sockets by name, for rules: whoever can open one is a caller of it.',
+        example: 'web',
+      } as KeyMetadata),
+    ),
+    {},
+  ),
+  tokens: v.optional(
+    v.pipe(
+      v.record(entryName, callerToken),
+      v.metadata({
+        meaning: 'What callers show that the kernel cannot tell apart, by name, for rules.',
+        example: 'web',
+      } as KeyMetadata),
+    ),
+    {},
   ),
   admin: section(
     {

@@ -123,6 +123,16 @@ export interface DetachedOutput extends Omit<Output, 'owner' | 'detach'> {
   discard(): void;
 }
 
+/** So many values of one key, and their bytes. */
+export interface CallerLoad {
+  readonly operation: OperationName;
+  /** Empty for any key. */
+  readonly key: string;
+  readonly partition: string;
+  readonly items: number;
+  readonly bytes: number;
+}
+
 /** Who asks, as policy sees them. Every method is answered from a cache after the first time. */
 export interface Caller {
   /** On whose account keys are loaded. */
@@ -146,6 +156,16 @@ export interface Caller {
   authorizeCreate(key: string, partition: string, by?: CreatingName): void;
   /** Whether a rule lets this caller create the key. */
   mayCreate(key: string, partition: string, by?: CreatingName): boolean;
+  /** Whether a rule of this caller has a quota or wants context names: nobody else's calls are asked about those. */
+  readonly isGated: boolean;
+  /** Charges so many values of one key, and their bytes, to the caller's quotas; an empty key is any. @throws RESOURCE_EXHAUSTED */
+  charge(load: CallerLoad): void;
+  /** Counts a request as in work. @returns what ends that; undefined when nothing bounds it @throws RESOURCE_EXHAUSTED */
+  begin(operation: OperationName, key: string, partition: string): (() => void) | undefined;
+  /** Takes bytes that were had already. @returns 0, or in how many milliseconds more may be had */
+  owe(operation: OperationName, key: string, partition: string, bytes: number): number;
+  /** @param names of the context of a call, asked for when a rule wants some. @throws PERMISSION_DENIED, and what `names` throws */
+  checkContext(operation: OperationName, key: string, partition: string, names: () => readonly string[]): void;
   /** Counts values for an index against the caller's quota. @throws RESOURCE_EXHAUSTED */
   chargeIndex(key: string, partition: string, values: number): void;
 }

@@ -1,31 +1,67 @@
 /**
- * Who may do what. Rules are compiled once; a caller is what the kernel says of a connection, and its answers are
- * remembered per (key, partition), so that the question costs two map look-ups on the way of a request.
+ * Who may do what. Rules are compiled once; a caller is what the kernel says of a connection, the socket it came through and the
+ * token it showed, and its answers are remembered per (key, partition), so that the question costs two map look-ups on the way
+ * of a request.
  *
  * Default deny. A denial has one text, the same for a key that does not exist; its reason names the rule that would
  * allow the call.
  */
 import type { LegacyOperation, Operation, PolicyRule, SocketName } from '../config/config.ts';
-import { ConfigError, type ConfigProblem } from '../config/problems.ts';
+import { ConfigError } from '../config/problems.ts';
 import { DekdError } from '../errors.ts';
-import { compileGlob } from '../glob.ts';
+import { CompiledCaller } from './compiled-caller.ts';
+import { type CompiledRule, compileRule } from './compiled-rule.ts';
+import type { CreatingOperation } from './rights.ts';
+import { OVERFLOW_UID, ruleProblems } from './rule-problems.ts';
 
-import { Quotas } from './quotas.ts';
-import { explainDenial, quoted } from './remedy.ts';
+export { NOT_ALLOWED_TEXT, ROOT_NOT_ALLOWED_TEXT } from './compiled-caller.ts';
+export type { CreatingOperation } from './rights.ts';
+export { OVERFLOW_UID } from './rule-problems.ts';
 
-/** What the kernel says of a connection, and the socket it came through. */
+/** What the kernel says of a connection, the socket it came through, and the token that it showed. */
 export interface Peer {
   readonly uid: number;
   readonly gid: number;
   /** Supplementary groups. */
   readonly groups: readonly number[];
   readonly socket: SocketName;
+  /** What the configuration calls the token; absent for none. */
+  readonly token?: string | undefined;
 }
 
-/** One kind of caller; every connection of the same uid, gid, groups and socket has the same. */
+/** What a call is of, for quotas: so many values under one key, and their plaintext or ciphertext bytes. */
+export interface Load {
+  readonly operation: Operation;
+  /** Empty where the call names none, which counts with every key of its rules. */
+  readonly key: string;
+  readonly partition: string;
+  readonly items: number;
+  readonly bytes: number;
+}
+
+/** One kind of caller; every connection of the same uid, gid, groups, socket and token has the same. */
 export interface Caller {
-  /** On whose behalf keys are loaded, e.g. `uid:1000`. */
+  /** On whose behalf keys are loaded, e.g. `uid:1000`, `uid:1000 token:web`. */
   readonly share: string;
+  /** Whether a rule of this caller has a quota or wants context names: nobody else's calls are asked about those. */
+  readonly isGated: boolean;
+  /**
+   * Charges a call to the quotas of a rule that grants it; one without quotas lets it pass.
+   * @throws RESOURCE_EXHAUSTED, and when to come again; nothing is charged then
+   */
+  charge(load: Load): void;
+  /**
+   * Counts a request as in work with a rule that grants it.
+   * @returns what ends that; undefined when no rule bounds it @throws RESOURCE_EXHAUSTED
+   */
+  begin(operation: Operation, key: string, partition: string): (() => void) | undefined;
+  /** Takes bytes that were had already from a quota. @returns 0, or in how many milliseconds more may be had */
+  owe(operation: Operation, key: string, partition: string, bytes: number): number;
+  /**
+   * @param names of the context of a call, asked for when a rule wants some
+   * @throws PERMISSION_DENIED when every rule that grants it wants others, and what `names` throws
+   */
+  checkContext(operation: Operation, key: string, partition: string, names: () => readonly string[]): void;
   /** Whether some rule grants `operation`. No allocation when asked before. */
   allows(operation: Operation, key: string, partition: string): boolean;
   /** Whether some rule grants an operation on envelopes of the legacy key `kid` for this key. */
@@ -56,9 +92,6 @@ export interface Caller {
   chargeIndex(key: string, partition: string, values: number): void;
 }
 
-/** What makes a key that is not there. */
-export type CreatingOperation = Extract<Operation, 'encrypt' | 'hmac' | 'blindIndex'>;
-
 export interface Policy {
   /** @throws UNAUTHENTICATED for the overflow uid */
   callerFor(peer: Peer): Caller;
@@ -78,52 +111,12 @@ export interface PolicyOptions {
   readonly now?: (() => number) | undefined;
   /** Names of the roots that are configured. */
   readonly roots: readonly string[];
+  /** What these rules take the place of: a rule that stays as it was goes on with what it has given out. */
+  readonly previous?: Policy | undefined;
 }
 
-/** What every denial says. */
-export const NOT_ALLOWED_TEXT = 'no such key, or not allowed';
-/** The same to a caller that may do it with the key, and not under that root. */
-export const ROOT_NOT_ALLOWED_TEXT = 'no such root, or not allowed for this key';
-
-/** The kernel's stand-in for a uid that has no number in this user namespace: it names nobody. */
-export const OVERFLOW_UID = 65_534;
-
-const BITS = {
-  encrypt: 1,
-  decrypt: 2,
-  reencrypt: 4,
-  anyKey: 8,
-  keyInfo: 16,
-  hmac: 64,
-  verifyHmac: 128,
-  blindIndex: 256,
-  openLegacy: 1 << 20,
-  migrateLegacy: 1 << 21,
-} as const satisfies Record<Operation, number>;
-const CREATE_BIT = 32;
-
-/** Answers remembered for one caller; the map is dropped when it is full. */
-const MAX_ANSWERS = 4096;
-/**
- * Longest key and partition, together, that rules are asked about: no key has such names, and everything that is made for each item
- * of a batch holds them.
- */
-const MAX_NAMES = 512;
 /** Callers remembered; the map is dropped when it is full, connections keep theirs. */
 const MAX_CALLERS = 1024;
-
-interface CompiledRule {
-  readonly rule: PolicyRule;
-  readonly bits: number;
-  matchesKey(key: string): boolean;
-  matchesPartition(partition: string): boolean;
-  matchesLegacyKid(kid: string): boolean;
-  matchesRoot(root: string): boolean;
-  /** What has been charged, as `key NUL partition`; never more than `create.max`. */
-  readonly created: Set<string>;
-  /** Of values for indexes. */
-  readonly indexing: Quotas;
-}
 
 /** @throws ConfigError when the rules cannot be honoured as they are */
 export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptions): Policy {
@@ -136,74 +129,27 @@ export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptio
     throw new ConfigError(problems);
   }
   const now = options.now ?? (() => performance.now());
+  const before = options.previous instanceof CompiledPolicy ? options.previous.rules : new Map<string, CompiledRule>();
   return new CompiledPolicy(
-    rules.map((rule) => compileRule(rule, now)),
+    rules.map((rule) => before.get(JSON.stringify(rule)) ?? compileRule(rule, now)),
     options,
   );
 }
 
-function ruleProblems(rule: PolicyRule, index: number, options: PolicyOptions): ConfigProblem[] {
-  const problems: ConfigProblem[] = [];
-  const problem = (field: string, message: string): void => {
-    const path = `policy.rules[${index}].callers${field}`;
-    problems.push({ path, source: '', message: `rule ${JSON.stringify(rule.name)} ${message}` });
-  };
-  const named = (['uid', 'gid', 'groups'] as const).filter((field) => rule.callers[field] !== undefined);
-  if (!options.native && named.length > 0) {
-    problem(
-      '',
-      `names ${named.join(', ')}, which only the native engine can tell: build the addon, or remove them and let the permissions of the socket decide`,
-    );
-  }
-  for (const field of named) {
-    if (rule.callers[field]!.includes(OVERFLOW_UID)) {
-      problem(`.${field}`, `names ${OVERFLOW_UID}, which stands for everyone without a number here; name another`);
-    }
-  }
-  if (options.native && !options.dev && !options.allowOwnUid && admitsOwnUid(rule, options)) {
-    problem(
-      '.uid',
-      `admits uid ${options.ownUid}, the agent's own, and such a caller can read the agent's files: run the agent under a uid of its own, or set socket.allowOwnUid: true`,
-    );
-  }
-  return problems;
-}
-
-function admitsOwnUid({ callers }: PolicyRule, { ownUid }: PolicyOptions): boolean {
-  return (callers.uid?.includes(ownUid) ?? false) && callers.socket.includes('data');
-}
-
-function compileRule(rule: PolicyRule, now: () => number): CompiledRule {
-  const operations = rule.operations.reduce((bits, operation) => bits | BITS[operation], 0);
-  return {
-    rule,
-    bits: rule.create === false ? operations : operations | CREATE_BIT,
-    matchesKey: anyGlob(rule.keys),
-    matchesPartition: anyGlob(rule.partitions),
-    matchesLegacyKid: anyGlob(rule.legacyKids ?? ['*']),
-    matchesRoot: anyGlob(rule.roots),
-    created: new Set(),
-    indexing: new Quotas(rule.blindIndexPerSecond, now),
-  };
-}
-
-function anyGlob(patterns: readonly string[]): (name: string) => boolean {
-  const globs = patterns.map(compileGlob);
-  return (name) => globs.some((matches) => matches(name));
-}
-
 class CompiledPolicy implements Policy {
   readonly sameUid: boolean;
+  /** By their text. */
+  readonly rules: ReadonlyMap<string, CompiledRule>;
   readonly #rules: readonly CompiledRule[];
   readonly #options: PolicyOptions;
   readonly #callers = new Map<string, CompiledCaller>();
 
   constructor(rules: readonly CompiledRule[], options: PolicyOptions) {
     this.#rules = rules;
-    this.#options = options;
+    this.rules = new Map(rules.map((rule) => [JSON.stringify(rule.rule), rule]));
+    this.#options = { ...options, previous: undefined };
     this.sameUid =
-      !options.native ||
-      rules.some(({ rule }) => rule.callers.socket.includes('data') && this.#admitsUid(rule, options.ownUid));
+      !options.native || rules.some(({ rule }) => isForApplications(rule) && this.#admitsUid(rule, options.ownUid));
   }
 
   callerFor(peer: Peer): Caller {
@@ -212,7 +158,7 @@ class CompiledPolicy implements Policy {
         reason: `the caller has the overflow uid ${OVERFLOW_UID}: its uid has no number in the agent's user namespace, so it could be anybody; run both in one user namespace, or map the uid`,
       });
     }
-    const identity = `${peer.socket}/${peer.uid}/${peer.gid}/${peer.groups.join(',')}`;
+    const identity = `${peer.socket}/${peer.uid}/${peer.gid}/${peer.groups.join(',')}/${peer.token ?? ''}`;
     let caller = this.#callers.get(identity);
     if (!caller) {
       caller = new CompiledCaller(
@@ -233,7 +179,8 @@ class CompiledPolicy implements Policy {
       callers.socket.includes(peer.socket) &&
       this.#admitsUid({ callers }, peer.uid) &&
       (callers.gid === undefined || callers.gid.includes(peer.gid)) &&
-      (callers.groups === undefined || callers.groups.some((group) => peer.groups.includes(group)))
+      (callers.groups === undefined || callers.groups.some((group) => peer.groups.includes(group))) &&
+      (callers.token === undefined || (peer.token !== undefined && callers.token.includes(peer.token)))
     );
   }
 
@@ -250,198 +197,7 @@ class CompiledPolicy implements Policy {
   }
 }
 
-class CompiledCaller implements Caller {
-  readonly share: string;
-  readonly #rules: readonly CompiledRule[];
-  readonly #peer: Peer;
-  readonly #options: PolicyOptions;
-  /** Key → partition → bits granted. */
-  readonly #answers = new Map<string, Map<string, number>>();
-  #answerCount = 0;
-  /** By root: what the rules grant that let it be chosen. */
-  readonly #underRoots = new Map<string, CompiledCaller>();
-
-  constructor(rules: readonly CompiledRule[], peer: Peer, options: PolicyOptions) {
-    this.share = `uid:${peer.uid}`;
-    this.#rules = rules;
-    this.#peer = peer;
-    this.#options = options;
-  }
-
-  allows(operation: Operation, key: string, partition: string): boolean {
-    return (this.#granted(key, partition) & BITS[operation]) !== 0;
-  }
-
-  allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean {
-    return (
-      this.allows(operation, key, partition) &&
-      this.#rules.some(
-        (rule) =>
-          (rule.bits & BITS[operation]) !== 0 &&
-          rule.matchesKey(key) &&
-          rule.matchesPartition(partition) &&
-          rule.matchesLegacyKid(kid),
-      )
-    );
-  }
-
-  authorize(operation: Operation, key: string, partition: string): void {
-    if ((this.#granted(key, partition) & BITS[operation]) === 0) {
-      throw this.#denial([operation], key, partition);
-    }
-  }
-
-  rights(key: string, partition: string): readonly Operation[] {
-    const granted = this.#granted(key, partition);
-    return (Object.keys(BITS) as Operation[]).filter((operation) => (granted & BITS[operation]) !== 0);
-  }
-
-  allowsRoot(operation: Operation, key: string, partition: string, root: string): boolean {
-    return this.#underRoot(root)?.allows(operation, key, partition) ?? false;
-  }
-
-  authorizeRoot(operation: Operation, key: string, partition: string, root: string): void {
-    if (!this.allowsRoot(operation, key, partition, root)) {
-      this.authorize(operation, key, partition);
-      const { roots } = this.#options;
-      const reason = roots.includes(root)
-        ? this.#reason([operation], key, partition, root)
-        : `no root ${quoted(root)} is configured; the roots are ${roots.join(', ')}`;
-      throw new DekdError('PERMISSION_DENIED', ROOT_NOT_ALLOWED_TEXT, { reason });
-    }
-  }
-
-  maySomewhere(root: string): boolean {
-    return this.#options.roots.includes(root) && this.#rules.some((rule) => choosing(rule) && rule.matchesRoot(root));
-  }
-
-  /** This caller, with nothing but the rules that let it choose the root; undefined when there is no such root. */
-  #underRoot(root: string): CompiledCaller | undefined {
-    let caller = this.#underRoots.get(root);
-    if (caller === undefined && this.#options.roots.includes(root)) {
-      const rules = this.#rules.filter(({ matchesRoot }) => matchesRoot(root));
-      caller = new CompiledCaller(rules, this.#peer, this.#options);
-      this.#underRoots.set(root, caller);
-    }
-    return caller;
-  }
-
-  mayCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): boolean {
-    const needed = CREATE_BIT | BITS[by];
-    return (this.#granted(key, partition) & needed) === needed && this.#granting(needed, key, partition).length > 0;
-  }
-
-  authorizeCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): void {
-    const granted = this.#granted(key, partition);
-    if ((granted & BITS[by]) === 0) {
-      throw this.#denial([by], key, partition);
-    }
-    const creating = this.#granting(CREATE_BIT | BITS[by], key, partition);
-    if (creating.length === 0) {
-      const { reason } = this.#denial([by, 'create'], key, partition);
-      throw new DekdError('KEY_NOT_FOUND', 'no such key', reason === undefined ? {} : { reason });
-    }
-    const entry = `${key}\u0000${partition}`;
-    if (!creating.some((rule) => charge(rule, entry))) {
-      const caps = creating.map(
-        ({ rule }) => `rule ${JSON.stringify(rule.name)} has made ${rule.create === false ? 0 : rule.create.max}`,
-      );
-      throw new DekdError('PERMISSION_DENIED', 'the limit of keys made on first use is reached', {
-        reason: `${caps.join(', ')}; raise create.max there, or make the key with \`dekd keys create\``,
-      });
-    }
-  }
-
-  chargeIndex(key: string, partition: string, values: number): void {
-    let retryAfterMs = Number.POSITIVE_INFINITY;
-    const granting = this.#granting(BITS.blindIndex, key, partition);
-    for (const { indexing } of granting) {
-      const waitMs = indexing.take(this.#peer.uid, values);
-      if (waitMs === 0) {
-        return;
-      }
-      retryAfterMs = Math.min(retryAfterMs, waitMs);
-    }
-    const quotas = granting.map(({ rule }) => `rule ${JSON.stringify(rule.name)} allows ${rule.blindIndexPerSecond}`);
-    throw new DekdError('RESOURCE_EXHAUSTED', 'the quota of values for indexes is used up for now', {
-      retryAfterMs,
-      reason: `${quotas.join(', ')} a second to ${this.share}, and ${values} were asked for at once; raise blindIndexPerSecond there if this is no guessing`,
-    });
-  }
-
-  /** Rules that grant all of `bits` on a key. */
-  #granting(bits: number, key: string, partition: string): CompiledRule[] {
-    return this.#rules.filter(
-      (rule) => (rule.bits & bits) === bits && rule.matchesKey(key) && rule.matchesPartition(partition),
-    );
-  }
-
-  #granted(key: string, partition: string): number {
-    return this.#answers.get(key)?.get(partition) ?? this.#decide(key, partition);
-  }
-
-  #decide(key: string, partition: string): number {
-    if (key.length + partition.length > MAX_NAMES) {
-      return 0;
-    }
-    let bits = 0;
-    // Names that begin with a dot are those of key-encryption keys; no rule reaches them.
-    if (!key.startsWith('.')) {
-      for (const rule of this.#rules) {
-        if (rule.matchesKey(key) && rule.matchesPartition(partition)) {
-          bits |= rule.bits;
-        }
-      }
-    }
-    this.#remember(key, partition, bits);
-    return bits;
-  }
-
-  #remember(key: string, partition: string, bits: number): void {
-    if (this.#answerCount >= MAX_ANSWERS) {
-      this.#answers.clear();
-      this.#answerCount = 0;
-    }
-    let partitions = this.#answers.get(key);
-    if (!partitions) {
-      partitions = new Map();
-      this.#answers.set(key, partitions);
-    }
-    partitions.set(partition, bits);
-    this.#answerCount++;
-  }
-
-  #denial(wanted: readonly (Operation | 'create')[], key: string, partition: string): DekdError {
-    return new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, { reason: this.#reason(wanted, key, partition) });
-  }
-
-  #reason(wanted: readonly (Operation | 'create')[], key: string, partition: string, root?: string): string {
-    return explainDenial({
-      peer: this.#peer,
-      native: this.#options.native,
-      ownUid: this.#options.ownUid,
-      allowOwnUid: this.#options.allowOwnUid || this.#options.dev,
-      wanted,
-      key,
-      partition,
-      ...(root === undefined ? {} : { root }),
-    });
-  }
-}
-
-/** Whether the rule is for calls in which a root can be chosen. */
-function choosing({ bits }: CompiledRule): boolean {
-  return (bits & (BITS.encrypt | BITS.reencrypt)) !== 0;
-}
-
-function charge({ rule, created }: CompiledRule, entry: string): boolean {
-  const max = rule.create === false ? 0 : rule.create.max;
-  if (max === Number.POSITIVE_INFINITY || created.has(entry)) {
-    return true;
-  }
-  if (created.size >= max) {
-    return false;
-  }
-  created.add(entry);
-  return true;
+/** Whether the rule is for a data socket. */
+function isForApplications({ callers }: PolicyRule): boolean {
+  return callers.socket.some((name) => name !== 'admin');
 }

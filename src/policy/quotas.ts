@@ -18,7 +18,7 @@ interface Bucket {
 export class Quotas {
   readonly #perSecond: number;
   readonly #now: () => number;
-  readonly #buckets = new Map<number, Bucket>();
+  readonly #buckets = new Map<string, Bucket>();
 
   /** @param now milliseconds of a clock that never goes back */
   constructor(perSecond: number, now: () => number) {
@@ -26,24 +26,36 @@ export class Quotas {
     this.#now = now;
   }
 
-  /** Takes `count` for the caller of this uid. @returns 0, or in how many milliseconds that much can be had, and takes nothing */
-  take(uid: number, count: number): number {
-    const bucket = this.#bucketOf(uid);
-    const wanted = Math.min(count, this.#perSecond) * 1000;
-    if (bucket.level < wanted) {
-      return Math.max(1, Math.ceil((wanted - bucket.level) / this.#perSecond));
+  /** Takes `count` for this caller. @returns 0, or in how many milliseconds that much can be had, and takes nothing */
+  take(caller: string, count: number): number {
+    const waitMs = this.wait(caller, count);
+    if (waitMs === 0) {
+      this.#buckets.get(caller)!.level -= count * 1000;
     }
-    bucket.level -= count * 1000;
-    return 0;
+    return waitMs;
   }
 
-  #bucketOf(uid: number): Bucket {
+  /** The same, and takes nothing in any case. */
+  wait(caller: string, count: number): number {
+    const { level } = this.#bucketOf(caller);
+    const wanted = Math.min(count, this.#perSecond) * 1000;
+    return level < wanted ? Math.max(1, Math.ceil((wanted - level) / this.#perSecond)) : 0;
+  }
+
+  /** Takes `count` that was had already. @returns 0, or in how many milliseconds something can be had again */
+  owe(caller: string, count: number): number {
+    const bucket = this.#bucketOf(caller);
+    bucket.level -= count * 1000;
+    return bucket.level > 0 ? 0 : Math.max(1, Math.ceil(-bucket.level / this.#perSecond));
+  }
+
+  #bucketOf(caller: string): Bucket {
     const at = this.#now();
-    let bucket = this.#buckets.get(uid);
+    let bucket = this.#buckets.get(caller);
     if (bucket === undefined) {
       this.#forgetIdle(at);
       bucket = { level: this.#perSecond * 1000, at };
-      this.#buckets.set(uid, bucket);
+      this.#buckets.set(caller, bucket);
     }
     bucket.level = this.#levelOf(bucket, at);
     bucket.at = at;
@@ -59,9 +71,9 @@ export class Quotas {
     if (this.#buckets.size < MAX_CALLERS) {
       return;
     }
-    for (const [uid, bucket] of this.#buckets) {
+    for (const [caller, bucket] of this.#buckets) {
       if (this.#levelOf(bucket, at) >= this.#perSecond * 1000) {
-        this.#buckets.delete(uid);
+        this.#buckets.delete(caller);
       }
     }
   }

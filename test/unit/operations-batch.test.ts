@@ -14,6 +14,11 @@ import { RequestReader } from '../../src/protocol/request-reader.ts';
 
 const CALLER: Caller = {
   share: 'uid:0',
+  isGated: false,
+  charge: () => {},
+  begin: () => undefined,
+  owe: () => 0,
+  checkContext: () => {},
   authorize: () => {},
   rights: () => [],
   authorizeRoot: () => {},

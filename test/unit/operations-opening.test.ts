@@ -12,6 +12,11 @@ import { Sandbox, type World } from './keyring-fixture.ts';
 
 const CALLER: Caller = {
   share: 'uid:0',
+  isGated: false,
+  charge: () => {},
+  begin: () => undefined,
+  owe: () => 0,
+  checkContext: () => {},
   authorize: () => {},
   rights: () => [],
   authorizeRoot: () => {},

@@ -9,61 +9,61 @@ describe('Quotas', () => {
   it('gives a second of the rate at once, then as much as time has passed', () => {
     let now = 5_000;
     const quotas = new Quotas(1000, () => now);
-    expect(quotas.take(1, 999)).toBe(0);
-    expect(quotas.take(1, 1)).toBe(0);
-    expect(quotas.take(1, 1)).toBe(1);
+    expect(quotas.take('1', 999)).toBe(0);
+    expect(quotas.take('1', 1)).toBe(0);
+    expect(quotas.take('1', 1)).toBe(1);
     now += 1;
-    expect(quotas.take(1, 1)).toBe(0);
+    expect(quotas.take('1', 1)).toBe(0);
     now += 100;
-    expect(quotas.take(1, 101)).toBe(1);
-    expect(quotas.take(1, 100)).toBe(0);
+    expect(quotas.take('1', 101)).toBe(1);
+    expect(quotas.take('1', 100)).toBe(0);
   });
 
   it('says when to come again, and then gives it', () => {
     let now = 0;
     const quotas = new Quotas(7, () => now);
-    expect(quotas.take(1, 7)).toBe(0);
-    const waitMs = quotas.take(1, 3);
+    expect(quotas.take('1', 7)).toBe(0);
+    const waitMs = quotas.take('1', 3);
     expect(waitMs).toBe(429);
     now += waitMs - 1;
-    expect(quotas.take(1, 3)).toBeGreaterThan(0);
+    expect(quotas.take('1', 3)).toBeGreaterThan(0);
     now += 1;
-    expect(quotas.take(1, 3)).toBe(0);
+    expect(quotas.take('1', 3)).toBe(0);
   });
 
   it('saves up no more than a second of the rate, however long nobody asked', () => {
     let now = 0;
     const quotas = new Quotas(10, () => now);
-    quotas.take(1, 1);
+    quotas.take('1', 1);
     now += 1e9;
-    expect(quotas.take(1, 10)).toBe(0);
-    expect(quotas.take(1, 1)).toBe(100);
+    expect(quotas.take('1', 10)).toBe(0);
+    expect(quotas.take('1', 1)).toBe(100);
   });
 
   it('gives more than it holds when it is full, and is paid back by the time after', () => {
     let now = 0;
     const quotas = new Quotas(100, () => now);
-    expect(quotas.take(1, 450)).toBe(0);
+    expect(quotas.take('1', 450)).toBe(0);
     // From 350 below zero to 1.
-    expect(quotas.take(1, 1)).toBe(3_510);
+    expect(quotas.take('1', 1)).toBe(3_510);
     now += 3_509;
-    expect(quotas.take(1, 1)).toBe(1);
+    expect(quotas.take('1', 1)).toBe(1);
     now += 1;
-    expect(quotas.take(1, 1)).toBe(0);
-    expect(quotas.take(1, 450)).toBe(1_000);
+    expect(quotas.take('1', 1)).toBe(0);
+    expect(quotas.take('1', 450)).toBe(1_000);
   });
 
   it('counts each uid by itself, also when there are more of them than it remembers', () => {
     let now = 0;
     const quotas = new Quotas(10, () => now);
     for (let uid = 0; uid < 3_000; uid++) {
-      expect(quotas.take(uid, 10)).toBe(0);
+      expect(quotas.take(String(uid), 10)).toBe(0);
     }
     for (let uid = 0; uid < 3_000; uid++) {
-      expect(quotas.take(uid, 1)).toBeGreaterThan(0);
+      expect(quotas.take(String(uid), 1)).toBeGreaterThan(0);
     }
     now += 100;
-    expect(quotas.take(2_999, 1)).toBe(0);
+    expect(quotas.take(String(2_999), 1)).toBe(0);
   });
 
   it('never gives more over time than the rate and what the bucket held, whatever is asked for', () => {
@@ -76,7 +76,7 @@ describe('Quotas', () => {
         const quotas = new Quotas(100, () => now);
         for (const [passed, count] of all) {
           now += passed;
-          if (quotas.take(1, count) === 0) {
+          if (quotas.take('1', count) === 0) {
             given += count;
             largest = Math.max(largest, count);
           }
@@ -90,12 +90,14 @@ describe('Quotas', () => {
 describe('the quota of a rule', () => {
   const rule = (name: string, given: Partial<PolicyRule> = {}): PolicyRule => ({
     name,
-    callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'] },
+    callers: { uid: undefined, gid: undefined, groups: undefined, socket: ['data'], token: undefined },
     keys: ['*'],
     partitions: ['*'],
     operations: ['blindIndex'],
     create: false,
     blindIndexPerSecond: 10,
+    requireContext: [],
+    quota: { requestsPerSecond: undefined, bytesPerSecond: undefined, inFlight: undefined },
     roots: [],
     ...given,
   });

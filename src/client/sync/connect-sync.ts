@@ -9,6 +9,7 @@ import { privateAgent, START_TIMEOUT_MS, socketIn } from '../agent-command.ts';
 import { bindingOf, bytesOfText, checkBytes, checkTimeout, decryptBinding, textOfBytes } from '../arguments.ts';
 import { batchOf } from '../batch.ts';
 import { DEFAULT_TIMEOUT_MS } from '../caller.ts';
+import { type TokenOptions, tokenToShow } from '../caller-token.ts';
 import { anyChooses, COPY_LIMIT, partition, payloadError } from '../calls.ts';
 import {
   type ChannelLimits,
@@ -76,7 +77,7 @@ class Refused extends Error {
 
 class SyncClient implements DekdSyncClient {
   readonly #socket: string | undefined;
-  readonly #token: Uint8Array | undefined;
+  readonly #token: TokenOptions;
   readonly #timeoutMs: number;
   readonly #spawns: boolean;
   readonly #writer = new RequestWriter();
@@ -90,9 +91,9 @@ class SyncClient implements DekdSyncClient {
   #losses = 0;
   #closed = false;
 
-  constructor({ socket, token, timeoutMs = DEFAULT_TIMEOUT_MS, spawn = false }: SyncConnectOptions) {
+  constructor({ socket, token, tokenFile, timeoutMs = DEFAULT_TIMEOUT_MS, spawn = false }: SyncConnectOptions) {
     this.#socket = socket;
-    this.#token = token;
+    this.#token = { token, tokenFile };
     this.#timeoutMs = checkTimeout(timeoutMs);
     this.#spawns = spawn;
   }
@@ -244,7 +245,7 @@ class SyncClient implements DekdSyncClient {
     const greetedBy = Math.min(deadline, performance.now() + GREETING_TIMEOUT_MS);
     try {
       thread.connect(path, greetedBy);
-      const hello = this.#writer.message(helloOf(this.#token));
+      const hello = this.#writer.message(helloOf(tokenToShow(this.#token)));
       this.#limits = limitsOf(greeting(thread.exchange(hello, undefined, greetedBy)));
       return this.#limits;
     } catch (error) {

@@ -1,7 +1,20 @@
 /** Entries of lists and mappings: routes, what holds for keys, recipients, rules of the policy. */
 import * as v from 'valibot';
 import type { Operation } from '../config.ts';
-import { absolutePath, creation, flag, integer, list, oneOf, oneOrMany, text, textMapping } from '../readers.ts';
+import {
+  absolutePath,
+  creation,
+  flag,
+  group,
+  integer,
+  list,
+  oneOf,
+  oneOrMany,
+  size,
+  socketMode,
+  text,
+  textMapping,
+} from '../readers.ts';
 import { type KeyMetadata, key, leaf, optionalKey, requiredKey, section } from './key.ts';
 import { glob, id, kid, partitionGlob } from './names.ts';
 import { rotationKeys } from './rotation.ts';
@@ -161,6 +174,29 @@ export const OPERATIONS = [
   'migrateLegacy',
 ] as const satisfies readonly Operation[];
 
+export const furtherSocket = v.pipe(
+  v.strictObject({
+    path: requiredKey(absolutePath, {
+      meaning: 'Where it is; at most 107 bytes. A folder of its own can be mounted into one container alone.',
+      example: '/run/dekd/web/agent.sock',
+    }),
+    group: optionalKey(group, { meaning: 'Group that may connect, by name or number.', example: 'web' }),
+    mode: key(socketMode, '0660', { meaning: 'Permission bits of the socket: 0600 or 0660.' }),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
+export const callerToken = v.pipe(
+  v.strictObject({
+    file: requiredKey(absolutePath, {
+      meaning: 'File with 32 random bytes as one base64 line, mode 0600, owned by the agent. `dekd keygen` makes one.',
+      danger: 'who has a copy of it, and can open the socket, is such a caller.',
+      example: '/etc/dekd/web.token',
+    }),
+  }),
+  v.metadata({ meaning: '' } as KeyMetadata),
+);
+
 export const legacyKey = v.pipe(
   v.strictObject({
     kid: requiredKey(kid, { meaning: 'What envelopes call the key.', example: 'v1' }),
@@ -184,11 +220,19 @@ export const rule = v.pipe(
         }),
         gid: optionalKey(oneOrMany(id), { meaning: 'Primary group ids.', example: '1000' }),
         groups: optionalKey(oneOrMany(id), { meaning: 'Supplementary group ids.', example: '[2000, 2001]' }),
-        socket: key(oneOrMany(oneOf('data', 'admin')), 'data', { meaning: 'Socket the caller came through.' }),
+        socket: key(oneOrMany(text('a name', 63)), 'data', {
+          meaning: 'Socket the caller came through: data, admin, or a name of sockets.',
+          example: '[data, web]',
+        }),
+        token: optionalKey(oneOrMany(text('a name', 63)), {
+          meaning: 'Names of tokens, one of which the caller must show.',
+          example: 'web',
+        }),
       },
       {
-        meaning: 'Who the rule is for, as the kernel says. Each field given must match, by any of its values.',
-        danger: 'without uid, gid and groups it is everybody who can open the socket.',
+        meaning:
+          'Who the rule is for, as the kernel says, and by the token that it shows. Each field given must match, by any of its values.',
+        danger: 'without uid, gid, groups and token it is everybody who can open the socket.',
       },
     ),
     keys: requiredKey(oneOrMany(glob), {
@@ -218,6 +262,33 @@ export const rule = v.pipe(
         'Values that each caller may have blindIndex and fingerprint compute in a second, items of batches included.',
       danger: 'it is how fast a caller can guess the values behind an index.',
     }),
+    requireContext: key(list(text('a context name', 128)), [], {
+      meaning: 'Context names that every call with a context must carry for this rule to allow it.',
+      example: '[table, id]',
+    }),
+    quota: section(
+      {
+        requestsPerSecond: optionalKey(integer(1, 1_000_000_000), {
+          meaning: 'Values a second, items of batches counted one by one. A second is saved up at most.',
+          computed: 'any number',
+          example: '5000',
+        }),
+        bytesPerSecond: optionalKey(size('1KiB', '1TiB'), {
+          meaning: 'Bytes a second. Streams are slowed down to it; other calls over it are refused.',
+          computed: 'any number',
+          example: '64MiB',
+        }),
+        inFlight: optionalKey(integer(1, 1_000_000), {
+          meaning: 'Requests in work at once, over all connections; a stream is one as long as it lasts.',
+          computed: 'any number',
+          example: '64',
+        }),
+      },
+      {
+        meaning:
+          'What each caller of the rule may have. Over it the answer is RESOURCE_EXHAUSTED, and when to come again. Where several rules allow a call, any one of them may pay for it.',
+      },
+    ),
     roots: key(list(glob), [], {
       meaning:
         'Names of roots, in the same way, that callers may choose with a call: the key has a version of its own under each. Empty: they choose none, and routes and defaultRoot say it.',

@@ -29,3 +29,10 @@ export const recipientName = v.pipe(
   entryName,
   v.check((name) => name !== 'keystore', 'expected another name: keystore is the keystore itself'),
 );
+export const socketName = v.pipe(
+  entryName,
+  v.check(
+    (name) => name !== 'data' && name !== 'admin',
+    'expected another name: data is the section socket, admin its own',
+  ),
+);

@@ -1,0 +1,304 @@
+/** One kind of caller: the rules that are for it, and what they answered so far. */
+import type { LegacyOperation, Operation } from '../config/config.ts';
+import { DekdError } from '../errors.ts';
+import { type CompiledRule, chargeCreation, choosing } from './compiled-rule.ts';
+import type { Caller, Load, Peer, PolicyOptions } from './policy.ts';
+import { explainDenial, quoted } from './remedy.ts';
+import { BITS, CONTEXT_BIT, CREATE_BIT, type CreatingOperation, METERED_BIT } from './rights.ts';
+
+/** What every denial says. */
+export const NOT_ALLOWED_TEXT = 'no such key, or not allowed';
+/** The same to a caller that may do it with the key, and not under that root. */
+export const ROOT_NOT_ALLOWED_TEXT = 'no such root, or not allowed for this key';
+
+/** Answers remembered for one caller; the map is dropped when it is full. */
+const MAX_ANSWERS = 4096;
+/**
+ * Longest key and partition, together, that rules are asked about: no key has such names, and everything that is made for each item
+ * of a batch holds them.
+ */
+const MAX_NAMES = 512;
+/** How soon a caller with too much in work may come again. */
+const IN_WORK_RETRY_MS = 20;
+
+export class CompiledCaller implements Caller {
+  readonly share: string;
+  readonly isGated: boolean;
+  readonly #rules: readonly CompiledRule[];
+  readonly #peer: Peer;
+  readonly #options: PolicyOptions;
+  /** Key → partition → bits granted. */
+  readonly #answers = new Map<string, Map<string, number>>();
+  #answerCount = 0;
+  /** By root: what the rules grant that let it be chosen. */
+  readonly #underRoots = new Map<string, CompiledCaller>();
+
+  constructor(rules: readonly CompiledRule[], peer: Peer, options: PolicyOptions) {
+    this.share = shareOf(peer);
+    this.isGated = rules.some(({ bits }) => (bits & (METERED_BIT | CONTEXT_BIT)) !== 0);
+    this.#rules = rules;
+    this.#peer = peer;
+    this.#options = options;
+  }
+
+  allows(operation: Operation, key: string, partition: string): boolean {
+    return (this.#granted(key, partition) & BITS[operation]) !== 0;
+  }
+
+  allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean {
+    return (
+      this.allows(operation, key, partition) &&
+      this.#rules.some(
+        (rule) =>
+          (rule.bits & BITS[operation]) !== 0 &&
+          rule.matchesKey(key) &&
+          rule.matchesPartition(partition) &&
+          rule.matchesLegacyKid(kid),
+      )
+    );
+  }
+
+  authorize(operation: Operation, key: string, partition: string): void {
+    if ((this.#granted(key, partition) & BITS[operation]) === 0) {
+      throw this.#denial([operation], key, partition);
+    }
+  }
+
+  rights(key: string, partition: string): readonly Operation[] {
+    const granted = this.#granted(key, partition);
+    return (Object.keys(BITS) as Operation[]).filter((operation) => (granted & BITS[operation]) !== 0);
+  }
+
+  allowsRoot(operation: Operation, key: string, partition: string, root: string): boolean {
+    return this.#underRoot(root)?.allows(operation, key, partition) ?? false;
+  }
+
+  authorizeRoot(operation: Operation, key: string, partition: string, root: string): void {
+    if (!this.allowsRoot(operation, key, partition, root)) {
+      this.authorize(operation, key, partition);
+      const { roots } = this.#options;
+      const reason = roots.includes(root)
+        ? this.#reason([operation], key, partition, root)
+        : `no root ${quoted(root)} is configured; the roots are ${roots.join(', ')}`;
+      throw new DekdError('PERMISSION_DENIED', ROOT_NOT_ALLOWED_TEXT, { reason });
+    }
+  }
+
+  maySomewhere(root: string): boolean {
+    return this.#options.roots.includes(root) && this.#rules.some((rule) => choosing(rule) && rule.matchesRoot(root));
+  }
+
+  /** This caller, with nothing but the rules that let it choose the root; undefined when there is no such root. */
+  #underRoot(root: string): CompiledCaller | undefined {
+    let caller = this.#underRoots.get(root);
+    if (caller === undefined && this.#options.roots.includes(root)) {
+      const rules = this.#rules.filter(({ matchesRoot }) => matchesRoot(root));
+      caller = new CompiledCaller(rules, this.#peer, this.#options);
+      this.#underRoots.set(root, caller);
+    }
+    return caller;
+  }
+
+  mayCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): boolean {
+    const needed = CREATE_BIT | BITS[by];
+    return (this.#granted(key, partition) & needed) === needed && this.#granting(needed, key, partition).length > 0;
+  }
+
+  authorizeCreate(key: string, partition: string, by: CreatingOperation = 'encrypt'): void {
+    const granted = this.#granted(key, partition);
+    if ((granted & BITS[by]) === 0) {
+      throw this.#denial([by], key, partition);
+    }
+    const creating = this.#granting(CREATE_BIT | BITS[by], key, partition);
+    if (creating.length === 0) {
+      const { reason } = this.#denial([by, 'create'], key, partition);
+      throw new DekdError('KEY_NOT_FOUND', 'no such key', reason === undefined ? {} : { reason });
+    }
+    const entry = `${key}\u0000${partition}`;
+    if (!creating.some((rule) => chargeCreation(rule, entry))) {
+      const caps = creating.map(
+        ({ rule }) => `rule ${JSON.stringify(rule.name)} has made ${rule.create === false ? 0 : rule.create.max}`,
+      );
+      throw new DekdError('PERMISSION_DENIED', 'the limit of keys made on first use is reached', {
+        reason: `${caps.join(', ')}; raise create.max there, or make the key with \`dekd keys create\``,
+      });
+    }
+  }
+
+  chargeIndex(key: string, partition: string, values: number): void {
+    let retryAfterMs = Number.POSITIVE_INFINITY;
+    const granting = this.#granting(BITS.blindIndex, key, partition);
+    for (const { indexing } of granting) {
+      const waitMs = indexing.take(this.share, values);
+      if (waitMs === 0) {
+        return;
+      }
+      retryAfterMs = Math.min(retryAfterMs, waitMs);
+    }
+    const quotas = granting.map(({ rule }) => `rule ${JSON.stringify(rule.name)} allows ${rule.blindIndexPerSecond}`);
+    throw new DekdError('RESOURCE_EXHAUSTED', 'the quota of values for indexes is used up for now', {
+      retryAfterMs,
+      reason: `${quotas.join(', ')} a second to ${this.share}, and ${values} were asked for at once; raise blindIndexPerSecond there if this is no guessing`,
+    });
+  }
+
+  charge({ operation, key, partition, items, bytes }: Load): void {
+    const granting = this.#metering(operation, key, partition);
+    if (granting.length === 0) {
+      return;
+    }
+    let retryAfterMs = Number.POSITIVE_INFINITY;
+    for (const { requests, bytes: perSecond } of granting) {
+      const waitMs = Math.max(requests?.wait(this.share, items) ?? 0, perSecond?.wait(this.share, bytes) ?? 0);
+      if (waitMs === 0) {
+        requests?.take(this.share, items);
+        perSecond?.take(this.share, bytes);
+        return;
+      }
+      retryAfterMs = Math.min(retryAfterMs, waitMs);
+    }
+    throw this.#exhausted(granting, retryAfterMs, `${items} requests of ${bytes} bytes were asked for at once`);
+  }
+
+  begin(operation: Operation, key: string, partition: string): (() => void) | undefined {
+    const granting = this.#metering(operation, key, partition);
+    if (granting.length === 0 || granting.some(({ rule }) => rule.quota.inFlight === undefined)) {
+      return undefined;
+    }
+    const { share } = this;
+    for (const { rule, inWork } of granting) {
+      const count = inWork.get(share) ?? 0;
+      if (count < rule.quota.inFlight!) {
+        inWork.set(share, count + 1);
+        return () => {
+          const left = inWork.get(share)! - 1;
+          if (left === 0) {
+            inWork.delete(share);
+          } else {
+            inWork.set(share, left);
+          }
+        };
+      }
+    }
+    throw this.#exhausted(granting, IN_WORK_RETRY_MS, 'that many are in work');
+  }
+
+  owe(operation: Operation, key: string, partition: string, bytes: number): number {
+    const granting = this.#metering(operation, key, partition);
+    if (granting.length === 0 || granting.some((rule) => rule.bytes === undefined)) {
+      return 0;
+    }
+    // To the one that will have some first.
+    const [first] = granting.toSorted((a, b) => a.bytes!.wait(this.share, 1) - b.bytes!.wait(this.share, 1));
+    return first!.bytes!.owe(this.share, bytes);
+  }
+
+  checkContext(operation: Operation, key: string, partition: string, names: () => readonly string[]): void {
+    const granting = this.#grantingOrAny(operation, key, partition);
+    if (granting.length === 0 || granting.some(({ rule }) => rule.requireContext.length === 0)) {
+      return;
+    }
+    const given = new Set(names());
+    const lacking = granting.map(({ rule }) => rule.requireContext.filter((name) => !given.has(name)));
+    if (lacking.every((list) => list.length > 0)) {
+      throw new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, {
+        reason: `the context lacks ${lacking[0]!.map(quoted).join(', ')}, which rule ${JSON.stringify(granting[0]!.rule.name)} wants in every call that it allows`,
+      });
+    }
+  }
+
+  /** Rules that grant it, when each of them has a quota: one without lets everything pass. Without a key, all that could. */
+  #metering(operation: Operation, key: string, partition: string): readonly CompiledRule[] {
+    if (!this.isGated) {
+      return [];
+    }
+    const granting = this.#grantingOrAny(operation, key, partition);
+    return granting.every(({ bits }) => (bits & METERED_BIT) !== 0) ? granting : [];
+  }
+
+  #grantingOrAny(operation: Operation, key: string, partition: string): readonly CompiledRule[] {
+    return key === ''
+      ? this.#rules.filter(({ bits }) => (bits & BITS[operation]) !== 0)
+      : this.#granting(BITS[operation], key, partition);
+  }
+
+  #exhausted(rules: readonly CompiledRule[], retryAfterMs: number, asked: string): DekdError {
+    const allowed = rules.map(({ rule: { name, quota } }) => {
+      const bounds = [
+        quota.requestsPerSecond === undefined ? [] : `${quota.requestsPerSecond} requests a second`,
+        quota.bytesPerSecond === undefined ? [] : `${quota.bytesPerSecond} bytes a second`,
+        quota.inFlight === undefined ? [] : `${quota.inFlight} in flight`,
+      ].flat();
+      return `rule ${JSON.stringify(name)} allows ${bounds.join(', ')}`;
+    });
+    return new DekdError('RESOURCE_EXHAUSTED', 'the quota of the caller is used up for now', {
+      retryAfterMs,
+      reason: `${allowed.join('; ')} to ${this.share}, and ${asked}; raise quota there if this is no mistake`,
+    });
+  }
+
+  /** Rules that grant all of `bits` on a key. */
+  #granting(bits: number, key: string, partition: string): CompiledRule[] {
+    return this.#rules.filter(
+      (rule) => (rule.bits & bits) === bits && rule.matchesKey(key) && rule.matchesPartition(partition),
+    );
+  }
+
+  #granted(key: string, partition: string): number {
+    return this.#answers.get(key)?.get(partition) ?? this.#decide(key, partition);
+  }
+
+  #decide(key: string, partition: string): number {
+    if (key.length + partition.length > MAX_NAMES) {
+      return 0;
+    }
+    let bits = 0;
+    // Names that begin with a dot are those of key-encryption keys; no rule reaches them.
+    if (!key.startsWith('.')) {
+      for (const rule of this.#rules) {
+        if (rule.matchesKey(key) && rule.matchesPartition(partition)) {
+          bits |= rule.bits;
+        }
+      }
+    }
+    this.#remember(key, partition, bits);
+    return bits;
+  }
+
+  #remember(key: string, partition: string, bits: number): void {
+    if (this.#answerCount >= MAX_ANSWERS) {
+      this.#answers.clear();
+      this.#answerCount = 0;
+    }
+    let partitions = this.#answers.get(key);
+    if (!partitions) {
+      partitions = new Map();
+      this.#answers.set(key, partitions);
+    }
+    partitions.set(partition, bits);
+    this.#answerCount++;
+  }
+
+  #denial(wanted: readonly (Operation | 'create')[], key: string, partition: string): DekdError {
+    return new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, { reason: this.#reason(wanted, key, partition) });
+  }
+
+  #reason(wanted: readonly (Operation | 'create')[], key: string, partition: string, root?: string): string {
+    return explainDenial({
+      peer: this.#peer,
+      native: this.#options.native,
+      ownUid: this.#options.ownUid,
+      allowOwnUid: this.#options.allowOwnUid || this.#options.dev,
+      wanted,
+      key,
+      partition,
+      ...(root === undefined ? {} : { root }),
+    });
+  }
+}
+
+/** E.g. `uid:1000`, `uid:1000 token:web`, `uid:1000 socket:reports`. */
+function shareOf({ uid, socket, token }: Peer): string {
+  const place = socket === 'data' || socket === 'admin' ? '' : ` socket:${socket}`;
+  return `uid:${uid}${place}${token === undefined ? '' : ` token:${token}`}`;
+}
