@@ -19,25 +19,9 @@ namespace {
 constexpr std::string_view kLabel = "dekd/v1/edk";
 constexpr std::string_view kDigits = "0123456789abcdef";
 
-using Epoch = std::array<uint8_t, kEpochLength>;
-
 // A forked child goes on with its parent's epoch, which counts its wraps twice at worst: nonces are drawn, and the count
 // is far below what they are good for.
-thread_local Epoch epoch;
-thread_local uint32_t wraps_left = 0;
-
-Status current_epoch(Epoch& out) {
-  if (wraps_left == 0) {
-    const Status status = draw_nonce(epoch);
-    if (status != Status::kOk) {
-      return status;
-    }
-    wraps_left = kWrapsAnEpoch;
-  }
-  --wraps_left;
-  out = epoch;
-  return Status::kOk;
-}
+thread_local EpochBudget epochs;
 
 uint8_t* put_hex(std::span<const uint8_t> bytes, uint8_t* out) {
   for (const uint8_t byte : bytes) {
@@ -86,6 +70,19 @@ Status start(const KeyTable::Lease& lease, const Epoch& of, Gcm& gcm,
 
 }  // namespace
 
+Status EpochBudget::next(Epoch& out) {
+  if (left_ == 0) {
+    const Status status = draw_nonce(epoch_);
+    if (status != Status::kOk) {
+      return status;
+    }
+    left_ = wraps_;
+  }
+  --left_;
+  out = epoch_;
+  return Status::kOk;
+}
+
 Status wrap_data_key(KeyTable& table, KeyHandle message_key, KeyHandle data_key, std::span<const uint8_t> context,
                      std::span<uint8_t, kDataKeyInfoLength> info, std::span<uint8_t, kEncryptedDataKeyLength> out) {
   const StackScrub scrub;
@@ -97,7 +94,7 @@ Status wrap_data_key(KeyTable& table, KeyHandle message_key, KeyHandle data_key,
   }
   Epoch now;
   if (status == Status::kOk) {
-    status = current_epoch(now);
+    status = epochs.next(now);
   }
   const auto nonce = info.last<kGcmNonceLength>();
   if (status == Status::kOk) {

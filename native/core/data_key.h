@@ -1,6 +1,7 @@
 #ifndef DEKD_CORE_DATA_KEY_H_
 #define DEKD_CORE_DATA_KEY_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -28,6 +29,22 @@ inline constexpr size_t kDataKeyNameLength = 2 * kKidLength + 1 + 2 * kEpochLeng
 inline constexpr size_t kDataKeyInfoLength = kDataKeyNameLength + 8 + kGcmNonceLength;
 inline constexpr size_t kEncryptedDataKeyLength = kKeyLength + kTagLength;
 static_assert(kDataKeyInfoLength == 77);
+
+using Epoch = std::array<uint8_t, kEpochLength>;
+
+// EpochBudget gives an epoch for each wrap, and draws the next one when `wraps` have had it. One thread.
+class EpochBudget final {
+ public:
+  explicit EpochBudget(uint32_t wraps = kWrapsAnEpoch) : wraps_(wraps) {}
+
+  // kRandomFailed when there is no next epoch; the old one is then not given out again.
+  Status next(Epoch& out);
+
+ private:
+  const uint32_t wraps_;
+  uint32_t left_ = 0;
+  Epoch epoch_{};
+};
 
 // wrap_data_key encrypts `data_key` under `message_key`. `context` is the serialised encryption context of the message,
 // the whole of it. Any thread.

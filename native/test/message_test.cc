@@ -470,6 +470,23 @@ const Test kTurns("a message is worked on by one call at a time; no nonce is use
   expect(sealed_calls > 0);
 });
 
+const Test kEpochs("an epoch serves as many wraps as it may, 2^28, and the next wrap has another one", [] {
+  static_assert(kWrapsAnEpoch == 1U << 28);
+  for (const uint32_t wraps : {1U, 3U, 1000U}) {
+    EpochBudget budget(wraps);
+    Epoch last{};
+    for (int round = 0; round < 3; ++round) {
+      Epoch first;
+      expect(budget.next(first) == Status::kOk && first != last);
+      for (uint32_t i = 1; i < wraps; ++i) {
+        Epoch again;
+        expect(budget.next(again) == Status::kOk && again == first);
+      }
+      last = first;
+    }
+  }
+});
+
 const Test kWrapped("unwrap_data_key gives back the data key, and refuses any change, context and key", [] {
   Fixture f;
   const Bytes context = counting(30, 40);
