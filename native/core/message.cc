@@ -390,7 +390,7 @@ Status open_frames(KeyTable& table, KeyHandle message, std::span<const uint8_t> 
     ++state.next_sequence;
   }
   if (status != Status::kOk) {
-    wipe(out.first(opened.produced));
+    wipe(out);
     opened = {};
   }
   return turn.end(status);
