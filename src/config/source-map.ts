@@ -7,6 +7,7 @@ export class YamlSource {
   readonly name: string;
   readonly #lines = new LineCounter();
   readonly #document;
+  #value: Record<string, unknown> = {};
 
   /** @param name of the file, for messages */
   constructor(name: string, yamlText: string) {
@@ -41,12 +42,20 @@ export class YamlSource {
     if (problems.length === 0 && root !== null && !isMap(root) && !(isScalar(root) && root.value === null)) {
       problems.push({ path: '', source: this.#at(0), message: 'expected a mapping of keys' });
     }
+    if (problems.length === 0) {
+      try {
+        this.#value = (this.#document.toJS() as Record<string, unknown> | null) ?? {};
+      } catch (error) {
+        // Aliases are resolved only here: of an anchor that is not there, and of so many that they would fill the memory.
+        problems.push({ path: '', source: this.name, message: `not valid YAML: ${(error as Error).message}` });
+      }
+    }
     return problems;
   }
 
   /** The plain value; only after `problems` found none. */
   value(): Record<string, unknown> {
-    return (this.#document.toJS() as Record<string, unknown> | null) ?? {};
+    return this.#value;
   }
 
   /** `file:line` of the key at `path`, else of the nearest one above it that is there. */

@@ -157,6 +157,12 @@ describe('a configuration file', () => {
     );
   });
 
+  it('says that an alias has no anchor, and that aliases are too many to be expanded', () => {
+    expect(problemsOf(() => load('roots: *nowhere'))[0]).toMatch(/not valid YAML: .*nowhere/);
+    const doubling = Array.from({ length: 12 }, (_, i) => `a${i + 1}: &a${i + 1} [*a${i}, *a${i}]`).join('\n');
+    expect(problemsOf(() => load(`a0: &a0 [x, x]\n${doubling}`))[0]).toMatch(/not valid YAML: Excessive alias count/);
+  });
+
   it('says where broken YAML breaks, and refuses a key said twice', () => {
     expect(problemsOf(() => load('a: [1\nb: 2', { name: 'c.yaml' }))[0]).toMatch(/^c\.yaml:2: not valid YAML/);
     expect(problemsOf(() => load('engine: node\nengine: native', { name: 'c.yaml' }))[0]).toMatch(
