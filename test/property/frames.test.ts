@@ -3,10 +3,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DekdError } from '../../src/errors.ts';
 import { FrameReader, ReusedAssembly } from '../../src/protocol/frame.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
-import { OPERATION, RequestReader } from '../../src/protocol/request-reader.ts';
+import { OPERATION } from '../../src/protocol/request-reader.ts';
 import { startTestAgent, type TestAgent } from '../support/agent.ts';
 import { anyRequest, anyTraffic, sendTraffic } from '../support/garbage.ts';
 import { frameOf, RawClient } from '../support/raw-client.ts';
+import { readByGenerated, readByHand } from '../support/request-readers.ts';
 
 describe('the frame reader', () => {
   it('gives the same frames however the stream is cut', () => {
@@ -80,83 +81,6 @@ describe('the frame reader', () => {
     );
   });
 });
-
-/** What the reader by hand says of a request, in the words of the generated one. */
-function readByHand(body: Uint8Array): object {
-  const reader = new RequestReader();
-  reader.read(Buffer.from(body));
-  const { id, timeoutMs, operation } = reader;
-  if (operation === OPERATION.keyInfo) {
-    reader.readBinding();
-    return { id, timeoutMs, operation, key: reader.key, partition: reader.partition };
-  }
-  if (operation < OPERATION.encrypt) {
-    return { id, timeoutMs, operation };
-  }
-  reader.readBinding();
-  const slice = (at: number, length: number): number[] => [...reader.frame.subarray(at, at + length)];
-  const { key, partition, anyKey } = reader;
-  const context = slice(reader.contextOffset, reader.contextLength);
-  if (operation < OPERATION.encryptMany) {
-    return {
-      id,
-      timeoutMs,
-      operation,
-      key,
-      partition,
-      anyKey,
-      context,
-      data: slice(reader.dataOffset, reader.dataLength),
-    };
-  }
-  const items: object[] = [];
-  reader.visitItems({
-    item: (dataAt, dataLength, contextAt, contextLength, itemKey, itemPartition) =>
-      void items.push({
-        data: slice(dataAt, dataLength),
-        context: slice(contextAt, contextLength),
-        key: itemKey ?? key,
-        partition: itemPartition ?? partition,
-      }),
-  });
-  expect(reader.count).toBe(items.length);
-  return { id, timeoutMs, operation, key, partition, anyKey, context, items };
-}
-
-function readByGenerated(body: Uint8Array): object {
-  const request = messages.Request.decode(body);
-  const { id, timeoutMs } = request;
-  const name = (Object.keys(OPERATION) as (keyof typeof OPERATION)[]).find((one) => request[one]);
-  const operation = name === undefined ? 0 : OPERATION[name];
-  if (operation === OPERATION.keyInfo) {
-    const { key, partition } = request.keyInfo!;
-    return { id, timeoutMs, operation, key, partition };
-  }
-  if (operation < OPERATION.encrypt) {
-    return { id, timeoutMs, operation };
-  }
-  const fields = request[name!] as unknown as {
-    key: string;
-    partition: string;
-    anyKey?: boolean;
-    context: Uint8Array;
-    data: Uint8Array;
-    items: { data: Uint8Array; key?: string; partition?: string; context?: Uint8Array }[];
-  };
-  const { key, partition } = fields;
-  const anyKey = fields.anyKey ?? false;
-  const context = [...fields.context];
-  if (operation < OPERATION.encryptMany) {
-    return { id, timeoutMs, operation, key, partition, anyKey, context, data: [...fields.data] };
-  }
-  const items = fields.items.map((item) => ({
-    data: [...item.data],
-    context: [...(item.context ?? fields.context)],
-    key: item.key ?? key,
-    partition: item.partition ?? partition,
-  }));
-  return { id, timeoutMs, operation, key, partition, anyKey, context, items };
-}
 
 describe('the request reader', () => {
   it('reads every request as the generated code does', () => {
