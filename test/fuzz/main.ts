@@ -62,13 +62,19 @@ const native = NATIVE_TARGETS.filter(({ name }) => wanted.includes(name));
 if (native.length > 0) {
   await prepareNative(WORK);
   for (const target of native) {
-    const saved = join(CORPUS, target.name);
+    // Some names are those of TypeScript targets, too.
+    const saved = join(CORPUS, `native-${target.name}`);
     const line = runNative(target, { work: WORK, saved, seconds, keep: values.keep });
     console.log(JSON.stringify(line));
     failed ||= line.finding !== undefined;
   }
   const bug: NativeTarget = { name: 'planted', covers: [] };
-  const line = runNative(bug, { work: WORK, saved: join(CORPUS, 'planted'), seconds: PLANTED_SECONDS, keep: false });
+  const line = runNative(bug, {
+    work: WORK,
+    saved: join(CORPUS, 'native-planted'),
+    seconds: PLANTED_SECONDS,
+    keep: false,
+  });
   console.log(
     JSON.stringify({ target: 'planted C++', executions: line.executions, caught: line.finding !== undefined }),
   );

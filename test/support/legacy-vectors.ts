@@ -21,9 +21,13 @@ export const legacyVectors: LegacyVectors = JSON.parse(
 ) as LegacyVectors;
 
 /** What an application stored for `value`. */
-export function legacySealed(value: unknown, kid = 'v1'): LegacyShape {
+export function legacySealed(
+  value: unknown,
+  kid = 'v1',
+  key: Uint8Array = Buffer.from(legacyVectors.keys[kid]!, 'base64'),
+): LegacyShape {
   const iv = randomBytes(12);
-  const cipher = createCipheriv('aes-256-gcm', Buffer.from(legacyVectors.keys[kid]!, 'base64'), iv);
+  const cipher = createCipheriv('aes-256-gcm', key, iv);
   const sealed = Buffer.concat([cipher.update(JSON.stringify(value)), cipher.final(), cipher.getAuthTag()]);
   return { __enc: 1, kid, iv: iv.toString('base64'), ct: sealed.toString('base64') };
 }
