@@ -67,6 +67,30 @@ void unwrap_data(const Keys& keys, Input& in) {
   const Bytes name = in.bytes(in.byte() % 32);
   const Bytes context = in.rest();
   must(!unwrap_data_key(table(), keys.message, info, encrypted, context, 0).ok(), "no made-up data key opens");
+  // Good ones, changed in as many bytes as the input has left.
+  const Bytes own(context.begin(), context.begin() + static_cast<ptrdiff_t>(context.size() / 2));
+  Bytes head(kDataKeyInfoLength);
+  Bytes body(kEncryptedDataKeyLength);
+  static const KeyHandle kData = made(generate_key(table(), kDataKeyUse, 0));
+  must(wrap_data_key(table(), keys.message, kData, own, std::span<uint8_t, kDataKeyInfoLength>(head),
+                     std::span<uint8_t, kEncryptedDataKeyLength>(body)) == Status::kOk,
+       "a data key is wrapped");
+  bool changed = false;
+  for (size_t i = own.size(); i + 1 < context.size(); i += 2) {
+    Bytes& part = (context[i] & 1) != 0 ? head : body;
+    part[context[i] % part.size()] ^= context[i + 1];
+    changed = changed || context[i + 1] != 0;
+  }
+  const Result<KeyHandle> opened = unwrap_data_key(table(), keys.message, head, body, own, 0);
+  must(changed || opened.ok(), "what was not changed opens");
+  drop(opened);
+  Bytes tail(name.size() + kRawAesInfoTail);
+  must(wrap_data_key_under(table(), keys.raw, name, kData, own, tail,
+                           std::span<uint8_t, kEncryptedDataKeyLength>(body)) == Status::kOk,
+       "and under a raw key");
+  const Result<KeyHandle> under = unwrap_data_key_under(table(), keys.raw, name, tail, body, own, 0);
+  must(under.ok(), "it opens");
+  drop(under);
   must(!unwrap_data_key_under(table(), keys.raw, name, info, encrypted, context, 0).ok(), "nor one of a raw key");
 }
 
@@ -139,7 +163,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     default:
       legacy(in);
   }
-  // The key of envelopes is made once, at its first use.
-  must(table().stats().used <= used + 1, "no slot is left of what was refused");
+  // The keys of envelopes and of data are made once, at their first use.
+  must(table().stats().used <= used + 2, "no slot is left of what was refused");
   return 0;
 }

@@ -49,15 +49,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const int before = next_descriptor();
   Input in(data, size);
   const uint8_t choice = in.byte();
-  const size_t count = in.byte() % 5;
+  // A greeting of the right form, with memory that is mostly right, so that what is shared is looked at too.
+  const bool good = (choice & 16) != 0;
+  const size_t count = good ? 1 : in.byte() % 5;
   std::array<int, 4> descriptors{};
   for (size_t i = 0; i < count; ++i) {
-    const uint8_t kind = in.byte();
+    const uint8_t given = in.byte();
+    const auto kind = good ? static_cast<uint8_t>(given - given % 3 + (given == 255 ? -2 : 1)) : given;
     descriptors[i] = kind % 3 == 0   ? open("/dev/null", O_RDONLY | O_CLOEXEC)
                      : kind % 3 == 1 ? memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING)
                                      : dup(STDERR_FILENO);
     if (kind % 3 == 1) {
       must(ftruncate(descriptors[i], static_cast<off_t>(kind) * 512) == 0, "a file grows");
+      const Bytes pages(static_cast<size_t>(kind) * 512);
+      (void)!pwrite(descriptors[i], pages.data(), (kind & 4) != 0 ? pages.size() : pages.size() / 2, 0);
       if ((kind & 64) != 0) {
         (void)fcntl(descriptors[i], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | ((kind & 32) != 0 ? F_SEAL_WRITE : 0));
       }
@@ -66,10 +71,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   int ends[2];
   must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a pair opens");
   Bytes text;
-  if ((choice & 1) != 0) {
+  if (good) {
+    text = {'D', 'K', 'L', '1', 1, 0, 0, 0};
+    text.resize(kLaneGreetingLength, choice);
+  } else if ((choice & 1) != 0) {
     text = {'D', 'K', 'L', '1', static_cast<uint8_t>(1 + ((choice >> 1) & 1)), 0, 0, 0};
   }
-  const Bytes more = in.rest();
+  const Bytes more = good ? Bytes() : in.rest();
   text.insert(text.end(), more.begin(), more.end());
   if ((choice & 4) != 0) {
     text.resize(kLaneGreetingLength);

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Engine, KeyHandle } from '../../src/crypto/engine.ts';
 import { TOKEN_OVERHEAD } from '../../src/crypto/engine.ts';
@@ -144,6 +144,31 @@ describe.each(ENGINE_NAMES)('a token of 64 bytes in the %s engine', async (name)
         expect(codeOf(() => open(holder, token, changed))).toBe('DECRYPTION_FAILED');
       }
     });
+  });
+
+  it('of a MiB is refused with any one of its bits flipped, and leaves zeros', ({ skip }) => {
+    if (subject.missing !== undefined) {
+      return skip(subject.missing);
+    }
+    const engine = subject.create();
+    const key = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
+    const size = 1024 * 1024;
+    const length = size + TOKEN_OVERHEAD;
+    const token = new Uint8Array(length);
+    engine.seal(key, new Uint8Array(randomBytes(size)), 0, 0, 0, size, token, 0);
+    const plain = new Uint8Array(size);
+    // Pure JavaScript takes 100 times as long.
+    const flips = Number(process.env.DEKD_FLIPS ?? (name === 'noble' ? 4 : 100));
+    for (let flip = 0; flip < flips; flip++) {
+      const bit = randomInt(length * 8);
+      token[bit >> 3]! ^= 1 << (bit & 7);
+      plain[randomInt(size)] = 0x55;
+      expect(engine.open(key, token, 0, 0, 0, length, plain, 0), `bit ${bit}`).toBe(false);
+      expect(Buffer.compare(plain, Buffer.alloc(size)), `bit ${bit}`).toBe(0);
+      token[bit >> 3]! ^= 1 << (bit & 7);
+    }
+    expect(engine.open(key, token, 0, 0, 0, length, plain, 0)).toBe(true);
+    engine.close();
   });
 
   it('opens under the equal context only', ({ skip }) => {

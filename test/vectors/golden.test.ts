@@ -200,7 +200,7 @@ describe.each(ENGINE_NAMES)('vectors of version 1 in an agent with the %s engine
     const { fields, row, stored: sealed } = read<{ fields: never; row: { id: string }; stored: never }>('fields.json');
     const cipher = dekd.fields<{ id: string }>()({
       ...(fields as object),
-      context: ({ id }) => ({ user: id }),
+      context: ({ id }: { id: string }) => ({ user: id }),
     } as never);
     expect(await cipher.decrypt(sealed)).toEqual(row);
   });
