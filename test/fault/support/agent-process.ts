@@ -11,7 +11,7 @@ export function cleanEnv(extra: Readonly<Record<string, string>> = {}): NodeJS.P
 }
 
 export interface AgentProcessOptions {
-  readonly package: PrivatePackage;
+  readonly package: Pick<PrivatePackage, 'entry'>;
   /** A folder for the socket's folder; `state` inside it unless given. */
   readonly folder: string;
   readonly state?: string;
