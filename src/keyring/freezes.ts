@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { DekdError } from '../errors.ts';
+import { syncFolder } from './synced-folder.ts';
 
 const FILE = 'frozen';
 
@@ -72,24 +73,35 @@ export class Freezes {
         `there is no freeze of ${said(freeze)}; dekd keys freeze --list shows them`,
       );
     }
-    this.#freezes = left;
-    await this.#keep();
+    // Only what was written is thawed: else a key would be neither frozen nor thawed, and a restart would freeze it again.
+    await this.#inTurn(async () => {
+      const isLeft = (known: Freeze): boolean => !isSame(known, freeze);
+      await this.#write(this.#freezes.filter(isLeft));
+      this.#freezes = this.#freezes.filter(isLeft);
+    });
   }
 
-  /** One write after the other, each with what is frozen when its turn comes. */
+  /** Writes what is frozen when its turn comes. */
   #keep(): Promise<void> {
-    this.#kept = this.#kept.catch(() => undefined).then(() => this.#write());
+    return this.#inTurn(() => this.#write(this.#freezes));
+  }
+
+  /** One write after the other. */
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    this.#kept = this.#kept.catch(() => undefined).then(work);
     return this.#kept;
   }
 
-  async #write(): Promise<void> {
+  async #write(freezes: readonly Freeze[]): Promise<void> {
     if (this.#path === undefined) {
       return;
     }
     try {
       await mkdir(dirname(this.#path), { recursive: true, mode: 0o700 });
-      await writeFile(`${this.#path}.next`, `${JSON.stringify(this.#freezes)}\n`, { mode: 0o600, flush: true });
+      await writeFile(`${this.#path}.next`, `${JSON.stringify(freezes)}\n`, { mode: 0o600, flush: true });
       await rename(`${this.#path}.next`, this.#path);
+      // A freeze that a power cut lifts was none.
+      await syncFolder(dirname(this.#path));
     } catch (error) {
       throw ioError('write', this.#path, error);
     }

@@ -5,6 +5,7 @@ import { crc32 } from 'node:zlib';
 import { hex } from '../bytes.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyRecord } from './record.ts';
+import { syncFolder } from './synced-folder.ts';
 
 const FILE = 'high-water';
 /** Lines for each thing remembered from which a new file is worth its time at start. */
@@ -266,15 +267,6 @@ async function readIfThere(path: string): Promise<string> {
       return '';
     }
     throw error;
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, constants.O_RDONLY);
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
   }
 }
 

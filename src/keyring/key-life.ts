@@ -245,7 +245,9 @@ export class KeyLife {
         continue;
       }
       try {
-        result.set(next.version, await this.#write(next, state));
+        const written = await this.#write(next, state);
+        result.set(next.version, written);
+        this.#parts.live.stopped([written]);
       } catch (error) {
         const isLost = DekdError.is(error, 'CONFLICT') || (isRollback(error) && (await this.#hasMoved(next)));
         if (!isLost || ++attempt === MAX_ATTEMPTS) {

@@ -197,6 +197,19 @@ export class LiveKeys {
     }
   }
 
+  /**
+   * Honours at once that versions were stopped by a write of this agent: it knows, whether or not it can read its own write again.
+   * One that only seals no more may go on until the version that takes its place is loaded.
+   */
+  stopped(records: readonly KeyRecord[]): void {
+    for (const { kid, state } of records) {
+      const key = this.#parts.index.find(kid, 0);
+      if (key !== undefined && state !== 'deactivated' && denies(state, key.state)) {
+        this.#setState(key, state);
+      }
+    }
+  }
+
   /** Stops every key that is frozen now. */
   stopFrozen(): void {
     const { index, freezes } = this.#parts;
@@ -480,11 +493,7 @@ export class LiveKeys {
     const family = (): KeyFamily => index.ensureFamily(purpose, row.name, row.partition, lineOf(row));
     if (!canOpen(row.state) || row.parent.kind !== 'key' || this.#parts.freezes.covers(row.name, row.partition)) {
       // Towards denial a row is believed whatever its MAC.
-      const denied = new LoadedKey(row, family(), undefined, share, cache, ledger);
-      denied.checked = this.#generation;
-      index.add(denied);
-      cache.drop(denied);
-      return denied;
+      return this.#addDenied(row, family(), share);
     }
     try {
       await hierarchy.withKek(row.parent.kid, (_kek, secret) => checkRecord(engine, secret, row, highWater));
@@ -494,6 +503,9 @@ export class LiveKeys {
         const other = index.find(row.kid, 0);
         if (other !== undefined) {
           return other;
+        }
+        if (this.#parts.freezes.covers(row.name, row.partition)) {
+          return this.#addDenied(row, family(), share);
         }
         const handle = cache.room(() => unwrapRecord(engine, secret, row));
         const key = new LoadedKey(row, family(), kek, share, cache, ledger);
@@ -508,6 +520,16 @@ export class LiveKeys {
       this.#report(row, error);
       throw error;
     }
+  }
+
+  /** Adds a version that must not be used, so that who asks for it hears so. */
+  #addDenied(row: KeyRecord, family: KeyFamily, share: Share): LoadedKey {
+    const { cache, index, ledger } = this.#parts;
+    const denied = new LoadedKey(row, family, undefined, share, cache, ledger);
+    denied.checked = this.#generation;
+    index.add(denied);
+    cache.drop(denied);
+    return denied;
   }
 
   /** Brings a known key up to date with its row. Nothing that is not authentic is taken over but a denial. */
@@ -534,10 +556,18 @@ export class LiveKeys {
       }
       await highWater.raise([row]);
       if (row.parent.kind === 'key' && hex(row.parent.kid) !== key.parent?.id) {
-        await hierarchy.withKek(row.parent.kid, (kek) => this.#parts.cache.moveKey(key, kek));
+        await hierarchy.withKek(row.parent.kid, (kek) => {
+          if (row.seq >= key.record.seq) {
+            // In one stretch with its parent: wrapped bytes open under that alone.
+            key.record = row;
+            this.#parts.cache.moveKey(key, kek);
+          }
+        });
       }
-      key.record = row;
-      this.#setState(key, row.state);
+      if (row.seq >= key.record.seq) {
+        key.record = row;
+        this.#setState(key, row.state);
+      }
     } catch (error) {
       const now = isRollback(error) ? await this.#parts.keystore.retrieve(row.kid) : undefined;
       if (now !== undefined && now.seq > row.seq) {
@@ -568,7 +598,7 @@ export class LiveKeys {
 
   #setState(key: LoadedKey, state: KeyState): void {
     key.state = state;
-    key.usable = canOpen(state) && key.parent !== undefined;
+    key.usable = key.parent !== undefined && this.#mayOpen(key);
     if (!key.usable) {
       this.#parts.cache.drop(key);
     }
@@ -582,6 +612,11 @@ export class LiveKeys {
     }
   }
 
+  /** By its state, and by what is frozen now: a row that changes during a freeze, or a load that it overtook, ends none. */
+  #mayOpen({ state, name, partition }: LoadedKey): boolean {
+    return canOpen(state) && !this.#parts.freezes.covers(name, partition);
+  }
+
   /** The highest active version seals, should a keystore ever show two. */
   #setActive(key: LoadedKey): void {
     const { family } = key;
@@ -592,18 +627,25 @@ export class LiveKeys {
 
   /** Makes sure that the key's handle can be had synchronously: its KEK is in the table, and the key with it. */
   async #attach(key: LoadedKey): Promise<void> {
-    if (!canOpen(key.state) || (key.usable && key.slot !== NO_SLOT)) {
-      return;
+    let isAttached = false;
+    while (!isAttached && canOpen(key.state) && !(key.usable && key.slot !== NO_SLOT)) {
+      const { record } = key;
+      if (record.parent.kind !== 'key') {
+        throw new RecordRefused('a data key hangs under a key that wraps keys');
+      }
+      isAttached = await this.#parts.hierarchy.withKek(record.parent.kid, (kek) => {
+        if (key.record !== record) {
+          // Wrapped under another KEK meanwhile.
+          return false;
+        }
+        if (key.slot === NO_SLOT) {
+          key.parent = kek;
+        }
+        key.usable = this.#mayOpen(key);
+        key.handle();
+        return true;
+      });
     }
-    const { parent } = key.record;
-    if (parent.kind !== 'key') {
-      throw new RecordRefused('a data key hangs under a key that wraps keys');
-    }
-    await this.#parts.hierarchy.withKek(parent.kid, (kek) => {
-      key.parent = kek;
-      key.usable = canOpen(key.state);
-      key.handle();
-    });
   }
 
   #activeOf({ name, partition, purpose, line }: FamilyRequest, rows: readonly KeyRecord[]): LoadedKey {

@@ -128,7 +128,11 @@ export class Rewrap {
         if (course.isThere || mode === 'dry-run') {
           return course.isThere ? 'done' : 'moved';
         }
-        await this.#write(row, await course.next());
+        const next = await course.next();
+        await this.#write(row, next);
+        if (next.state === 'active' && isRooted(next) && row.state === 'active') {
+          await this.#leaveOneActive(next);
+        }
         return 'moved';
       } catch (error) {
         const now = await this.#parts.custody.keystore.retrieve(row.kid);
@@ -147,6 +151,34 @@ export class Rewrap {
     await custody.keystore.updateMetadata([{ record: next, expect: { seq: row.seq } }]);
     await highWater.raise([next]);
     hierarchy.take(next);
+  }
+
+  /**
+   * Stops older versions of a KEK that are active under the root that `arrived` has come to: beside it, or at the same moment by
+   * another agent.
+   */
+  async #leaveOneActive(arrived: RootedRecord): Promise<void> {
+    const { custody, rootMove } = this.#parts;
+    const { name, partition, purpose, parent } = arrived;
+    const root = this.#rootNamed(parent.reference.root);
+    for (let attempt = 0; ; attempt++) {
+      const rows = await custody.keystore.versions(name, partition, purpose);
+      const active = rows
+        .filter(isRooted)
+        .filter((row) => row.state === 'active' && row.parent.reference.root === root.name);
+      const [older] = active;
+      if (older === undefined || active.length === 1) {
+        return;
+      }
+      try {
+        await this.#write(older, await rootMove.stopped(older, root));
+      } catch (error) {
+        const now = await custody.keystore.retrieve(older.kid);
+        if (now?.seq === older.seq || attempt === MAX_ATTEMPTS) {
+          throw error;
+        }
+      }
+    }
   }
 
   #route({ from, to }: RewrapRequest): Route {

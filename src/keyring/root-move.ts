@@ -51,6 +51,15 @@ export class RootMove {
     });
   }
 
+  /** The next write of a record that stays under `root`, and seals no more. @throws as `next` */
+  stopped(record: RootedRecord, root: Root): Promise<KeyRecord> {
+    const { wrappedSecret, reference } = record.parent;
+    return this.#withSecret(root, wrappedSecret, reference, record, (secret) => {
+      this.#check(secret, record);
+      return withMac(this.#parts.engine, secret, inState(record, 'deactivated', this.#parts.clock.now()));
+    });
+  }
+
   /** Whether W is under the newest material that `root` is known to have. */
   isNewest({ parent }: RootedRecord, root: Root): boolean {
     const { resolvedId, materialVersion } = root.description;
