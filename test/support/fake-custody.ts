@@ -14,13 +14,15 @@ export interface FakeCustodyOptions {
   readonly elapsedMs?: () => number;
   readonly timeoutMs?: number;
   readonly formerly?: readonly string[];
+  /** Where the ids that roots resolved to are kept. */
+  readonly stateFolder?: string;
 }
 
 /** Custody over providers that a test holds, guarded as any other. */
 export async function fakeCustody(options: FakeCustodyOptions): Promise<Custody & { readonly notices: string[] }> {
   const { engine, providers, keystore, elapsedMs, timeoutMs = 3_000, formerly = [] } = options;
   const notices: string[] = [];
-  const trusted = await TrustedIds.open(undefined);
+  const trusted = await TrustedIds.open(options.stateFolder);
   const roots = new Map<string, GuardedRoot>();
   for (const provider of providers) {
     roots.set(
