@@ -1,5 +1,8 @@
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { DekdError } from '../../src/errors.ts';
+import { DekdError } from '../../src/errors.ts';
+import type { KeyRecord } from '../../src/keyring/record.ts';
 import type { WatchLimits } from '../../src/keyring/root-watch.ts';
 import { MemoryKeystore } from '../../src/keystores/memory.ts';
 import { FakeProvider } from '../support/fake-provider.ts';
@@ -298,6 +301,34 @@ describe('keys whose root is at a provider', () => {
   });
 });
 
+describe('a key that this agent destroys', () => {
+  it('opens nothing more here, although its row cannot be read again', async () => {
+    const sandbox = await Sandbox.make();
+    let isDown = false;
+    class FailingKeystore extends MemoryKeystore {
+      override async delete(...args: Parameters<MemoryKeystore['delete']>): Promise<void> {
+        await super.delete(...args);
+        isDown = true;
+      }
+
+      override async versions(...args: Parameters<MemoryKeystore['versions']>): Promise<readonly KeyRecord[]> {
+        if (isDown) {
+          throw new DekdError('KEYSTORE_UNAVAILABLE', 'it does not answer');
+        }
+        return super.versions(...args);
+      }
+    }
+    const failing = new FailingKeystore();
+    const world = await sandbox.world({ keystore: failing });
+    const token = await world.sealed('k', 'x');
+    // The answer cannot be had either; that it is destroyed is known.
+    await world.keyring.destroy('k', '', 1, 'seal').catch(() => undefined);
+    expect(isDown).toBe(true);
+    await expect(world.open(token)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
+    await sandbox.cleanUp();
+  });
+});
+
 describe('a freeze', () => {
   let sandbox: Sandbox;
   let world: World;
@@ -362,6 +393,35 @@ describe('a freeze', () => {
     await expect(next.open(token)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
     await next.keyring.thaw({ name: 'k', partition: '' });
     expect(await next.open(token).catch(() => undefined)).toBeUndefined();
+  });
+
+  it('is not lifted when the row changes during it, as by a rotation at another agent', async () => {
+    const { keystore } = world;
+    const held = await sandbox.world({ keystore, refreshMs: 10 });
+    const token = await held.sealed('k', 'x');
+    const other = await sandbox.world({ keystore });
+    await held.keyring.freeze({ name: 'k', partition: '' });
+    await other.keyring.rotate({ name: 'k', partition: '', purpose: 'seal' });
+    for (let again = 0; again < 10; again++) {
+      await sleep(10);
+      await expect(held.open(token)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
+    }
+    await held.keyring.thaw({ name: 'k', partition: '' });
+    expect(await held.open(token)).toBe('x');
+  });
+
+  it('holds when its thaw cannot be written, and the next thaw lifts it', async () => {
+    const token = await world.sealed('k', 'x');
+    await world.keyring.freeze({ name: 'k', partition: '' });
+    // Nothing can be written where a folder has the name.
+    mkdirSync(sandbox.path('state/frozen.next'));
+    await expect(world.keyring.thaw({ name: 'k', partition: '' })).rejects.toMatchObject({
+      code: 'KEYSTORE_UNAVAILABLE',
+    });
+    await expect(world.open(token)).rejects.toMatchObject({ code: 'KEY_DISABLED' });
+    rmdirSync(sandbox.path('state/frozen.next'));
+    await world.keyring.thaw({ name: 'k', partition: '' });
+    expect(await world.open(token)).toBe('x');
   });
 
   it('that is not there cannot be thawed', async () => {

@@ -182,6 +182,18 @@ describe('records wrapped anew', () => {
         ['active', 'new'],
       ]);
     });
+
+    it('stop an older version that is active there when they come to it', async () => {
+      await world.sealed('k', 'x');
+      world.custody.setDefaultRoot('new');
+      const token = await world.sealed('other', 'x');
+      await rewrap(world, { from: 'new', to: 'old', mode: 'move' });
+      const versions = await keystore.versions('.l3/default', '', 'wrap');
+      expect(versions.map(({ state }) => state)).toEqual(['deactivated', 'active']);
+      expect(versions.every(({ parent }) => parent.kind === 'root' && parent.reference.root === 'old')).toBe(true);
+      const later = await open({ keystore, providers: [old] });
+      expect(await later.open(token)).toBe('x');
+    });
   });
 
   describe('beside other writers', () => {
