@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
-# In production pin both images by digest: a tag can be moved, a digest cannot.
+# For linux/amd64 and linux/arm64. Both base images are pinned by the digest of their index, because a tag can be moved and a digest
+# cannot. To take newer ones: `docker buildx imagetools inspect IMAGE:TAG` says the digest of today; release.yml refuses one that is no
+# index of both platforms.
 
-FROM node:24.21.0-bookworm-slim AS build
+FROM node:24.21.0-bookworm-slim@sha256:0e0ff40c39bc087845bfb27465a0df4ea419520094bc35842ff83dd8cbe6f9b6 AS build
 # The compiler stays in this stage; what runs has neither compiler nor shell.
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends cmake g++ make \
@@ -18,18 +20,26 @@ COPY . .
 RUN npm pack \
   && mkdir /app \
   && tar --extract --gzip --file dekd-*.tgz --directory /app --strip-components=1
-# What the package needs to run, from the same lockfile. pg, an optional peer of the package, is for keystore postgres.
+# What the package needs to run, from the same lockfile, and the list of it. pg, an optional peer of the package, is for keystore
+# postgres.
 RUN npm pkg set "dependencies.pg=$(npm pkg get devDependencies.pg | tr -d '"')" \
   && npm pkg delete devDependencies.pg \
   && npm ci --omit=dev --omit=optional --omit=peer --ignore-scripts \
+  && node native/sbom.mjs /app/sbom.cdx.json \
   && mv node_modules /app/
 RUN install --directory --mode=0750 /folders/run && install --directory --mode=0700 /folders/state
 
-# No shell, no package manager; the official Node executable, whose OpenSSL the addon uses.
-FROM gcr.io/distroless/nodejs24-debian12:nonroot
+# glibc, libstdc++ and certificates: no shell, no package manager. Node comes from the stage above rather than from an image with one
+# of its own, which is some releases behind and not the one that the addon was built and tested with.
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 LABEL org.opencontainers.image.title="dekd" \
   org.opencontainers.image.description="Encryption agent: data keys in locked memory, root keys in a KMS, one Unix socket" \
+  org.opencontainers.image.documentation="/app/docs/deploy.md" \
+  org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot" \
   org.opencontainers.image.licenses="Apache-2.0"
+# The official executable, whose OpenSSL the addon uses, with its licences.
+COPY --from=build --chown=0:0 /usr/local/bin/node /nodejs/bin/node
+COPY --from=build --chown=0:0 /usr/local/LICENSE /nodejs/LICENSE
 # Owned by root and not writable by the agent: it cannot change its own code.
 COPY --from=build --chown=0:0 /app /app
 # For the socket and for what must outlive the agent; a named volume that is mounted there takes over the owner. They are no

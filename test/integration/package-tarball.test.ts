@@ -159,7 +159,9 @@ describe('the tarball', () => {
     const expected =
       /^(dist\/.+\.(js|d\.ts)|dist\/cli\/LICENSES\.txt|prebuilds\/linux-\w+\.node|proto\/(dekd\.proto|README\.md|conformance\/.+)|docs\/.+|[^/]+)$/;
     expect(files.filter((file) => !expected.test(file))).toEqual([]);
-    expect(files.filter((file) => !file.includes('/') && !/^(package\.json|[A-Z]+(\.md)?)$/.test(file))).toEqual([]);
+    expect(
+      files.filter((file) => !file.includes('/') && !/^(package\.json|sbom\.cdx\.json|[A-Z]+(\.md)?)$/.test(file)),
+    ).toEqual([]);
     expect(files).toEqual(
       expect.arrayContaining([
         'dist/index.js',
@@ -173,6 +175,7 @@ describe('the tarball', () => {
         'dist/providers/pkcs11/thread.js',
         `prebuilds/linux-${process.arch}.node`,
         'proto/dekd.proto',
+        'sbom.cdx.json',
         'LICENSE',
         'README.md',
       ]),

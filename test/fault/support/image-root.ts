@@ -4,8 +4,8 @@
  *
  * - `node:VERSION-SUITE-slim` is a debootstrap of SUITE with the Node of this repository (the same official executable, with its
  *   headers) and the npm of this machine in /usr/local, where that image has them;
- * - `gcr.io/distroless/nodejs24-debian12` is the files of the packages which that image is made of, out of the same debootstrap,
- *   with the executable at /nodejs/bin/node. It has no shell.
+ * - `gcr.io/distroless/cc-debian12` is the files of the packages which that image is made of, out of the same debootstrap. It has
+ *   no shell.
  *
  * Network settings of this machine (apt's mirror, npm's settings, certificates, resolver) are handed to the steps; none is written
  * anywhere but into the roots.
@@ -29,7 +29,7 @@ import { NODE } from '../../support/agent.ts';
 import { environmentOf, type Instruction, readDockerfile, type Stage, theOnly } from '../../support/dockerfile.ts';
 import { copySources, onPath, ROOT } from '../../support/source-copy.ts';
 
-/** What the image that runs is made of, beside Node. */
+/** What the image below the one that runs is made of. */
 const RUNTIME_PACKAGES = [
   'base-files',
   'ca-certificates',
@@ -80,7 +80,7 @@ export async function buildImage(work: string): Promise<ImageRoot> {
     if (stage.image.startsWith('node:')) {
       bootstrap(stage.image, root, work);
       bootstrapped = root;
-    } else if (stage.image.startsWith('gcr.io/distroless/nodejs')) {
+    } else if (stage.image.startsWith('gcr.io/distroless/cc-')) {
       copyRuntime(bootstrapped!, root);
     } else {
       throw new Error(`there is no stand-in for ${stage.image}`);
@@ -182,9 +182,9 @@ function applyIgnoreFile(context: string): void {
   }
 }
 
-/** `node:24.21.0-bookworm-slim` */
+/** `node:24.21.0-bookworm-slim@sha256:…` */
 function bootstrap(image: string, root: string, work: string): void {
-  const suite = /-([a-z]+)-slim$/.exec(image)?.[1];
+  const suite = /-([a-z]+)-slim(?:@|$)/.exec(image)?.[1];
   if (suite === undefined) {
     throw new Error(`of which suite is ${image}?`);
   }
@@ -203,6 +203,7 @@ function bootstrap(image: string, root: string, work: string): void {
   cpSync(node, join(local, 'bin/node'));
   const headers = join(dirname(node), '../include');
   cpSync(headers, join(local, 'include'), { recursive: true });
+  cpSync(join(dirname(node), '../LICENSE'), join(local, 'LICENSE'));
   const npm = dirname(dirname(onPath('npm')[0]!));
   cpSync(npm, join(local, 'lib/node_modules/npm'), { recursive: true });
   symlinkSync('../lib/node_modules/npm/bin/npm-cli.js', join(local, 'bin/npm'));
@@ -263,7 +264,7 @@ function stepEnvironment(): NodeJS.ProcessEnv {
   };
 }
 
-/** The files of a few packages and Node, and nothing else: no shell, no coreutils. */
+/** The files of a few packages, and nothing else: no shell, no coreutils. */
 function copyRuntime(bootstrapped: string, root: string): void {
   mkdirSync(root, { recursive: true });
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) {
@@ -281,8 +282,6 @@ function copyRuntime(bootstrapped: string, root: string): void {
       { input: wanted.map((file) => `.${file}`).join('\n'), maxBuffer: 1 << 28, stdio: ['pipe', 'pipe', 'ignore'] },
     ),
   });
-  mkdirSync(join(root, 'nodejs/bin'), { recursive: true });
-  cpSync(realpathSync(NODE), join(root, 'nodejs/bin/node'));
   for (const name of ['proc', 'dev', 'sys', 'tmp', 'home/nonroot']) {
     mkdirSync(join(root, name), { recursive: true });
   }
