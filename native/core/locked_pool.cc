@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "hidden_memory.h"
 #include "secret.h"
 
 #ifndef SYS_memfd_secret
@@ -42,7 +43,11 @@ int map_secret(uint8_t* address, size_t bytes) {
   }
   // Closed at once: as long as the descriptor is open, pidfd_getfd and a second mapping read the keys.
   close(fd);
-  return error;
+  if (error != 0) {
+    return error;
+  }
+  // The call has had defects, and what has its number may not be it.
+  return keeps_direct_map() ? kSecretInDirectMap : is_hidden({address, bytes}) ? 0 : kSecretReadable;
 }
 
 int map_anonymous(uint8_t* address, size_t bytes) {

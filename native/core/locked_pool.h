@@ -20,7 +20,12 @@ enum class LockLevel : int32_t {
   kHeap = 2,
 };
 
-// Why a better level was not reached: errno of the last attempt at it, 0 when it was not tried or it worked.
+// Reasons of our own beside errno, when memfd_secret works and does not hide the pages.
+inline constexpr int kSecretReadable = -1;
+inline constexpr int kSecretInDirectMap = -2;
+
+// Why a better level was not reached: errno of the last attempt at it or one of the reasons above, 0 when it was not tried
+// or it worked.
 struct LockReasons final {
   int secret_errno = 0;
   int locked_errno = 0;

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 
+#include "../core/hidden_memory.h"
 #include "../core/key_table.h"
 #include "harness.h"
 
@@ -118,6 +119,28 @@ const Test kSecret("LockedPool reaches level secret where the kernel has memfd_s
   const int after = dup(0);
   close(after);
   expect(before == after);
+});
+
+const Test kHidden("is_hidden tells secret memory from memory that another process could read", [] {
+  LockedPool ordinary;
+  expect(ordinary.reserve(4096, LockLevel::kHeap) == Status::kOk);
+  std::vector<uint8_t> heap(4096, 7);
+  expect(!is_hidden(heap));
+  if (!kernel_has_secret_memory()) {
+    skip("this kernel has no memfd_secret");
+    return;
+  }
+  expect(ordinary.level() == LockLevel::kSecret && is_hidden(ordinary.bytes()));
+});
+
+const Test kDirectMap("keeps_direct_map knows the arm64 kernels whose secret memory stays in the direct map", [] {
+  expect(!keeps_direct_map("x86_64", "quiet rodata=off"));
+  for (const char* const sound : {"", "quiet", "rodata=full", "rodata=off rodata=full quiet", "xrodata=off", "rodata=full\n"}) {
+    expect(!keeps_direct_map("aarch64", sound));
+  }
+  for (const char* const unsound : {"rodata=off", "quiet rodata=on\n", "rodata=full rodata=off", "rodata=noalias x=1"}) {
+    expect(keeps_direct_map("aarch64", unsound));
+  }
 });
 
 const Test kFork("LockedPool is not there in a forked child", [] {

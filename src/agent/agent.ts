@@ -3,6 +3,7 @@ import { constants } from 'node:os';
 import type { Config } from '../config/config.ts';
 import { createLog } from '../telemetry/log.ts';
 import { type AssembledAgent, assembleAgent } from './assembly.ts';
+import { hardenAgentProcess } from './process-hardening.ts';
 
 export interface AgentOptions {
   readonly config: Config;
@@ -27,6 +28,8 @@ export interface Agent {
  * @throws DekdError with the remedy when it cannot start
  */
 export async function startAgent({ config, warnings = [], replace = false }: AgentOptions): Promise<Agent> {
+  // Before anything of this process is worth reading.
+  const hardening = hardenAgentProcess(namedDescriptors(config));
   const log = createLog(config.log);
   for (const warning of warnings) {
     log.warn('warning', { warning });
@@ -64,7 +67,7 @@ export async function startAgent({ config, warnings = [], replace = false }: Age
   process.on('SIGHUP', () =>
     log.warn('warning', { warning: 'the configuration is read at start only; SIGHUP does nothing', signal: 'SIGHUP' }),
   );
-  agent = await assembleAgent({ config, log, replace });
+  agent = await assembleAgent({ config, log, replace, hardening });
   return {
     info: agent.engine,
     socketPath: agent.socketPath,
@@ -72,4 +75,11 @@ export async function startAgent({ config, warnings = [], replace = false }: Age
     closed: stopped.promise,
     close: () => stop('close'),
   };
+}
+
+/** Descriptors that the configuration says the agent is started with. */
+function namedDescriptors({ roots }: Config): number[] {
+  return roots.flatMap((root) =>
+    'keyDescriptor' in root && root.keyDescriptor !== undefined ? [root.keyDescriptor] : [],
+  );
 }

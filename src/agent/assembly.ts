@@ -17,6 +17,7 @@ import { CallerTokens } from './caller-tokens.ts';
 import type { Measured } from './metrics.ts';
 import { keystoreRoutes } from './placement.ts';
 import { holdState } from './state-folder.ts';
+import { readSwapSources, SWAP_REMEDY, swapAreas } from './swap.ts';
 import { VERSION } from './version.ts';
 import { workerCount } from './worker-count.ts';
 
@@ -25,6 +26,8 @@ export interface AssemblyOptions {
   readonly log: Log;
   /** Takes the socket over from a live agent. */
   readonly replace?: boolean;
+  /** What has been done to the process already; unless given it is made unreadable for others here. */
+  readonly hardening?: readonly string[] | undefined;
   /** Milliseconds of the clock that quotas go by, which never goes back; `performance.now` unless given. */
   readonly quotaClock?: (() => number) | undefined;
   /** Are told of every request, beside those that the configuration asks for. */
@@ -81,13 +84,17 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   undo.push(() => engine.close());
   // The addon may load although another engine was asked for; what the kernel says of callers is used all the same.
   const host = loadBinding().binding === undefined ? undefined : nativeHost;
-  const hardening = host?.hardenProcess() ?? [];
+  const hardening = options.hardening ?? host?.hardenProcess() ?? [];
   if (fallback !== undefined) {
     warn(
       `the native engine is not in use (${fallback}): the ${engine.info.name} engine keeps keys in the JavaScript heap`,
     );
   } else if (engine.info.keysInJs) {
     warn(`the ${engine.info.name} engine keeps keys in the JavaScript heap`);
+  }
+  const areas = config.dev ? [] : swapAreas(readSwapSources());
+  if (areas.length > 0) {
+    warn(`what is encrypted and decrypted can be swapped to ${areas.join(', ')}: ${SWAP_REMEDY}`);
   }
 
   const probes = await openProbes(config, replace, warn);

@@ -17,6 +17,7 @@ import { type HeldFile, holdFile, isSameFile, type TryLock } from './held-file.t
 /** Beyond the kernel's default of 4,096 (net.core.somaxconn) it would be cut anyway. */
 const BACKLOG = 4096;
 const GROUP_OR_OTHERS_MAY_WRITE = 0o022;
+const PARENT_MODE = 0o755;
 const SET_GID = 0o2000;
 
 export interface ListenOptions {
@@ -104,7 +105,7 @@ function prepareFolder(folder: string, options: ListenOptions): void {
     stats = statSync(folder);
   } catch {
     const parent = dirname(folder);
-    mkdirSync(parent, { recursive: true });
+    makeParents(parent);
     // In a volume whose group the pod sets (set-group-ID on the parent), the folder keeps handing that group down.
     const inherited = statSync(parent).mode & SET_GID;
     mkdirSync(folder, { mode: options.folderMode });
@@ -131,6 +132,14 @@ function prepareFolder(folder: string, options: ListenOptions): void {
       'INVALID_ARGUMENT',
       `${options.path} exists and is not a socket: remove it or choose another path`,
     );
+  }
+}
+
+/** Folders on the way to the sockets' own are for everybody to pass through, whatever the umask. */
+function makeParents(folder: string): void {
+  const first = mkdirSync(folder, { recursive: true });
+  for (let made = folder; first !== undefined && made.length >= first.length; made = dirname(made)) {
+    chmodSync(made, PARENT_MODE | (statSync(made).mode & SET_GID));
   }
 }
 

@@ -502,12 +502,18 @@ function errnoName(errno: number): string {
   return errno > 0 ? getSystemErrorName(-errno) : 'unknown error';
 }
 
+/** Reasons of `native/core/locked_pool.h` that are no errno. */
+const HIDES_NOTHING: Readonly<Record<number, string>> = {
+  [-1]: 'memfd_secret gives memory that others can read',
+  [-2]: 'memfd_secret leaves keys in the direct map of this kernel (CVE-2024-50182: start it with rodata=full)',
+};
+
 function describeMemory(binding: Binding): { lockLevel: LockLevel; lockReason: string } {
   const { level, secretErrno, lockedErrno, lockLimit } = binding.memory();
   const limit = lockLimit < 0 ? 'unlimited' : `${lockLimit} bytes`;
   const reasons: string[] = [];
   if (secretErrno !== 0) {
-    reasons.push(`memfd_secret gives ${errnoName(secretErrno)}`);
+    reasons.push(HIDES_NOTHING[secretErrno] ?? `memfd_secret gives ${errnoName(secretErrno)}`);
   }
   if (lockedErrno !== 0) {
     reasons.push(`mlock gives ${errnoName(lockedErrno)}`);

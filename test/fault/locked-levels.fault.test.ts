@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import { AgentProcess, AS_UID_1000, quantile, report, runCommand, runDekd } from
 import { PrivatePackage } from './support/private-package.ts';
 
 const PROBE = fileURLToPath(new URL('support/engine-probe.ts', import.meta.url));
+const READABLE_SECRET = fileURLToPath(new URL('support/readable_secret.c', import.meta.url));
 const KIB = 1024;
 
 interface Probe {
@@ -96,6 +97,17 @@ describe('locked memory for a user without capabilities', () => {
     const inject = ['-e', 'inject=memfd_secret:error=ENOSYS', '-e', 'inject=mlock:error=ENOMEM'];
     const found = await probe([...limit(8192 * KIB), ...strace, ...inject]);
     expect(found).toMatchObject({ lockLevel: 'heap', keys: 1024, working: 1024 });
+  });
+
+  it('the kernel gives memory as secret that others can read: one level down, with the reason', async ({ skip }) => {
+    if (unable !== undefined) {
+      return skip(unable);
+    }
+    const library = join(folder, 'readable_secret.so');
+    execFileSync('gcc', ['-shared', '-fPIC', '-O1', '-o', library, READABLE_SECRET]);
+    const found = await probe([...limit(8192 * KIB), 'env', `LD_PRELOAD=${library}`]);
+    expect(found).toMatchObject({ lockLevel: 'locked', keys: 1024, working: 1024 });
+    expect(found.lockReason).toMatch(/memfd_secret gives memory that others can read/);
   });
 
   it.for(['locked', 'secret'])(

@@ -117,7 +117,7 @@ function statusFindings(status: AgentStatus): Finding[] {
     findings.push(memlock(`/proc/${status.pid}/limits`, 'agent memlock', 'the agent'));
   }
   findings.push(
-    status.hardening.length > 0
+    status.hardening.includes('not dumpable')
       ? ok('agent hardening', status.hardening.join(', '))
       : warning(
           'agent hardening',

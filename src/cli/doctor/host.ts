@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { readSwapSources, SWAP_REMEDY, swapAreas } from '../../agent/swap.ts';
 import type { LockLevel } from '../../crypto/engine.ts';
 import { loadEngine } from '../../crypto/load.ts';
 import { foreignCode, nodeProblem } from '../host-checks.ts';
@@ -8,9 +9,10 @@ import { type Finding, failure, ok, warning } from './finding.ts';
 /** 1,024 key slots of 64 bytes: what the locked arena takes by default. */
 const ARENA_BYTES = 64 * 1024;
 
-/** Node, foreign code, the engine that would be used here, and what this user may lock. */
+/** Node, foreign code, the engine that would be used here, what this user may lock, and what can be swapped. */
 export async function hostFindings(): Promise<Finding[]> {
-  return [node(), ...surroundings(), ...(await engine()), memlock('/proc/self/limits', 'memlock', 'this user')];
+  const lockable = memlock('/proc/self/limits', 'memlock', 'this user');
+  return [node(), ...surroundings(), ...(await engine()), lockable, swapFinding(swapAreas(readSwapSources()))];
 }
 
 function node(): Finding {
@@ -45,6 +47,13 @@ async function engine(): Promise<Finding[]> {
         ),
     lockFinding('lock', lockLevel, lockReason),
   ];
+}
+
+/** Whether plaintext on the heap can reach a disk; keys cannot, from level locked on. */
+export function swapFinding(areas: readonly string[]): Finding {
+  return areas.length === 0
+    ? ok('swap', 'memory of this process is not swapped to a disk')
+    : warning('swap', `what an agent encrypts and decrypts can be swapped to ${areas.join(', ')}`, SWAP_REMEDY);
 }
 
 /** How good a lock level is, and how to get a better one. */
