@@ -1,5 +1,6 @@
 #include "key_table.h"
 
+#include <cerrno>
 #include <new>
 #include <utility>
 
@@ -58,9 +59,17 @@ Status KeyTable::open(LockLevel minimum, size_t bytes) {
   }
   // Pages may be larger than what was asked for; an index has ten bits.
   const size_t slots = pool_.bytes().size() / kSlotLength;
-  capacity_ = static_cast<uint32_t>(slots < kMaxSlots ? slots : kMaxSlots);
-  entries_ = std::make_unique<Entry[]>(capacity_);
-  free_.resize(capacity_);
+  const auto capacity = static_cast<uint32_t>(slots < kMaxSlots ? slots : kMaxSlots);
+  entries_.reset(new (std::nothrow) Entry[capacity]);
+  free_.reset(new (std::nothrow) uint32_t[capacity]);
+  if (entries_ == nullptr || free_ == nullptr) {
+    entries_.reset();
+    free_.reset();
+    pool_ = LockedPool();
+    errno = ENOMEM;
+    return Status::kSystemFailed;
+  }
+  capacity_ = capacity;
   for (uint32_t index = 0; index < capacity_; ++index) {
     free_[index] = index;
     entries_[index].state.store(next_generation(0), std::memory_order_relaxed);

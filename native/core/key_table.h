@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <span>
-#include <vector>
 
 #include "locked_pool.h"
 #include "status.h"
@@ -197,7 +196,7 @@ class KeyTable final {
   std::unique_ptr<Entry[]> entries_;
   uint32_t capacity_ = 0;
   // A ring of free indexes, first in first out.
-  std::vector<uint32_t> free_;
+  std::unique_ptr<uint32_t[]> free_;
   size_t free_head_ = 0;
   size_t free_count_ = 0;
   uint64_t created_ = 0;

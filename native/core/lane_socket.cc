@@ -3,9 +3,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
-#include <vector>
 
 #include "waiting_thread.h"
 
@@ -26,8 +26,13 @@ union Control {
 };
 
 // Takes every descriptor of the message into ownership, so that none can be lost on the way out.
-std::vector<OwnedFd> take_descriptors(msghdr& message) {
-  std::vector<OwnedFd> taken;
+struct Taken final {
+  std::array<OwnedFd, kMaxLaneDescriptors> descriptors;
+  size_t count = 0;
+};
+
+Taken take_descriptors(msghdr& message) {
+  Taken taken;
   for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr; header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
       continue;
@@ -36,7 +41,12 @@ std::vector<OwnedFd> take_descriptors(msghdr& message) {
     for (size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
-      taken.emplace_back(fd);
+      // `Control` has room for no more.
+      if (taken.count < taken.descriptors.size()) {
+        taken.descriptors[taken.count++] = OwnedFd(fd);
+      } else {
+        close_elsewhere(fd);
+      }
     }
   }
   return taken;
@@ -95,21 +105,21 @@ LaneFault receive_greeting(int socket, LaneGreeting& greeting) {
   if (length < 0) {
     return unread();
   }
-  std::vector<OwnedFd> taken = take_descriptors(message);
+  Taken taken = take_descriptors(message);
   LaneFault fault = read_words(bytes, length, greeting);
   if (fault == LaneFault::kNone &&
-      ((message.msg_flags & MSG_CTRUNC) != 0 || taken.size() != descriptors_of(greeting.kind))) {
+      ((message.msg_flags & MSG_CTRUNC) != 0 || taken.count != descriptors_of(greeting.kind))) {
     fault = LaneFault::kMalformed;
   }
   if (fault != LaneFault::kNone) {
-    for (OwnedFd& descriptor : taken) {
-      close_elsewhere(descriptor.release());
+    for (size_t i = 0; i < taken.count; ++i) {
+      close_elsewhere(taken.descriptors[i].release());
     }
     return fault;
   }
-  greeting.count = taken.size();
-  for (size_t i = 0; i < taken.size(); ++i) {
-    greeting.descriptors[i] = std::move(taken[i]);
+  greeting.count = taken.count;
+  for (size_t i = 0; i < taken.count; ++i) {
+    greeting.descriptors[i] = std::move(taken.descriptors[i]);
   }
   return LaneFault::kNone;
 }

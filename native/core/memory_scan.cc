@@ -171,7 +171,10 @@ Status prove_leak_plant(KeyTable& table, KeyHandle key) {
     return Status::kStaleKey;
   }
   const std::lock_guard lock(leak_mutex);
-  leak = std::make_unique<std::array<uint8_t, kKeyLength>>();
+  leak.reset(new (std::nothrow) std::array<uint8_t, kKeyLength>);
+  if (leak == nullptr) {
+    return Status::kSystemFailed;
+  }
   std::memcpy(leak->data(), lease.key().data(), leak->size());
   return Status::kOk;
 }

@@ -2,10 +2,13 @@
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
+#include <memory>
 #include <string_view>
-#include <vector>
+#include <new>
 
 #include "bytes.h"
 #include "data_key.h"
@@ -124,11 +127,26 @@ Result<KeyHandle> publish(KeyTable::Reservation& reservation, std::span<const ui
   return finish_key(reservation, kBodyUse);
 }
 
-std::vector<uint8_t> joined(std::span<const uint8_t> a, std::span<const uint8_t> b) {
-  std::vector<uint8_t> bytes(a.begin(), a.end());
-  bytes.insert(bytes.end(), b.begin(), b.end());
-  return bytes;
-}
+// Joined is two runs of bytes in one; false when there is no memory for that.
+class Joined final {
+ public:
+  Joined(std::span<const uint8_t> a, std::span<const uint8_t> b)
+      : size_(a.size() + b.size()), bytes_(new (std::nothrow) uint8_t[size_]) {
+    if (bytes_ == nullptr) {
+      errno = ENOMEM;
+      return;
+    }
+    std::copy(a.begin(), a.end(), bytes_.get());
+    std::copy(b.begin(), b.end(), bytes_.get() + a.size());
+  }
+
+  explicit operator bool() const { return bytes_ != nullptr; }
+  std::span<const uint8_t> bytes() const { return {bytes_.get(), size_}; }
+
+ private:
+  size_t size_;
+  std::unique_ptr<uint8_t[]> bytes_;
+};
 
 // One frame as it lies in a body.
 struct Frame final {
@@ -261,7 +279,8 @@ Status seal_header(KeyTable& table, KeyHandle message, std::span<const uint8_t> 
   Status status = gcm.start(turn.key(), nonce_of(0));
   if (status == Status::kOk) {
     uint8_t nothing = 0;
-    status = gcm.seal(joined(header, required), {}, &nothing, tag);
+    const Joined aad(header, required);
+    status = aad ? gcm.seal(aad.bytes(), {}, &nothing, tag) : Status::kSystemFailed;
   }
   if (status == Status::kOk) {
     turn.state().phase = Phase::kSealFrames;
@@ -281,7 +300,8 @@ Status verify_header(KeyTable& table, KeyHandle message, std::span<const uint8_t
   Status status = gcm.start(turn.key(), nonce_of(0));
   if (status == Status::kOk) {
     uint8_t nothing = 0;
-    status = gcm.open(joined(header, required), {}, tag, &nothing);
+    const Joined aad(header, required);
+    status = aad ? gcm.open(aad.bytes(), {}, tag, &nothing) : Status::kSystemFailed;
   }
   if (status == Status::kOk) {
     turn.state().phase = Phase::kOpenFrames;

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <cstring>
-#include <vector>
+#include <memory>
+#include <new>
 
 #include "bytes.h"
 #include "private_memory.h"
@@ -29,14 +31,19 @@ void write_head(std::span<const uint8_t, kKidLength> kid, uint8_t* out) {
 }
 
 // Aad joins head and context for one call of OpenSSL, which costs less than two; contexts are not secret. Long ones,
-// which are rare, take the heap.
+// which are rare, take the heap: false when there is no memory for one.
 class Aad final {
  public:
   Aad(const uint8_t* head, std::span<const uint8_t> context) : size_(kTokenHeadLength + context.size()) {
     uint8_t* bytes = near_;
     if (size_ > sizeof near_) {
-      far_.resize(size_);
-      bytes = far_.data();
+      far_.reset(new (std::nothrow) uint8_t[size_]);
+      bytes = far_.get();
+    }
+    if (bytes == nullptr) {
+      size_ = 0;
+      errno = ENOMEM;
+      return;
     }
     std::memcpy(bytes, head, kTokenHeadLength);
     if (!context.empty()) {
@@ -44,12 +51,13 @@ class Aad final {
     }
   }
 
-  std::span<const uint8_t> bytes() const { return {far_.empty() ? near_ : far_.data(), size_}; }
+  explicit operator bool() const { return size_ != 0; }
+  std::span<const uint8_t> bytes() const { return {far_ == nullptr ? near_ : far_.get(), size_}; }
 
  private:
   size_t size_;
   uint8_t near_[512];
-  std::vector<uint8_t> far_;
+  std::unique_ptr<uint8_t[]> far_;
 };
 
 // Writes the token; `gcm` is keyed for `nonce`. `out` has room for it.
@@ -59,6 +67,10 @@ Status seal_with(Gcm& gcm, std::span<const uint8_t, kKidLength> kid, const Nonce
   std::memcpy(out + kTokenHeadLength, nonce.data(), nonce.size());
   uint8_t* const ciphertext = out + kTokenHeadLength + kXaesNonceLength;
   const Aad aad(out, context);
+  if (!aad) {
+    wipe({out, kTokenHeadLength + kXaesNonceLength});
+    return Status::kSystemFailed;
+  }
   return gcm.seal(aad.bytes(), plaintext, ciphertext,
                   std::span<uint8_t, kTagLength>(ciphertext + plaintext.size(), kTagLength));
 }
@@ -71,6 +83,10 @@ Status open_with(Gcm& gcm, std::span<const uint8_t, kKidLength> kid, std::span<c
   // The token's own head is authenticated, and compared as well: a holder of the key could have sealed another one.
   // Compared after the work, so that a wrong head costs what a wrong tag does.
   const Aad aad(token.data(), context);
+  if (!aad) {
+    wipe({out, length});
+    return Status::kSystemFailed;
+  }
   Status status = gcm.open(aad.bytes(), {ciphertext, length},
                            std::span<const uint8_t, kTagLength>(ciphertext + length, kTagLength), out);
   uint8_t head[kTokenHeadLength];
@@ -264,7 +280,7 @@ Status seal_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t
   write_head(run.kid(), head);
   std::memcpy(head + kTokenHeadLength, nonce.data(), nonce.size());
   const Aad aad(head, context);
-  status = run.gcm().begin(aad.bytes());
+  status = aad ? run.gcm().begin(aad.bytes()) : Status::kSystemFailed;
   // Straight to `out`. By way of private memory it took a third longer (8 MiB), and would keep nothing from the peer: see
   // the promise in token.h.
   if (status == Status::kOk && !plaintext.empty()) {
@@ -305,7 +321,7 @@ Status open_shared_token(KeyTable& table, KeyHandle key, std::span<const uint8_t
     return status;
   }
   const Aad aad(head, context);
-  status = run.gcm().begin(aad.bytes());
+  status = aad ? run.gcm().begin(aad.bytes()) : Status::kSystemFailed;
   size_t at = 0;
   uint8_t part[kPart];
   while (status == Status::kOk && at < length) {

@@ -154,7 +154,7 @@ const Test kThreads("threads make, use and destroy keys at the same time without
     }
   };
   std::vector<std::thread> threads;
-  for (unsigned seed = 0; seed < 4; ++seed) {
+  for (unsigned seed = 0; seed < 8; ++seed) {
     threads.emplace_back(work, seed);
   }
   for (std::thread& thread : threads) {
@@ -205,7 +205,7 @@ const Test kBatches("batches on several threads open whole, or say that their ke
     }
   };
   std::vector<std::thread> threads;
-  for (unsigned seed = 0; seed < 4; ++seed) {
+  for (unsigned seed = 0; seed < 8; ++seed) {
     threads.emplace_back(work, seed);
   }
   for (std::thread& thread : threads) {

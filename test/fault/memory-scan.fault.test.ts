@@ -16,7 +16,7 @@ const CLIENTS = 8;
 const LOAD_MS = Number(process.env.DEKD_SCAN_MS ?? 30_000);
 /** A leak is there in every scan: it takes no half minute to see it. */
 const SHORT_LOAD_MS = 2_000;
-const SCAN_EVERY_MS = 500;
+const SCAN_EVERY_MS = 100;
 /** After the last answer, a copy of a key has no reason left. */
 const QUIET_MS = 50;
 const KEYS = ['alpha', 'beta', 'gamma', 'delta'];
