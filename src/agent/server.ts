@@ -14,6 +14,8 @@ import { ReplyWriter } from '../protocol/reply-writer.ts';
 import type { RequestReader } from '../protocol/request-reader.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
+import { carriedTraceparent } from '../telemetry/trace-context.ts';
+import { withTraceparent } from '../trace.ts';
 import type { CallerTokens } from './caller-tokens.ts';
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -292,7 +294,10 @@ export class Server {
   #host(handle: (connection: Connection<Caller>, request: RequestReader) => Outcome): ConnectionHost<Caller> {
     const { reporter, counters, hello, tokens } = this.#options;
     const host: ConnectionHost<Caller> = {
-      handle,
+      handle: (connection, request) =>
+        request.traceparent === ''
+          ? handle(connection, request)
+          : withTraceparent(carriedTraceparent(request.traceparent), () => handle(connection, request)),
       wantsContexts: reporter.wantsContexts,
       now: () => reporter.now(),
       answered: (connection, request, notes) => reporter.answered(connection, request, notes),

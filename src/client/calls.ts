@@ -10,6 +10,7 @@ import type { Linkable } from './outstanding.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
 import type { WireBinding, WireItem } from './requests.ts';
 import type { StreamCall } from './stream-call.ts';
+import type { CallTrace } from './tracing.ts';
 import type { Call, Sender, Transport } from './transport.ts';
 import type { ManyResult } from './types.ts';
 
@@ -54,7 +55,8 @@ export type AnyCall = ValueCall | PartCall | DocumentCall | StreamCall | LaneCal
 export abstract class BaseCall implements Call {
   readonly deadline: number;
   readonly isIdempotent: boolean = true;
-  readonly sharing: number = 0;
+  sharing = 0;
+  trace: CallTrace | undefined = undefined;
   isStep = false;
   isDone = false;
   id = 0;
@@ -93,7 +95,7 @@ export abstract class BaseCall implements Call {
   }
 
   reject(error: unknown): void {
-    if (this.settle()) {
+    if (this.settle(error)) {
       if (this.id !== 0) {
         this.#transport.cancel(this.id);
       }
@@ -106,13 +108,13 @@ export abstract class BaseCall implements Call {
     this.id = 0;
     if (error.code === 'SHUTTING_DOWN') {
       this.lost(error);
-    } else if (this.settle()) {
+    } else if (this.settle(error)) {
       this.#reject(error);
     }
   }
 
-  /** Marks the call as settled; false when it already was. */
-  protected settle(): boolean {
+  /** Marks the call as settled; false when it already was. @param failure what it rejects with */
+  protected settle(failure?: unknown): boolean {
     if (this.isDone) {
       return false;
     }
@@ -120,7 +122,7 @@ export abstract class BaseCall implements Call {
     if (this.#onAbort !== undefined) {
       this.#signal?.removeEventListener('abort', this.#onAbort);
     }
-    this.#transport.settled(this as unknown as AnyCall);
+    this.#transport.settled(this as unknown as AnyCall, failure);
     return true;
   }
 }
@@ -130,7 +132,6 @@ export class ValueCall extends BaseCall {
   readonly operation: number;
   readonly binding: WireBinding;
   readonly data: Uint8Array;
-  override readonly sharing: number;
   readonly #resolve: (value: Uint8Array) => void;
 
   constructor(

@@ -30,6 +30,7 @@ import type { StreamValue, WireBinding } from './requests.ts';
 import { findSocket } from './socket-place.ts';
 import type { SpawnedAgent } from './spawn.ts';
 import type { MessageStreamOptions } from './stream-call.ts';
+import { tracing } from './tracing.ts';
 import { Transport } from './transport.ts';
 import type {
   BlindIndexItem,
@@ -103,7 +104,12 @@ class Client implements DekdClient {
     const socket = options.spawn === true ? () => this.#ownAgent(options.socket) : () => findSocket(options.socket);
     const lane = options.lane === false ? undefined : new LaneDoor(() => this.#caller);
     this.#transport = new Transport(
-      { socket, token: () => tokenToShow(options), prepare: lane && ((channel) => lane.attach(channel)) },
+      {
+        socket,
+        token: () => tokenToShow(options),
+        prepare: lane && ((channel) => lane.attach(channel)),
+        trace: options.tracer && tracing(options.tracer, options.traceKeys === true),
+      },
       sender,
     );
     this.#caller = new Caller(this.#transport, options.timeoutMs);

@@ -30,6 +30,8 @@ export interface LaneWork {
 }
 
 export class LaneCall extends BaseCall {
+  readonly operation: number;
+  readonly binding: WireBinding;
   readonly #transport: Transport<AnyCall>;
   readonly #work: LaneWork;
   readonly #resolve: (value: Uint8Array) => void;
@@ -48,6 +50,8 @@ export class LaneCall extends BaseCall {
     super(transport, deadline, signal, reject);
     this.#transport = transport;
     this.#work = work;
+    this.operation = work.operation;
+    this.binding = work.binding;
     this.#resolve = resolve;
   }
 

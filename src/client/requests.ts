@@ -6,7 +6,7 @@ import { FRAME_PREFIX, varintLength, writeVarint } from '../protocol/frame.ts';
 import type { RequestFields } from '../protocol/messages.ts';
 import { messages } from '../protocol/messages.ts';
 
-const TAG = { id: 0x08, timeout: 0x10 } as const;
+const TAG = { id: 0x08, timeout: 0x10, traceparent: 0x82, traceparentEnd: 0x02 } as const;
 const FIELD = {
   key: 0x0a,
   partition: 0x12,
@@ -17,8 +17,8 @@ const FIELD = {
   data: 0x7a,
 } as const;
 const INDEX_FIELD = { table: 0x22, column: 0x2a, fingerprint: 0x30 } as const;
-/** Prefix, id, time-out, operation tag and length at their longest. */
-const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6;
+/** Prefix, id, time-out, operation tag and length at their longest, and a traceparent. */
+const HEAD_LIMIT = FRAME_PREFIX + 6 + 6 + 6 + 58;
 const WIRE_LENGTH_DELIMITED = 2;
 
 /** Which key, and what is bound: as the wire says it. Strings are UTF-8 there. */
@@ -68,6 +68,8 @@ export const UNBOUND: WireBinding = { key: '', partition: '', context: NO_BYTES,
 
 /** Small frames one behind the other in memory that is never used twice: what is handed out stays intact. */
 export class RequestWriter {
+  /** Of the call whose frames are written next. */
+  traceparent: string | undefined;
   #slab = Buffer.allocUnsafeSlow(SLAB);
   #at = 0;
 
@@ -182,7 +184,8 @@ export class RequestWriter {
 
   /** Any request, through the generated code. */
   message(fields: RequestFields): Buffer {
-    const body = messages.Request.encode(fields).finish();
+    const { traceparent } = this;
+    const body = messages.Request.encode(traceparent === undefined ? fields : { ...fields, traceparent }).finish();
     const start = this.#open(body.length);
     this.#slab.set(body, start + FRAME_PREFIX);
     return this.#close(start, start + FRAME_PREFIX + body.length);
@@ -204,6 +207,11 @@ export class RequestWriter {
     at = writeVarint(slab, at, id);
     slab[at++] = TAG.timeout;
     at = writeVarint(slab, at, timeoutMs);
+    if (this.traceparent !== undefined) {
+      // Its tag has two bytes, of which the last stands where a tag stands.
+      slab[at++] = TAG.traceparent;
+      at = this.#string(at, TAG.traceparentEnd, this.traceparent);
+    }
     at = writeVarint(slab, at, (operation << 3) | WIRE_LENGTH_DELIMITED);
     return writeVarint(slab, at, size);
   }

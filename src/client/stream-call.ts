@@ -8,6 +8,7 @@ import type { Channel } from './channel.ts';
 import type { Linkable } from './outstanding.ts';
 import { errorOf, type ReplyReader } from './replies.ts';
 import { type NumberField, numberFields, type StreamValue, UNBOUND, type WireBinding } from './requests.ts';
+import type { CallTrace } from './tracing.ts';
 import type { Call, Transport } from './transport.ts';
 
 /** Bytes that the agent may send ahead of the reader. */
@@ -49,7 +50,10 @@ export class StreamCall implements Call {
   readonly isStep = false;
   /** Never sent again: what was sent is gone. */
   readonly isIdempotent = false;
-  readonly sharing = 0;
+  readonly operation: number;
+  readonly binding: WireBinding;
+  sharing = 0;
+  trace: CallTrace | undefined = undefined;
   readonly repeats = true;
   isDone = false;
   isListed = false;
@@ -78,6 +82,8 @@ export class StreamCall implements Call {
   constructor(transport: Transport<AnyCall>, options: MessageStreamOptions, listener: StreamListener) {
     this.#transport = transport;
     this.#options = options;
+    this.operation = options.operation;
+    this.binding = options.binding;
     this.#listener = listener;
     this.#room = Math.max(READ_WINDOW, FRAMES_AHEAD * options.value.frameLength);
     this.deadline = performance.now() + options.timeoutMs;
@@ -129,7 +135,7 @@ export class StreamCall implements Call {
   giveUp(): void {
     if (!this.isDone) {
       this.#channel?.cancel(this.#id);
-      this.#settle();
+      this.#settle(new DekdError('CANCELLED', 'nobody reads the stream any more'));
     }
   }
 
@@ -175,7 +181,7 @@ export class StreamCall implements Call {
     if (this.#id !== 0) {
       this.#channel?.cancel(this.#id);
     }
-    this.#settle();
+    this.#settle(error);
     this.#listener.failed(error as Error);
   }
 
@@ -246,9 +252,9 @@ export class StreamCall implements Call {
     }
   }
 
-  #settle(): void {
+  #settle(failure?: unknown): void {
     this.isDone = true;
-    this.#transport.settled(this);
+    this.#transport.settled(this, failure);
   }
 }
 

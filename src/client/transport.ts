@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DekdError } from '../errors.ts';
 import { Channel, type Exchange } from './channel.ts';
 import { type Linkable, LinkedSet } from './outstanding.ts';
+import type { CallTrace } from './tracing.ts';
 
 const BACKOFF_MIN_MS = 5;
 const BACKOFF_MAX_MS = 500;
@@ -25,7 +26,15 @@ export interface Call extends Exchange, Linkable {
   readonly isDone: boolean;
   reject(error: unknown): void;
   /** Calls that may share a frame: the operation's number; 0 never shares. */
-  readonly sharing: number;
+  sharing: number;
+  /** For spans: what is asked, by its number or by its field in the request, and of how many values. */
+  readonly operation?: number;
+  readonly fields?: object;
+  readonly binding?: { readonly key: string };
+  readonly from?: number;
+  readonly to?: number;
+  /** The span, while there is one. */
+  trace?: CallTrace | undefined;
   /** Whether it is a step of something that `hold` was called for, which a closing transport still takes. */
   readonly isStep: boolean;
 }
@@ -45,6 +54,8 @@ export interface TransportOptions {
   readonly failFast?: boolean | undefined;
   /** Is done with a connection before anything is sent on it. Never rejects. */
   readonly prepare?: ((channel: Channel) => Promise<void>) | undefined;
+  /** Begins the span of a call. */
+  readonly trace?: ((call: Call) => void) | undefined;
 }
 
 export class Transport<C extends Call> {
@@ -81,6 +92,7 @@ export class Transport<C extends Call> {
       call.reject(closed());
       return;
     }
+    this.#options.trace?.(call);
     this.#queue.push(call);
     if (call.deadline < this.#timerAt) {
       this.#arm(call.deadline);
@@ -125,8 +137,9 @@ export class Transport<C extends Call> {
     };
   }
 
-  /** Called by every call once it is settled. */
-  settled(call: C): void {
+  /** Called by every call once it is settled. @param failure what it rejects with; undefined for none */
+  settled(call: C, failure: unknown): void {
+    call.trace?.end(failure);
     this.#sent.delete(call);
     this.#wake();
   }
@@ -219,6 +232,8 @@ export class Transport<C extends Call> {
     if (live.length === 0) {
       return;
     }
+    // Of a traced call, which is alone.
+    channel.writer.traceparent = live[0]!.trace?.traceparent;
     try {
       this.#sender.send(channel, live);
     } catch (error) {
@@ -226,6 +241,7 @@ export class Transport<C extends Call> {
         call.reject(error);
       }
     }
+    channel.writer.traceparent = undefined;
   }
 
   #connect(): void {

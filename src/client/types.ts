@@ -218,6 +218,21 @@ export interface PingReply {
   readonly roundTripMs: number;
 }
 
+/** What the client needs of a tracer of @opentelemetry/api: `trace.getTracer('my-application')` is one. */
+export interface Tracer {
+  startSpan(
+    name: string,
+    options: { readonly kind: number; readonly attributes: Readonly<Record<string, string | number>> },
+  ): TracerSpan;
+}
+
+export interface TracerSpan {
+  spanContext(): { readonly traceId: string; readonly spanId: string; readonly traceFlags: number };
+  setAttribute(name: string, value: string): unknown;
+  setStatus(status: { readonly code: number }): unknown;
+  end(): void;
+}
+
 export interface ConnectOptions {
   /** Path of the agent's data socket; default: DEKD_SOCKET, then the usual places. */
   readonly socket?: string | undefined;
@@ -231,6 +246,13 @@ export interface ConnectOptions {
   readonly tokenFile?: string | undefined;
   /** `false` sends every value over the socket; else memory is shared with an agent on this host where that is faster. */
   readonly lane?: boolean | undefined;
+  /**
+   * Makes a span of every request, in the trace that is active, and tells the agent of it: its log, and calls to the provider of
+   * a root key, then name the trace. Traced values of one tick do not share a frame.
+   */
+  readonly tracer?: Tracer | undefined;
+  /** Whether spans have names of keys: `dekd.key`. Off unless given. */
+  readonly traceKeys?: boolean | undefined;
 }
 
 /** What the client can do beyond what every client can. */

@@ -2,6 +2,7 @@ import { Socket } from 'node:net';
 import { readFrame, writeFrame } from '../crypto/key-pipe.ts';
 import { DekdError } from '../errors.ts';
 import { ProviderError } from '../providers/provider-error.ts';
+import { withTraceparent } from '../trace.ts';
 import { CustodianChannel } from './custodian-channel.ts';
 import {
   CUSTODIAN_FD,
@@ -61,7 +62,7 @@ class AgentService {
         void this.#begin(message.targets, message.limitMs);
         return;
       case 'call':
-        void this.#perform(message, body);
+        void withTraceparent(message.traceparent ?? '', () => this.#perform(message, body));
         return;
       case 'cancel':
         this.#calls

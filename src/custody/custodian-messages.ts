@@ -90,6 +90,8 @@ export type ToCustodian =
       readonly target: string;
       readonly operation: CustodianOperation;
       readonly args: Readonly<Record<string, unknown>>;
+      /** Of the request that the call is made for. */
+      readonly traceparent?: string;
     }
   | { readonly kind: 'cancel'; readonly id: number; readonly timedOut: boolean }
   /** The session with this id is kept. */

@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { Duplex, Readable } from 'node:stream';
 import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
+import { currentTraceparent } from '../trace.ts';
 import { CustodianChannel } from './custodian-channel.ts';
 import {
   CUSTODIAN_FD,
@@ -192,7 +193,9 @@ export class CustodianProcess {
       }
     }
     try {
-      this.#channel.send({ kind: 'call', id, target, operation, args } satisfies ToCustodian, body);
+      const traceparent = currentTraceparent();
+      const call: ToCustodian = { kind: 'call', id, target, operation, args };
+      this.#channel.send(traceparent === undefined ? call : { ...call, traceparent }, body);
     } catch (error) {
       // Its frame may be in the pipe already, and nothing will ever take it out.
       if (ahead !== undefined) {

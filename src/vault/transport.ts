@@ -8,6 +8,7 @@ import {
 } from 'node:http';
 import { Agent as SecureAgent, request as secureRequest } from 'node:https';
 import { isLoopback } from '../loopback.ts';
+import { currentTraceparent } from '../trace.ts';
 import type { VaultSettings } from './settings.ts';
 import { VaultError } from './vault-error.ts';
 import { isVaultPath } from './vault-path.ts';
@@ -74,6 +75,8 @@ export class Transport {
   /** @throws UNAVAILABLE, TIMEOUT or CANCELLED; every status is an answer. */
   send(wire: WireRequest): Promise<WireReply> {
     return new Promise((resolve, reject) => {
+      const traceparent = currentTraceparent();
+      const headers = traceparent === undefined ? wire.headers : { ...wire.headers, traceparent };
       const body = wire.json === undefined ? undefined : Buffer.from(JSON.stringify(wire.json));
       const outgoing = this.#send(wire.uri, {
         method: wire.method,
@@ -81,8 +84,8 @@ export class Transport {
         signal: wire.signal,
         headers:
           body === undefined
-            ? wire.headers
-            : { 'content-type': 'application/json', ...wire.headers, 'content-length': body.length },
+            ? headers
+            : { 'content-type': 'application/json', ...headers, 'content-length': body.length },
       });
       const fail = (error: unknown) => reject(this.#failure(error, wire.signal));
       // By itself a request that waits for a connection hears of an abort only when it gets one.

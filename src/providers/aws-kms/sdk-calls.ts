@@ -1,4 +1,5 @@
 import type { KMSClient } from '@aws-sdk/client-kms';
+import { currentTraceparent } from '../../trace.ts';
 import type { KeyContext } from '../provider.ts';
 import {
   type DecryptInput,
@@ -46,6 +47,17 @@ export async function openSdkCalls(settings: ConnectionSettings): Promise<KmsCal
       return next(args);
     },
     { step: 'finalizeRequest', name: 'dekdConfidentialEndpoint' },
+  );
+  client.middlewareStack.add(
+    (next) => (args) => {
+      const traceparent = currentTraceparent();
+      if (traceparent !== undefined) {
+        (args.request as { headers: Record<string, string> }).headers.traceparent = traceparent;
+      }
+      return next(args);
+    },
+    // Before the request is signed.
+    { step: 'build', name: 'dekdTraceparent' },
   );
   return new SdkCalls(sdk, client, await client.config.region());
 }
