@@ -11,6 +11,7 @@ import { fieldsBars } from './bars/fields-bars.ts';
 import { fileBars } from './bars/file-bars.ts';
 import { laneBars } from './bars/lane-bars.ts';
 import { memoryBars } from './bars/memory-bars.ts';
+import { metricsBars } from './bars/metrics-bars.ts';
 import { poolBars } from './bars/pool-bars.ts';
 import { processBars } from './bars/process-bars.ts';
 import { socketBars } from './bars/socket-bars.ts';
@@ -34,6 +35,7 @@ const all = [
   ...processBars,
   ...fairnessBars,
   ...memoryBars,
+  ...metricsBars,
   ...fileBars,
 ];
 const bars = all.filter(({ name }) => name.includes(filter));

@@ -7,7 +7,7 @@ import { selfCommand } from './invocation.ts';
 import { describeBench } from './syntax/bench.ts';
 import { describeKeys } from './syntax/keys.ts';
 import { leafOf } from './syntax/leaf.ts';
-import { addCommon, examples } from './syntax/options.ts';
+import { addCommon, examples, wholeNumberOption } from './syntax/options.ts';
 import { describeReencrypt } from './syntax/reencrypt.ts';
 import { describeRewrap } from './syntax/rewrap.ts';
 import { describeRoots } from './syntax/roots.ts';
@@ -141,9 +141,14 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
       ),
     );
 
-  leaf(program, 'status', 'What the agent is and what it did (admin socket).', async (line) =>
-    (await import('./commands/status.ts')).status(line),
-  );
+  leaf(program, 'status', 'What the agent is and what it did (admin socket).', async (line, options) =>
+    (await import('./commands/status.ts')).status(line, options),
+  )
+    .option(
+      '-w, --watch',
+      'rates, latencies, keys and roots, again each second; q leaves; with --json one object a line',
+    )
+    .addOption(wholeNumberOption('--count <n>', 'with --watch: look so often, then end', 1_000_000));
   leaf(
     program,
     'metrics',
