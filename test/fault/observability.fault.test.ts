@@ -55,8 +55,17 @@ describe('Prometheus', () => {
 describe('a browser', () => {
   it('shows the figures of the page, and its policy stops nothing of it', async (context) => {
     context.skip(BROWSER === undefined, 'needs Chromium (Debian: chromium)');
-    const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=6000', '--enable-logging=stderr'];
-    const shown = await run(BROWSER!, [...flags, '--dump-dom', `http://127.0.0.1:${port}/`], { cwd: folder, env: process.env });
+    const flags = [
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--virtual-time-budget=6000',
+      '--enable-logging=stderr',
+    ];
+    const shown = await run(BROWSER!, [...flags, '--dump-dom', `http://127.0.0.1:${port}/`], {
+      cwd: folder,
+      env: process.env,
+    });
     expect(shown.code, shown.stderr).toBe(0);
     expect(shown.stderr).not.toMatch(/CONSOLE.*(Refused|Content Security|Error)/);
     const text = shown.stdout.replace(/<(style|script)>[\s\S]*?<\/\1>/g, '').replace(/<[^>]+>/g, ' ');

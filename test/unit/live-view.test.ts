@@ -145,7 +145,13 @@ describe('the view in a terminal', () => {
   });
 
   it('writes times as people read them', () => {
-    expect([undefined, 0.000018, 0.0024, 1.25, 30].map((seconds) => took(seconds))).toEqual(['-', '18 µs', '2.4 ms', '1.3 s', '30 s']);
+    expect([undefined, 0.000018, 0.0024, 1.25, 30].map((seconds) => took(seconds))).toEqual([
+      '-',
+      '18 µs',
+      '2.4 ms',
+      '1.3 s',
+      '30 s',
+    ]);
     expect([42_000, 600_000, 18_000_000, 1e9].map((ms) => duration(ms))).toEqual(['42 s', '10 min', '5 h', '12 d']);
   });
 

@@ -48,7 +48,9 @@ function unknown(expression: string): string[] {
   return asked(expression).flatMap(({ family, labels }) => {
     const known = FAMILIES.get(family);
     const given = new Set(['instance', 'job', 'le', ...(known?.labels ?? [])]);
-    return known === undefined ? [family] : labels.filter((label) => !given.has(label)).map((label) => `${family}.${label}`);
+    return known === undefined
+      ? [family]
+      : labels.filter((label) => !given.has(label)).map((label) => `${family}.${label}`);
   });
 }
 
@@ -99,14 +101,18 @@ describe('the alerts', () => {
 
   it('ask for outcomes that there are', async () => {
     const { ERROR_CODES } = await import('../../src/errors.ts');
-    const named = alerts.flatMap(({ expr }) => [...expr.matchAll(/outcome(?:=~|!~|!=|=)"([^"]+)"/g)].map(([, text]) => text!));
+    const named = alerts.flatMap(({ expr }) =>
+      [...expr.matchAll(/outcome(?:=~|!~|!=|=)"([^"]+)"/g)].map(([, text]) => text!),
+    );
     const codes = named.flatMap((text) => text.split('|')).filter((text) => text !== 'ok');
     expect(codes.length).toBeGreaterThan(3);
     expect(codes.filter((code) => !(code in ERROR_CODES))).toEqual([]);
   });
 
   it('each have a part of the page that says what to do', () => {
-    const headings = [...page.matchAll(/^### (\w+)$/gm)].map(([, name]) => name!).filter((name) => name.startsWith('Dekd'));
+    const headings = [...page.matchAll(/^### (\w+)$/gm)]
+      .map(([, name]) => name!)
+      .filter((name) => name.startsWith('Dekd'));
     expect(headings.sort()).toEqual(alerts.map(({ alert }) => alert).sort());
   });
 });
