@@ -260,6 +260,7 @@ function send(response: ServerResponse, { status, type, body, policy }: Answer):
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
+    'cross-origin-resource-policy': 'same-origin',
     ...(policy === undefined ? {} : { 'content-security-policy': policy, 'referrer-policy': 'no-referrer' }),
     connection: 'close',
   });

@@ -14,13 +14,12 @@ export interface CallTrace {
 const CLIENT = 2;
 const ERROR = 2;
 
-const NAMES = Object.fromEntries(Object.entries(OPERATION).map(([name, operation]) => [operation, name]));
-
 /** What begins the span of a call, and keeps the call apart from others: a frame has one trace. */
 export function tracing(tracer: Tracer, withKeys: boolean): (call: Call) => void {
+  const names = Object.fromEntries(Object.entries(OPERATION).map(([name, operation]) => [operation, name]));
   return (call) => {
     const { operation, fields, binding, from = 0, to = 1 } = call;
-    const name = operation === undefined ? Object.keys(fields ?? {})[0] : NAMES[operation];
+    const name = operation === undefined ? Object.keys(fields ?? {})[0] : names[operation];
     const key = binding?.key;
     const span = tracer.startSpan(`dekd ${name}`, {
       kind: CLIENT,

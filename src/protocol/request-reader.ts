@@ -43,6 +43,8 @@ const KNOWN: ReadonlySet<number> = new Set(Object.values(OPERATION));
 const WIRE_LENGTH_DELIMITED = 2;
 /** Field number and wire type together: a field of another type is a field not known. */
 const ENVELOPE = { id: 0x08, timeout: 0x10, traceparent: 0x102 } as const;
+/** Of version 00 of W3C Trace Context. */
+const TRACEPARENT_LENGTH = 55;
 const FIELD = {
   key: 0x0a,
   partition: 0x12,
@@ -160,7 +162,11 @@ export class RequestReader {
         } else if (tag === ENVELOPE.timeout) {
           this.timeoutMs = reader.uint32();
         } else if (tag === ENVELOPE.traceparent) {
-          this.traceparent = reader.string();
+          const length = reader.uint32();
+          const start = reader.pos;
+          reader.skip(length);
+          // Of another length it is none, and nothing is made of it.
+          this.traceparent = length === TRACEPARENT_LENGTH ? frame.toString('latin1', start, reader.pos) : '';
         } else if (field >= OPERATION.hello && (tag & 7) === WIRE_LENGTH_DELIMITED) {
           const length = reader.uint32();
           const start = reader.pos;

@@ -166,11 +166,19 @@ describe('an observer', () => {
     const decrypt = { key: 'k', data: Buffer.from('no token') };
     raw.send({ id: 1, traceparent: TRACEPARENT, decrypt });
     raw.send({ id: 2, traceparent: TRACEPARENT.replace('0af', 'XYZ'), decrypt });
-    await raw.reply(1);
-    await raw.reply(2);
-    expect(witness.seen.map(({ traceparent }) => traceparent)).toEqual([TRACEPARENT, '']);
+    raw.send({ id: 3, traceparent: `${TRACEPARENT}x`, decrypt });
+    raw.send({ id: 4, traceparent: TRACEPARENT.replace(/-.{32}-/, `-${'0'.repeat(32)}-`), decrypt });
+    for (let id = 1; id <= 4; id++) {
+      await raw.reply(id);
+    }
+    expect(witness.seen.map(({ traceparent }) => traceparent)).toEqual([TRACEPARENT, '', '', '']);
     const lines = agent.log.filter(({ incident }) => incident !== undefined);
-    expect(lines.map(({ trace }) => trace)).toEqual(['0af7651916cd43dd8448eb211c80319c', undefined]);
+    expect(lines.map(({ trace }) => trace)).toEqual([
+      '0af7651916cd43dd8448eb211c80319c',
+      undefined,
+      undefined,
+      undefined,
+    ]);
     raw.destroy();
   });
 });

@@ -44,7 +44,7 @@ async function traced(root: string, custody: 'inline' | 'process', options: Conn
 }
 
 const kmsRoot = () =>
-  `{ provider: aws-kms, aws: { key: "${kms.createKey().arn}", endpoint: "${kms.endpoint}", retries: 0 } }`;
+  `{ provider: aws-kms, aws: { key: "${kms.createKey().arn}", endpoint: "${kms.endpoint}", retries: 0, timeout: 20s } }`;
 
 describe('a traced client', () => {
   it.each(['inline', 'process'] as const)(
@@ -81,7 +81,7 @@ describe('a traced client', () => {
       writeFileSync(tokenFile, tokenOf(vault), { mode: 0o600 });
       const auth = `{ method: token, tokenFile: "${tokenFile}" }`;
       await using client = await traced(
-        `{ provider: vault-transit, vault: { address: "${vault.address}", auth: ${auth} }, transit: { key: root } }`,
+        `{ provider: vault-transit, vault: { address: "${vault.address}", timeout: 20s, auth: ${auth} }, transit: { key: root } }`,
         custody,
       );
       const before = vault.requests.length;
