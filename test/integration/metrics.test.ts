@@ -157,6 +157,25 @@ describe('the metrics of an agent', () => {
   });
 });
 
+describe('an outage of the KMS', () => {
+  it('is a breaker that is open, and calls that failed, until it is over', async () => {
+    const watched = await started();
+    await kms.down();
+    try {
+      for (let i = 0; i < 8; i++) {
+        await watched.dekd.encrypt(Buffer.from('x'), { key: `k${i}` }).catch(() => {});
+      }
+      const families = readExposition((await httpGet(watched.port, '/metrics')).body);
+      expect(sampleOf(families, 'dekd_provider_breaker_open', { root: 'aws' })).toBe(1);
+      expect(sampleOf(families, 'dekd_provider_calls_total', { root: 'aws', outcome: 'UNAVAILABLE' })).toBe(5);
+      expect(sampleOf(families, 'dekd_operations_total', { outcome: 'KMS_UNAVAILABLE' })).toBe(8);
+    } finally {
+      await kms.up();
+      await stop(watched);
+    }
+  });
+});
+
 describe('an agent that is told so', () => {
   it('names keys, and still no partition', async () => {
     const watched = await started('metrics: { keys: true }\n');
