@@ -146,6 +146,25 @@ Result<KeyHandle> unwrap_key(KeyTable& table, KeyHandle parent, std::span<const 
   return finish_key(reservation, use);
 }
 
+Result<KeyHandle> derive_key(KeyTable& table, KeyHandle parent, std::span<const uint8_t> label, KeyUse use,
+                             uint32_t owner) {
+  const StackScrub scrub;
+  KeyTable::Lease lease;
+  Status status = table.lend(parent, kWrapUse, lease);
+  if (status != Status::kOk) {
+    return status;
+  }
+  KeyTable::Reservation reservation;
+  status = table.reserve(use, owner, reservation);
+  if (status == Status::kOk) {
+    status = hkdf_sha_256(lease.key(), {}, label, reservation.slot().key);
+  }
+  if (status != Status::kOk) {
+    return status;
+  }
+  return finish_key(reservation, use);
+}
+
 Status mac_with(KeyTable& table, KeyHandle parent, std::span<const uint8_t> label, std::span<const uint8_t> data,
                 std::span<uint8_t, kDigestLength> out) {
   const StackScrub scrub;

@@ -37,6 +37,11 @@ Result<KeyHandle> unwrap_key(KeyTable& table, KeyHandle parent, std::span<const 
                              std::span<const uint8_t> wrapped, std::span<const uint8_t> aad, KeyUse use,
                              uint32_t owner);
 
+// derive_key puts HKDF-SHA-256(`parent`, label) into the table as a key of `use`; nobody can go back from it to the parent,
+// which stays. kWrongUse unless the parent's algorithm is kHkdfSha256.
+Result<KeyHandle> derive_key(KeyTable& table, KeyHandle parent, std::span<const uint8_t> label, KeyUse use,
+                             uint32_t owner);
+
 // mac_with computes HMAC-SHA-256 of `data` under HKDF-SHA-256(`parent`, label), or under `parent` itself when `label`
 // is empty; then the parent's algorithm must be kHmacSha256, and with a label kHkdfSha256.
 Status mac_with(KeyTable& table, KeyHandle parent, std::span<const uint8_t> label, std::span<const uint8_t> data,

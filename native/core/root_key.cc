@@ -93,6 +93,21 @@ void encode(std::span<const uint8_t, kKeyLength> key, std::span<uint8_t, kLineLe
   line[at] = '=';
 }
 
+Status write_line(std::span<const uint8_t, kKeyLength> key, int fd) {
+  Secret<kLineLength + 1> line;
+  encode(key, line.bytes().first<kLineLength>());
+  line.bytes()[kLineLength] = '\n';
+  size_t written = 0;
+  while (written < line.bytes().size()) {
+    const ssize_t count = write(fd, line.bytes().data() + written, line.bytes().size() - written);
+    if (count < 0 && errno != EINTR) {
+      return Status::kSystemFailed;
+    }
+    written += count < 0 ? 0 : static_cast<size_t>(count);
+  }
+  return Status::kOk;
+}
+
 }  // namespace
 
 Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t owner) {
@@ -127,22 +142,15 @@ Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t ow
 Status write_root_key(int fd) {
   const StackScrub scrub;
   Secret<kKeyLength> key;
-  Secret<kLineLength + 1> line;
   const Status status = fill_random(key.bytes());
-  if (status != Status::kOk) {
-    return status;
-  }
-  encode(key.bytes(), line.bytes().first<kLineLength>());
-  line.bytes()[kLineLength] = '\n';
-  size_t written = 0;
-  while (written < line.bytes().size()) {
-    const ssize_t count = write(fd, line.bytes().data() + written, line.bytes().size() - written);
-    if (count < 0 && errno != EINTR) {
-      return Status::kSystemFailed;
-    }
-    written += count < 0 ? 0 : static_cast<size_t>(count);
-  }
-  return Status::kOk;
+  return status == Status::kOk ? write_line(key.bytes(), fd) : status;
+}
+
+Status write_key_line(KeyTable& table, KeyHandle key, int fd) {
+  const StackScrub scrub;
+  KeyTable::Lease lease;
+  const Status status = table.lend(key, kRootUse, lease);
+  return status == Status::kOk ? write_line(lease.key(), fd) : status;
 }
 
 }  // namespace dekd

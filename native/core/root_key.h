@@ -23,6 +23,9 @@ Result<KeyHandle> read_root_key(KeyTable& table, int fd, KeyUse use, uint32_t ow
 // write_root_key draws a key and writes it with a line feed to `fd`; nothing of it is kept.
 Status write_root_key(int fd);
 
+// write_key_line writes a key of kRootUse that is in the table in the same way.
+Status write_key_line(KeyTable& table, KeyHandle key, int fd);
+
 }  // namespace dekd
 
 #endif  // DEKD_CORE_ROOT_KEY_H_

@@ -194,6 +194,14 @@ Napi::Value WriteRootKey(const Napi::CallbackInfo& info) {
   return answer(info, arguments.ok() ? write_root_key(fd) : Status::kInvalidArgument);
 }
 
+// writeKey(handle, fd): status
+Napi::Value WriteKey(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const KeyHandle key = arguments.number();
+  const int fd = arguments.descriptor();
+  return answer(info, arguments.ok() ? write_key_line(KeyTable::shared(), key, fd) : Status::kInvalidArgument);
+}
+
 // destroyKey(handle): status
 Napi::Value DestroyKey(const Napi::CallbackInfo& info) {
   Arguments arguments(info);
@@ -247,6 +255,21 @@ Napi::Value UnwrapKey(const Napi::CallbackInfo& info) {
     return answer(info, Result<KeyHandle>(Status::kInvalidArgument));
   }
   return answer(info, unwrap_key(KeyTable::shared(), parent, label, wrapped, aad, use, owner));
+}
+
+// deriveKey(owner, parent, label, algorithm, purpose): handle or -status
+Napi::Value DeriveKey(const Napi::CallbackInfo& info) {
+  Arguments arguments(info);
+  const uint32_t owner = arguments.number();
+  const KeyHandle parent = arguments.number();
+  const std::span<const uint8_t> label = arguments.bytes();
+  const uint32_t algorithm = arguments.number();
+  const uint32_t purpose = arguments.number();
+  KeyUse use;
+  if (!arguments.ok() || !key_use(algorithm, purpose, use)) {
+    return answer(info, Result<KeyHandle>(Status::kInvalidArgument));
+  }
+  return answer(info, derive_key(KeyTable::shared(), parent, label, use, owner));
 }
 
 // mac(parent, label, data, out 32): status
@@ -712,10 +735,12 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   set<GenerateKey>(env, exports, "generateKey");
   set<ReadRootKey>(env, exports, "readRootKey");
   set<WriteRootKey>(env, exports, "writeRootKey");
+  set<WriteKey>(env, exports, "writeKey");
   set<DestroyKey>(env, exports, "destroyKey");
   set<Kid>(env, exports, "kid");
   set<WrapKey>(env, exports, "wrapKey");
   set<UnwrapKey>(env, exports, "unwrapKey");
+  set<DeriveKey>(env, exports, "deriveKey");
   set<Mac>(env, exports, "mac");
   set<VerifyMac>(env, exports, "verifyMac");
   set<OpenPipe>(env, exports, "openPipe");

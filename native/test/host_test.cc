@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,7 @@
 
 #include "../core/data_key.h"
 #include "../core/file_lock.h"
+#include "../core/key_wrap.h"
 #include "../core/peer_identity.h"
 #include "../core/process_hardening.h"
 #include "../core/random.h"
@@ -129,6 +131,26 @@ const Test kWriteRootKey("write_root_key writes what read_root_key reads, anothe
     last = bytes;
   }
   expect(write_root_key(-1) == Status::kSystemFailed);
+});
+
+const Test kWriteKeyLine("write_key_line writes a key of the table that reads back as the same, of one use only", [] {
+  KeyTable table;
+  expect(table.open(LockLevel::kHeap) == Status::kOk);
+  const Result<KeyHandle> key = generate_key(table, kRootUse, 0);
+  int ends[2];
+  expect(pipe(ends) == 0);
+  expect(write_key_line(table, key.value(), ends[1]) == Status::kOk);
+  close(ends[1]);
+  const Result<KeyHandle> read = read_root_key(table, ends[0], kRootUse, 0);
+  close(ends[0]);
+  KeyTable::Lease one;
+  KeyTable::Lease other;
+  expect(table.lease(key.value(), one) && table.lease(read.value(), other));
+  expect(std::equal(one.key().begin(), one.key().end(), other.key().begin()));
+  expect(write_key_line(table, key.value(), -1) == Status::kSystemFailed);
+  const Result<KeyHandle> other_use = generate_key(table, kRawAesUse, 0);
+  expect(write_key_line(table, other_use.value(), 1) == Status::kWrongUse);
+  expect(write_key_line(table, 0, 1) == Status::kStaleKey);
 });
 
 // ── peers ──

@@ -95,6 +95,25 @@ const Test kUses("wrapping needs a parent that wraps, and a mac its algorithm", 
   expect(mac_with(f.table, f.parent, f.label, f.aad, mac_out) == Status::kOk);
 });
 
+const Test kDerived("derive_key gives HKDF of its parent, which it outlives, and needs a parent that wraps", [] {
+  Fixture f;
+  Bytes expected(kKeyLength);
+  {
+    KeyTable::Lease lease;
+    expect(f.table.lease(f.parent, lease));
+    expect(hkdf_sha_256(lease.key(), {}, f.label, expected) == Status::kOk);
+  }
+  const Result<KeyHandle> next = derive_key(f.table, f.parent, f.label, kWrap, 0);
+  expect(next.ok());
+  f.table.destroy(f.parent);
+  KeyTable::Lease lease;
+  expect(f.table.lease(next.value(), lease));
+  expect(Bytes(lease.key().begin(), lease.key().end()) == expected);
+  expect(lease.use() == kWrap);
+  expect(derive_key(f.table, f.parent, f.label, kWrap, 0).status() == Status::kStaleKey);
+  expect(derive_key(f.table, f.make(kMac), f.label, kWrap, 0).status() == Status::kWrongUse);
+});
+
 const Test kFull("unwrap_key says so when the table is full", [] {
   Fixture f;
   const Bytes wrapped = f.wrap();

@@ -21,6 +21,7 @@ export interface Binding {
   generateKey(owner: number, algorithm: number, purpose: number): number;
   readRootKey(owner: number, fd: number, algorithm: number, purpose: number): number;
   writeRootKey(fd: number): number;
+  writeKey(key: number, fd: number): number;
   destroyKey(key: number): number;
   kid(key: number, out: Uint8Array): number;
   wrapKey(parent: number, label: Uint8Array, key: number, aad: Uint8Array, out: Uint8Array): number;
@@ -33,6 +34,7 @@ export interface Binding {
     algorithm: number,
     purpose: number,
   ): number;
+  deriveKey(owner: number, parent: number, label: Uint8Array, algorithm: number, purpose: number): number;
   mac(parent: number, label: Uint8Array, data: Uint8Array, out: Uint8Array): number;
   verifyMac(parent: number, label: Uint8Array, data: Uint8Array, expected: Uint8Array): number;
 

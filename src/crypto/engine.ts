@@ -139,6 +139,11 @@ export interface Engine {
   readRootKey(fd: number, use?: KeyUse): KeyHandle;
   /** Draws a new root key and writes it to `fd` as `readRootKey` reads it; keeps nothing. */
   writeRootKey(fd: number): void;
+  /**
+   * DELIBERATELY writes a key out: to `fd`, as `readRootKey` reads it. The bytes do not pass JavaScript with the native engine.
+   * @throws INVALID_ARGUMENT unless `key` is for SECRET_USE, or when it cannot be written
+   */
+  writeKey(key: KeyHandle, fd: number): void;
   /** Wipes the key; later use of the handle is refused. Destroying a stale handle does nothing. */
   destroyKey(key: KeyHandle): void;
   /** The 16 bytes that commit to key, algorithm and purpose. A fresh copy. */
@@ -152,6 +157,11 @@ export interface Engine {
   wrapKey(parent: KeyHandle, label: string, key: KeyHandle, aad: Uint8Array): Uint8Array;
   /** The reverse of `wrapKey`. @throws DECRYPTION_FAILED; RESOURCE_EXHAUSTED when the table is full. */
   unwrapKey(parent: KeyHandle, label: string, wrapped: Uint8Array, aad: Uint8Array, use: KeyUse): KeyHandle;
+  /**
+   * Makes HKDF-SHA-256(`parent`, empty salt, `label`, 32) a key of `use`. Nobody gets from it back to the parent, which lives on.
+   * @throws INVALID_ARGUMENT when `parent` is not for SECRET_USE; RESOURCE_EXHAUSTED when the table is full
+   */
+  deriveKey(parent: KeyHandle, label: string, use: KeyUse): KeyHandle;
   /**
    * HMAC-SHA-256 of `data` under HKDF-SHA-256(`parent`, empty salt, `label`, 32) of a key for hkdf-sha-256, or when
    * `label` is empty under `parent` itself, a key for hmac-sha-256. @throws INVALID_ARGUMENT for keys of other algorithms.

@@ -215,6 +215,17 @@ export class JsEngine<K> implements Engine {
     }
   }
 
+  writeKey(key: KeyHandle, fd: number): void {
+    const { key: held, use } = this.#keys.get(key);
+    checkUse(use, SECRET_USE.algorithm, SECRET_USE.purpose);
+    const bytes = this.#library.exportKey(held);
+    try {
+      writeRootKeyLine(fd, bytes);
+    } finally {
+      bytes.fill(0);
+    }
+  }
+
   destroyKey(key: KeyHandle): void {
     this.#keys.remove(key);
   }
@@ -270,6 +281,20 @@ export class JsEngine<K> implements Engine {
       if (subkey !== undefined) {
         this.#library.wipeKey(subkey);
       }
+    }
+  }
+
+  deriveKey(parent: KeyHandle, label: string, use: KeyUse): KeyHandle {
+    this.#checkOpen();
+    const derived = this.#derive(parent, label, 'wrap');
+    let bytes: Uint8Array | undefined;
+    try {
+      this.#keys.checkRoom();
+      bytes = this.#library.exportKey(derived);
+      return this.#add(bytes, use);
+    } finally {
+      bytes?.fill(0);
+      this.#library.wipeKey(derived);
     }
   }
 

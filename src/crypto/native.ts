@@ -162,6 +162,10 @@ export class NativeEngine implements Engine {
     this.#done(this.#binding.writeRootKey(fd), 'write the root key');
   }
 
+  writeKey(key: KeyHandle, fd: number): void {
+    this.#done(this.#binding.writeKey(key, fd), 'write a key');
+  }
+
   destroyKey(key: KeyHandle): void {
     this.#binding.destroyKey(key);
   }
@@ -183,6 +187,12 @@ export class NativeEngine implements Engine {
     const owner = this.#ownerNow();
     const result = this.#binding.unwrapKey(owner, parent, utf8.encode(label), wrapped, aad, algorithm, purpose);
     return this.#made(result, 'unwrap a key');
+  }
+
+  deriveKey(parent: KeyHandle, label: string, use: KeyUse): KeyHandle {
+    const { algorithm, purpose } = numbersOf(use);
+    const result = this.#binding.deriveKey(this.#ownerNow(), parent, utf8.encode(label), algorithm, purpose);
+    return this.#made(result, 'derive a key');
   }
 
   mac(parent: KeyHandle, label: string, data: Uint8Array): Uint8Array {

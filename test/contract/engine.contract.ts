@@ -1,4 +1,4 @@
-import { createCipheriv, createHmac, randomBytes } from 'node:crypto';
+import { createCipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import {
   ROW,
   ROW_STATUS,
   ROW_WORDS,
+  SECRET_USE,
   TOKEN_OVERHEAD,
   WRAPPED_KEY_LENGTH,
 } from '../../src/crypto/engine.ts';
@@ -1148,6 +1149,43 @@ export function describeEngine(subject: EngineUnderTest): void {
           expect(engine.kid(importRootLine(engine, lines[0]!))).toEqual(engine.kid(importRoot(engine, bytes)));
           const readOnly = openSync(join(folder, 'a'), 'r');
           expect(codeOf(() => engine.writeRootKey(readOnly))?.code).toBe('INVALID_ARGUMENT');
+          closeSync(readOnly);
+        } finally {
+          rmSync(folder, { recursive: true, force: true });
+        }
+      });
+    });
+
+    describe('keys that follow each other', () => {
+      it('derives HKDF-SHA-256 of a key, which knows nothing of its parent any more', () => {
+        const bytes = randomBytes(32);
+        const parent = engine.importSecret(Uint8Array.from(bytes));
+        const next = engine.deriveKey(parent, 'next', SECRET_USE);
+        const mac = engine.deriveKey(parent, 'mac', { algorithm: 'hmac-sha-256', purpose: 'mac' });
+        engine.destroyKey(parent);
+        const derived = (label: string) => Buffer.from(hkdfSync('sha256', bytes, '', label, 32));
+        expect(Buffer.from(engine.exposeSecret(next))).toEqual(derived('next'));
+        const data = Buffer.from('what is authenticated');
+        expect(Buffer.from(engine.mac(mac, '', data))).toEqual(
+          createHmac('sha256', derived('mac')).update(data).digest(),
+        );
+        expect(engine.kid(next)).toEqual(engine.kid(engine.importSecret(Uint8Array.from(derived('next')))));
+        expect(codeOf(() => engine.deriveKey(parent, 'next', SECRET_USE))?.code).toBe('INTERNAL');
+        expect(codeOf(() => engine.deriveKey(mac, 'next', SECRET_USE))?.code).toBe('INVALID_ARGUMENT');
+      });
+
+      it('writes a key as it is read, and no key that is for something else', () => {
+        const folder = mkdtempSync(join(tmpdir(), 'dekd-key-'));
+        try {
+          const key = engine.generateKey(SECRET_USE);
+          const fd = openSync(join(folder, 'key'), 'w', 0o600);
+          engine.writeKey(key, fd);
+          expect(codeOf(() => engine.writeKey(engine.generateKey(SEAL), fd))?.code).toBe('INVALID_ARGUMENT');
+          closeSync(fd);
+          const line = readFileSync(join(folder, 'key'), 'latin1');
+          expect(engine.kid(importRootLine(engine, line))).toEqual(engine.kid(key));
+          const readOnly = openSync(join(folder, 'key'), 'r');
+          expect(codeOf(() => engine.writeKey(key, readOnly))?.code).toBe('INVALID_ARGUMENT');
           closeSync(readOnly);
         } finally {
           rmSync(folder, { recursive: true, force: true });
