@@ -7,6 +7,7 @@ import type { Keystore } from '../keystores/keystore.ts';
 import type { AdminFields } from '../protocol/messages.ts';
 import type { Incidents } from '../telemetry/incidents.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { AgentAudit } from './audit.ts';
 import type { Backup } from './backup.ts';
 import type { Health } from './health.ts';
 import { bringHome } from './homing.ts';
@@ -27,6 +28,8 @@ export interface AdminOptions {
   readonly roots: Roots;
   readonly importKek: ImportKek;
   readonly log: Log;
+  /** Where incidents are looked up that memory has forgotten. */
+  readonly audit: Pick<AgentAudit, 'lookUp'> | undefined;
   readonly health: Pick<Health, 'brief' | 'status'>;
   readonly metrics: Pick<Metrics, 'text' | 'live'>;
 }
@@ -68,7 +71,7 @@ export class Admin {
       return live ? this.#options.metrics.live(true) : this.#options.metrics.text(openmetrics ? 'openmetrics' : 'text');
     }
     if (command.why) {
-      return this.#why(command.why.incident ?? '');
+      return await this.#why(command.why.incident ?? '');
     }
     if (command.list) {
       const { name, partition, cursor, limit } = command.list;
@@ -144,8 +147,12 @@ export class Admin {
     throw new DekdError('UNSUPPORTED', 'this admin command is not known to this agent');
   }
 
-  #why(incident: string): unknown {
+  async #why(incident: string): Promise<unknown> {
     const found = this.#options.incidents.lookup(incident);
+    const recorded = found === undefined ? await this.#options.audit?.lookUp(incident) : undefined;
+    if (recorded !== undefined) {
+      return recorded;
+    }
     if (found === undefined) {
       throw new DekdError(
         'INVALID_ARGUMENT',

@@ -115,6 +115,9 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
     }),
   );
 
+  const audit = await openAudit(config, engine, log, warn);
+  undo.push(() => audit?.close());
+
   const measured = config.metrics.enabled ? beginMeasuring() : undefined;
   const backEnds = await BackEnds.start({
     config,
@@ -135,7 +138,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
   const parts = {
     ...{ config, log, engine, fallback, host, hardening, policy, tokens, custody, warnings, replace },
-    ...{ measured, observers },
+    ...{ measured, observers, audit },
   };
   const frontEnd = await FrontEnd.open(parts);
   isStarting = false;
@@ -165,6 +168,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
         probes?.stopping();
         await frontEnd.close();
         await custody.close();
+        audit?.close();
         state.release();
         engine.close();
         await probes?.close();
@@ -174,6 +178,13 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
       return closing;
     },
   };
+}
+
+/** Its code is read only where there is one. */
+async function openAudit(config: Config, engine: Engine, log: Log, warn: (warning: string) => void) {
+  return config.audit.to === 'off'
+    ? undefined
+    : (await import('./audit.ts')).AgentAudit.open({ config, engine, log, warn });
 }
 
 /** Loaded only where there is a port: no other agent needs Node's HTTP. */

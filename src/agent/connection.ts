@@ -59,8 +59,14 @@ export interface ConnectionHost<Caller> {
   now(): number;
   /** Whether contexts of requests that have to wait are to be kept in their notes. */
   readonly wantsContexts: boolean;
-  /** A request got what it asked for. */
-  answered(connection: Connection<Caller>, request: RequestReader, notes: RequestNotes): void;
+  /** A request got what it asked for. @returns whether its answer must not leave before `commit` */
+  answered(connection: Connection<Caller>, request: RequestReader, notes: RequestNotes): boolean;
+  /** Whether answers can have to wait for records of them. */
+  readonly isStrict: boolean;
+  /** Writes the records of what was answered. @returns false when they cannot be written: then the answers must not leave */
+  commit(): boolean;
+  /** What a client is told whose answers do not leave. */
+  withheld(): DekdError;
   /**
    * A request fails: gives the error an incident id, counts and logs it, and returns what the client is told.
    * @param request undefined when it is the connection that fails
@@ -126,6 +132,8 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   #finished = false;
   #closed = false;
   #flushScheduled = false;
+  /** What is written must not leave before records of it. */
+  #mustCommit = false;
   #manyId = 0;
   /** Whole frames so far, to tell a frame that grows slowly from one that follows another. */
   #frames = 0;
@@ -240,6 +248,11 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
         this.#flushSoon();
       },
     });
+  }
+
+  /** What is written from here on leaves only when the records of it are written. */
+  keepUntilCommitted(): void {
+    this.#mustCommit = this.#host.isStrict;
   }
 
   /** Replies with a JSON document. */
@@ -429,7 +442,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
       this.#await(request, outcome);
       return;
     }
-    this.#host.answered(this, request, this.#notes);
+    this.#mustCommit = this.#host.answered(this, request, this.#notes) || this.#mustCommit;
     if (frame.length >= LARGE_FRAME) {
       // The client gets its answer while the frame is being wiped.
       this.#flush();
@@ -488,7 +501,7 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     outcome.then(
       () => {
         if (this.#isWaiting(entry)) {
-          this.#host.answered(this, request, notes);
+          this.#mustCommit = this.#host.answered(this, request, notes) || this.#mustCommit;
         }
         this.#settled(entry);
       },
@@ -544,7 +557,9 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
       return;
     }
     this.#flushScheduled = true;
-    process.nextTick(() => {
+    const schedule = this.#host.isStrict ? setImmediate : process.nextTick;
+    // Where answers wait for records: after every continuation of the work that has just ended, the one that records it too.
+    schedule(() => {
       this.#flushScheduled = false;
       this.#flush();
       if (!this.#blocked && !this.#isFull && this.#socket.isPaused()) {
@@ -559,6 +574,13 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
   #flush(): void {
     if (this.#closed || this.#finished || !this.#writer.pending) {
       return;
+    }
+    if (this.#mustCommit) {
+      this.#mustCommit = false;
+      if (!this.#host.commit()) {
+        this.#withhold();
+        return;
+      }
     }
     if (!this.#writer.flush(this.#socket) && this.#socket.writableLength > this.#mayWait) {
       this.#blocked = true;
@@ -605,6 +627,13 @@ export class Connection<Caller> implements Output, StreamOutput, Intake {
     this.#notes.clear(this.#host.now());
     this.#writer.error(0, this.#host.failed(error, this, undefined, this.#notes));
     this.#host.left();
+    this.#finish();
+  }
+
+  /** Takes back what is written, says why, and closes: the client cannot know which of its requests were done. */
+  #withhold(): void {
+    this.#writer.discard();
+    this.#writer.error(0, this.#host.withheld());
     this.#finish();
   }
 

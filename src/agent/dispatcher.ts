@@ -18,6 +18,7 @@ import { verifyHmacMany, verifyHmacValue } from '../operations/verify-hmac.ts';
 import { messages } from '../protocol/messages.ts';
 import { OPERATION, type RequestReader } from '../protocol/request-reader.ts';
 import type { Admin } from './admin.ts';
+import type { AgentAudit } from './audit.ts';
 import type { CallerChoice } from './caller-choice.ts';
 import type { Connection } from './connection.ts';
 import { admit } from './gate.ts';
@@ -33,6 +34,8 @@ export interface DispatcherOptions {
   /** What callers may choose among. */
   readonly choice: CallerChoice;
   readonly admin: Admin;
+  /** Undefined where there is none. */
+  readonly audit: AgentAudit | undefined;
   /** Undefined without the native engine, or where it is switched off. */
   readonly lane: Lane | undefined;
   /** What Ping answers. */
@@ -84,8 +87,11 @@ export class Dispatcher {
   }
 
   #perform(connection: Connection<Caller>, request: RequestReader): Outcome {
-    const { env } = this.#options;
+    const { env, audit } = this.#options;
     const { caller } = connection;
+    if (audit !== undefined && request.operation !== OPERATION.ping) {
+      audit.admit();
+    }
     switch (request.operation) {
       case OPERATION.encrypt:
         return encryptValue(env, caller, request, connection);
@@ -146,14 +152,20 @@ export class Dispatcher {
 
   /** A request on the admin socket, whose callers are the agent's own uid and root. */
   handleAdmin(connection: Connection<Caller>, request: RequestReader): Outcome {
-    const { admin } = this.#options;
+    const { admin, audit } = this.#options;
     switch (request.operation) {
       case OPERATION.ping:
         connection.document(request.id, this.#options.identity());
         return undefined;
       case OPERATION.admin: {
         const { id } = request;
-        return admin.run(request.decode(messages.Admin)).then((document) => {
+        const command = request.decode(messages.Admin);
+        const run = () => admin.run(command);
+        const running = audit === undefined ? run() : audit.command(command, connection.caller.share, run);
+        return running.then((document) => {
+          if (audit?.isRecorded(command) === true) {
+            connection.keepUntilCommitted();
+          }
           connection.document(id, document);
         });
       }
@@ -277,6 +289,8 @@ export class Dispatcher {
     const pace = caller.isGated
       ? (bytes: number) => caller.owe(operation, anyKey ? '' : key, partition, bytes)
       : undefined;
+    this.#options.audit?.streamBegins(operation, caller.share, key, partition);
+    connection.keepUntilCommitted();
     const opening = STREAM_WORK[operation](env, caller, { ...wanted, part });
     this.#streams += slots;
     try {

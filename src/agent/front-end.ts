@@ -17,6 +17,7 @@ import { Incidents } from '../telemetry/incidents.ts';
 import { type Log, limitedLog } from '../telemetry/log.ts';
 import { type Observer, observers } from '../telemetry/observation.ts';
 import { Admin } from './admin.ts';
+import type { AgentAudit } from './audit.ts';
 import { Backup } from './backup.ts';
 import { CallerChoice } from './caller-choice.ts';
 import type { CallerTokens } from './caller-tokens.ts';
@@ -62,6 +63,8 @@ export interface FrontEndOptions {
   readonly measured: Measured | undefined;
   /** Are told of every request, beside those that the configuration asks for. */
   readonly observers: readonly Observer[];
+  /** Stays the caller's to close. */
+  readonly audit: AgentAudit | undefined;
 }
 
 export class FrontEnd {
@@ -101,7 +104,10 @@ export class FrontEnd {
       ...(config.state === undefined ? {} : { stateFolder: config.state }),
       watch: watchLimits(config),
       prewarm: config.prewarm,
-      log: (event) => logKeyring(log, event),
+      log: (event) => {
+        logKeyring(log, event);
+        options.audit?.keyring(event);
+      },
     });
     const pool = new WorkPool({
       engine,
@@ -147,7 +153,7 @@ function serverOver(
   lane: Lane | undefined,
   options: FrontEndOptions,
 ): Served {
-  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, measured } = options;
+  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, measured, audit } = options;
   const legacy = new LegacyKeyring(config, engine);
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;
@@ -167,6 +173,7 @@ function serverOver(
     counters,
     policy,
     warnings,
+    audit,
   });
   const metrics = new Metrics({
     config,
@@ -190,12 +197,14 @@ function serverOver(
     roots: new Roots({ custody, keyring, log }),
     importKek: kekImporter(engine, keyring, config.service),
     log,
+    audit,
     health,
     metrics,
   });
   const decoy = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
   const messageDecoy = engine.generateKey(MESSAGE_KEY_USE);
   const macDecoy = engine.generateKey({ algorithm: 'hmac-sha-256', purpose: 'mac' });
+  const watching = audit === undefined ? options.observers : [...options.observers, audit.observer(incidents)];
   const dispatcher = new Dispatcher({
     env: {
       engine,
@@ -213,10 +222,11 @@ function serverOver(
     keyring,
     choice: new CallerChoice(custody, keyring),
     admin,
+    audit,
     lane,
     identity: () => health.identity(),
   });
-  const observer = observers([...(measured === undefined ? [] : [measured.requests]), ...options.observers]);
+  const observer = observers([...(measured === undefined ? [] : [measured.requests]), ...watching]);
   const server = new Server({
     config,
     policy,
@@ -235,6 +245,7 @@ function serverOver(
       agent: `dekd/${VERSION}`,
       choosesRoots: true,
     },
+    audit,
     credentials: host === undefined ? undefined : (fd) => host.peerCredentials(fd),
     lane,
     lock: (fd) => host?.lockFile(fd),

@@ -6,6 +6,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { WorkPool } from '../pool/pool.ts';
 import type { Counters } from '../telemetry/counters.ts';
+import type { AgentAudit } from './audit.ts';
 import { PROTOCOL } from './connection.ts';
 import type { Lane } from './lane.ts';
 import type { LegacyKeyring } from './legacy.ts';
@@ -27,6 +28,7 @@ export interface HealthOptions {
   readonly counters: Counters;
   readonly policy: Policy;
   readonly warnings: readonly string[];
+  readonly audit: Pick<AgentAudit, 'standing'> | undefined;
 }
 
 export class Health {
@@ -97,6 +99,7 @@ export class Health {
       custodians: custody.custodians(),
       watched: { keks: keys.watched, oldestProofMs: keys.oldestProofMs ?? null },
       frozen: keyring.freezes(),
+      audit: this.#options.audit?.standing() ?? null,
       legacy: legacy.standing(),
       sockets: { data: config.socket.path, admin: config.admin.path },
       state: config.state ?? null,

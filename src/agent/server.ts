@@ -16,6 +16,7 @@ import type { Counters } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { carriedTraceparent } from '../telemetry/trace-context.ts';
 import { withTraceparent } from '../trace.ts';
+import type { AgentAudit } from './audit.ts';
 import type { CallerTokens } from './caller-tokens.ts';
 import { Connection, type ConnectionHost, type ConnectionLimits } from './connection.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -46,6 +47,8 @@ export interface ServerOptions {
   readonly log: Log;
   readonly hello: HelloReplyFields;
   readonly credentials: PeerCredentials | undefined;
+  /** Undefined where there is none. */
+  readonly audit: AgentAudit | undefined;
   /** Undefined without the native engine, or where it is switched off. */
   readonly lane: Lane | undefined;
   readonly lock: (fd: number) => boolean | undefined;
@@ -251,6 +254,7 @@ export class Server {
     } catch (error) {
       const refusal = DekdError.from(error);
       log.warn('connection refused', { code: refusal.code, reason: refusal.reason, socket: name });
+      this.#options.audit?.refused(refusal, name);
       this.#refuse(socket, new DekdError(refusal.code, refusal.message));
       return;
     }
@@ -292,7 +296,7 @@ export class Server {
   }
 
   #host(handle: (connection: Connection<Caller>, request: RequestReader) => Outcome): ConnectionHost<Caller> {
-    const { reporter, counters, hello, tokens } = this.#options;
+    const { reporter, counters, hello, tokens, audit } = this.#options;
     const host: ConnectionHost<Caller> = {
       handle: (connection, request) =>
         request.traceparent === ''
@@ -300,7 +304,14 @@ export class Server {
           : withTraceparent(carriedTraceparent(request.traceparent), () => handle(connection, request)),
       wantsContexts: reporter.wantsContexts,
       now: () => reporter.now(),
-      answered: (connection, request, notes) => reporter.answered(connection, request, notes),
+      answered: (connection, request, notes) => {
+        const owed = audit?.owed;
+        reporter.answered(connection, request, notes);
+        return audit?.isStrict === true && audit.owed !== owed;
+      },
+      isStrict: audit?.isStrict ?? false,
+      commit: () => audit?.commit() ?? true,
+      withheld: () => audit?.withheld() ?? new DekdError('INTERNAL', 'answers were kept back for nothing'),
       failed: (error, connection, request, notes) => reporter.failed(error, connection, request, notes),
       itemFailed: (error, connection, request, notes) => reporter.itemFailed(error, connection, request, notes),
       left: () => reporter.left(),

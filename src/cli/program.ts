@@ -4,6 +4,7 @@ import { VERSION } from '../agent/version.ts';
 import { printableLines } from '../telemetry/printable.ts';
 import { EXIT, exitCodeOf, reportOf } from './exit.ts';
 import { selfCommand } from './invocation.ts';
+import { describeAudit } from './syntax/audit.ts';
 import { describeBench } from './syntax/bench.ts';
 import { describeKeys } from './syntax/keys.ts';
 import { leafOf } from './syntax/leaf.ts';
@@ -178,9 +179,11 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   leaf(
     program,
     'keygen',
-    'Make a key file: for a root of the local provider, a raw AES recipient, or keys import-kek.',
+    'Make a key file: for a root of the local provider, a raw AES recipient, the audit log, or keys import-kek.',
     async (line, options) => (await import('./commands/keygen.ts')).keygen(line, options),
   ).option('-o, --output <file>', 'new file, 0600; - for standard output (required)');
+
+  describeAudit(addCommon(program.command('audit').description('The audit log, in its files.')), leaf, self);
 
   const config = addCommon(program.command('config').description('The configuration file.'));
   leaf(

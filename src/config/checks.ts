@@ -34,7 +34,28 @@ export function findings(config: Config, env: Environment): Finding[] {
     ...portFindings(config),
     ...coastFindings(config),
     ...ruleFindings(config),
+    ...auditFindings(config),
   ];
+}
+
+function auditFindings({ audit, state }: Config): Finding[] {
+  const found: Finding[] = [];
+  if (audit.to === 'file' && audit.file === undefined) {
+    found.push({ path: ['audit', 'file'], message: 'is missing: audit.to is file' });
+  }
+  if (audit.to !== 'off' && audit.keyFile === undefined && state === undefined) {
+    found.push({
+      path: ['audit', 'keyFile'],
+      message: 'is missing: without a state folder each run needs the key; dekd keygen -o FILE makes one',
+    });
+  }
+  if (audit.to !== 'file' && audit.fsync === 'always') {
+    found.push({ path: ['audit', 'fsync'], message: 'always is for audit.to file' });
+  }
+  if (audit.strict && audit.to === 'off') {
+    found.push({ path: ['audit', 'strict'], message: 'needs a log: audit.to is off' });
+  }
+  return found;
 }
 
 function socketFindings(config: Config): Finding[] {

@@ -432,6 +432,26 @@ export interface Config {
   };
   readonly legacy: { readonly keys: readonly LegacyKeyConfig[] };
   readonly policy: { readonly rules: readonly PolicyRule[] };
+  readonly audit: {
+    readonly to: 'off' | 'file' | 'stdout';
+    /** Absolute path; there for `file`. */
+    readonly file: string | undefined;
+    readonly keyFile: string | undefined;
+    readonly requests: 'none' | 'failures' | 'all';
+    /** Share of the requests without a failure, 0 to 1. */
+    readonly sample: number;
+    /** Nothing is done that cannot be recorded. */
+    readonly strict: boolean;
+    readonly fsync: 'never' | 'interval' | 'always';
+    /** Bytes and milliseconds after which another file is begun. */
+    readonly rotate: { readonly size: number; readonly age: number };
+    readonly anchors: {
+      readonly file: string | undefined;
+      readonly lines: number;
+      /** Milliseconds. */
+      readonly interval: number;
+    };
+  };
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent';
     readonly format: 'json' | 'text';

@@ -69,6 +69,13 @@ export function integer(min: number, max: number): Reader<number> {
   };
 }
 
+/** A share from 0 to 1. */
+export const fraction: Reader<number> = {
+  expected: 'a number from 0 to 1',
+  kind: 'number',
+  read: (raw) => (typeof raw === 'number' && raw >= 0 && raw <= 1 ? raw : undefined),
+};
+
 /** `auto`, for the program to choose, beside what `reader` accepts. */
 export function orAuto(reader: Reader<number>): Reader<number | 'auto'> {
   return {

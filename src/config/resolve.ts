@@ -288,6 +288,12 @@ function resolveConfig(
             },
           })),
     },
+    audit: {
+      ...file.audit,
+      file: file.audit.file,
+      keyFile: file.audit.keyFile,
+      anchors: { ...file.audit.anchors, file: file.audit.anchors.file },
+    },
     log: file.log,
   };
 }

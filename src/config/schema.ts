@@ -7,6 +7,7 @@ import {
   absolutePath,
   duration,
   flag,
+  fraction,
   group,
   integer,
   list,
@@ -386,6 +387,67 @@ export const fileSchema = v.strictObject({
       ),
     },
     { meaning: 'Who may do what.' },
+  ),
+  audit: section(
+    {
+      to: key(oneOf('off', 'file', 'stdout'), 'off', {
+        meaning:
+          'Where the audit log goes: file, stdout (between the lines of the log), off. One JSON object a line, chained by MACs under keys that evolve; docs/audit.md.',
+      }),
+      file: optionalKey(absolutePath, {
+        meaning:
+          'For file: the file that is written. Those before it stand beside it, with their time in their names; the agent removes none.',
+        example: '/var/log/dekd/audit.jsonl',
+      }),
+      keyFile: optionalKey(absolutePath, {
+        meaning:
+          'File with the audit key, 32 bytes as one base64 line, mode 0600, which `dekd keygen` makes; the auditor keeps a copy, which verifies the log. With a state folder it is read once, and can be taken away then.',
+        danger: 'who has this key can make up a whole log under it: where it stays, only anchors protect the past.',
+        example: '/etc/dekd/audit.key',
+      }),
+      requests: key(oneOf('none', 'failures', 'all'), 'failures', {
+        meaning:
+          'Which requests are written: none but denials, failures, or all. Denials, and what happens to keys and to the agent, are always written.',
+      }),
+      sample: key(fraction, 1, {
+        meaning: 'With all: share of the requests that got what they asked for that is written, by chance.',
+      }),
+      strict: key(flag, false, {
+        meaning:
+          'Refuses requests (RESOURCE_EXHAUSTED) while records cannot be written, and keeps answers back whose records could not be.',
+        danger: 'a full disk, or a reader of standard output that stops, then stops the agent from serving.',
+      }),
+      fsync: key(oneOf('never', 'interval', 'always'), 'interval', {
+        meaning:
+          'When a file reaches the disk: never (when the kernel likes), interval (every second), always (with strict: before an answer leaves).',
+        danger: 'always costs each answer the time of the disk.',
+      }),
+      rotate: section(
+        {
+          size: key(size('64KiB', '1TiB'), '64MiB', { meaning: 'Size of a file after which another is begun.' }),
+          age: key(duration('1s', '365d'), '1d', { meaning: 'Age of a file after which another is begun.' }),
+        },
+        { meaning: 'When another file is begun.' },
+      ),
+      anchors: section(
+        {
+          file: optionalKey(absolutePath, {
+            meaning:
+              'File that anchors are appended to, on another machine or volume than the log. They are in the log of the agent too, in the field anchor.',
+            example: '/mnt/anchors/dekd.jsonl',
+          }),
+          lines: key(integer(1, 1_000_000_000), 10_000, { meaning: 'Lines after which there is an anchor.' }),
+          interval: key(duration('1s', '1d'), '1m', {
+            meaning: 'Time after which there is one, where lines were written.',
+          }),
+        },
+        {
+          meaning:
+            'From time to time number and MAC of the last line are told elsewhere, so that a log cut before that is noticed.',
+        },
+      ),
+    },
+    { meaning: 'Who did what: a log that shows when it was changed.' },
   ),
   log: section(
     {

@@ -8,6 +8,14 @@ const RETRY_MS = 20;
 /** How long the end of the process waits for a reader that does not read. */
 const FLUSH_MS = 250;
 
+let own: LogOutput | undefined;
+
+/** The one output of this process on standard output: whoever writes lines there does it through this, or lines would mix. */
+export function standardLogOutput(): LogOutput {
+  own ??= new LogOutput();
+  return own;
+}
+
 /**
  * Writes lines at once while the reader takes them, and keeps what it does not take. When the reader is gone, lines go
  * nowhere.
@@ -27,13 +35,35 @@ export class LogOutput {
   }
 
   write(line: string): void {
+    this.offer(Buffer.from(line));
+  }
+
+  /** @returns whether the bytes were taken: written now, or as soon as the reader reads */
+  offer(bytes: Buffer): boolean {
     if (this.#isGone || this.#bytes > MAX_BUFFERED) {
-      return;
+      return false;
     }
-    const bytes = Buffer.from(line);
     this.#pending.push(bytes);
     this.#bytes += bytes.length;
     if (this.#timer === undefined) {
+      this.#drain();
+    }
+    return !this.#isGone;
+  }
+
+  /** Bytes taken and not written yet. */
+  get pendingBytes(): number {
+    return this.#bytes;
+  }
+
+  /** Whether the reader has gone, and everything goes nowhere. */
+  get isGone(): boolean {
+    return this.#isGone;
+  }
+
+  /** Tries again to write what is kept. */
+  drain(): void {
+    if (this.#bytes > 0) {
       this.#drain();
     }
   }

@@ -4,7 +4,7 @@
  *
  * `error` means a defect of dekd or of its surroundings that somebody must look at; a refused caller is `warn`.
  */
-import { LogOutput } from './log-output.ts';
+import { standardLogOutput } from './log-output.ts';
 import { printableLines } from './printable.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
@@ -48,6 +48,8 @@ export interface LogFields {
   readonly bytes?: number | undefined;
   readonly limit?: number | undefined;
   readonly milliseconds?: number | undefined;
+  /** Of the audit log: RUN.SEQ.MAC. */
+  readonly anchor?: string | undefined;
   /** Lines of the same level that were not written, because there were too many. */
   readonly suppressed?: number | undefined;
 }
@@ -87,6 +89,7 @@ const FIELD_NAMES: ReadonlySet<string> = new Set<keyof LogFields>([
   'bytes',
   'limit',
   'milliseconds',
+  'anchor',
   'suppressed',
 ]);
 
@@ -114,7 +117,7 @@ const MAX_TEXT = 4096;
 const KEY_LINE = /(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{43}=/g;
 
 export function createLog({ level, format, destination }: LogOptions): Log {
-  const own = destination === undefined ? new LogOutput() : undefined;
+  const own = destination === undefined ? standardLogOutput() : undefined;
   const output = destination ?? own!;
   const threshold = level === 'silent' ? LEVELS.length : LEVELS.indexOf(level);
   if (own !== undefined) {

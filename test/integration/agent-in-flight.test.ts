@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Connection, type ConnectionHost, type ConnectionLimits } from '../../src/agent/connection.ts';
-import { errorCodeOf } from '../../src/errors.ts';
+import { DekdError, errorCodeOf } from '../../src/errors.ts';
 import type { RequestReader } from '../../src/protocol/request-reader.ts';
 import { RawClient, requestFrame } from '../support/raw-client.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -22,7 +22,10 @@ async function serve(
     handle,
     failed: (error) => error,
     itemFailed: (error) => error,
-    answered: () => {},
+    answered: () => false,
+    isStrict: false,
+    commit: () => true,
+    withheld: () => new DekdError('RESOURCE_EXHAUSTED', 'kept back'),
     now: () => 0,
     left: () => {},
     wantsContexts: false,
