@@ -18,8 +18,8 @@ const MAX_FIELD = 64;
 /** Refusals of a caller, which are written whatever else is. */
 const DENIALS: ReadonlySet<string> = new Set(['PERMISSION_DENIED', 'UNAUTHENTICATED']);
 
-/** What happens all the time and to no key. */
-const UNRECORDED: ReadonlySet<string> = new Set(['hello', 'ping', 'cancel']);
+/** What happens all the time and to no key. Commands of operators that change something have records of their own. */
+const UNRECORDED: ReadonlySet<string> = new Set(['hello', 'ping', 'cancel', 'admin']);
 
 export interface RequestRecordsOptions {
   readonly log: AuditLog;
