@@ -5,23 +5,20 @@ import { contentBelow } from './file-tree.ts';
 const SHORTEST = 8;
 
 /**
- * In which of the forms that stores keep bytes in `text`, of 8 characters and more, is found in `held`: as it is, base64 at any
- * offset, hex, JSON, UTF-16, backwards.
+ * In which of the forms that stores keep bytes in `sought`, a text of 8 characters and more or bytes, is found in `held`: as it is,
+ * base64 at any offset, hex, JSON, UTF-16, backwards.
  */
-export function formsFound(held: Uint8Array, text: string): string[] {
-  if (text.length < SHORTEST) {
-    throw new Error(`${text} is too short to be looked for`);
+export function formsFound(held: Uint8Array, sought: string | Uint8Array): string[] {
+  if (sought.length < SHORTEST) {
+    throw new Error(`${sought} is too short to be looked for`);
   }
   const where = Buffer.from(held.buffer, held.byteOffset, held.byteLength);
-  const bytes = Buffer.from(text);
+  const bytes = Buffer.from(sought as Uint8Array);
   const forms: [string, string | Buffer][] = [
-    ['as it is', text],
+    ['as it is', bytes],
     ['hex', bytes.toString('hex')],
     ['HEX', bytes.toString('hex').toUpperCase()],
-    ['JSON', JSON.stringify(text).slice(1, -1)],
-    ['JSON in JSON', JSON.stringify(JSON.stringify(text).slice(1, -1)).slice(1, -1)],
-    ['UTF-16', Buffer.from(text, 'utf16le')],
-    ['backwards', [...text].reverse().join('')],
+    ...(typeof sought === 'string' ? formsOfText(sought) : [['numbers', bytes.join(',')] as [string, string]]),
   ];
   for (const encoding of ['base64', 'base64url'] as const) {
     for (const shift of [0, 1, 2]) {
@@ -31,6 +28,15 @@ export function formsFound(held: Uint8Array, text: string): string[] {
     }
   }
   return forms.filter(([, form]) => where.includes(form)).map(([name]) => name);
+}
+
+function formsOfText(text: string): [string, string | Buffer][] {
+  return [
+    ['JSON', JSON.stringify(text).slice(1, -1)],
+    ['JSON in JSON', JSON.stringify(JSON.stringify(text).slice(1, -1)).slice(1, -1)],
+    ['UTF-16', Buffer.from(text, 'utf16le')],
+    ['backwards', [...text].reverse().join('')],
+  ];
 }
 
 /** A text that nobody writes by chance; long enough that no encoding of it is, either. */
