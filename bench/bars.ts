@@ -4,6 +4,7 @@
  *   npm run bench:bars [-- [FILTER] [--json] [--strict]]
  */
 import { applicationBars } from './bars/application-bars.ts';
+import { auditBars } from './bars/audit-bars.ts';
 import { type BarResult, figure, holds } from './bars/bar.ts';
 import { engineBars } from './bars/engine-bars.ts';
 import { fairnessBars } from './bars/fairness-bars.ts';
@@ -29,6 +30,7 @@ const all = [
   ...engineBars,
   ...poolBars,
   ...socketBars,
+  ...auditBars,
   ...fieldsBars,
   ...applicationBars,
   ...laneBars,

@@ -387,6 +387,8 @@ function readOperation(request: RequestReader): void {
 function operatorOf(caller: Caller): Caller {
   return {
     share: caller.share,
+    gid: caller.gid,
+    socket: caller.socket,
     isGated: false,
     charge: () => {},
     begin: () => undefined,

@@ -136,6 +136,8 @@ class Told implements Observation {
   operation: CountedOperation = 'unknown';
   form: RequestForm = 'command';
   caller = '';
+  gid: number | undefined;
+  socket: string | undefined;
   client = '';
   outcome: Outcome = 'ok';
   incident = '';
@@ -147,6 +149,8 @@ class Told implements Observation {
     this.operation = operation;
     this.form = form;
     this.caller = asker.caller.share;
+    this.gid = asker.caller.gid;
+    this.socket = asker.caller.socket;
     this.client = asker.client;
     this.outcome = outcome;
     this.incident = incident;

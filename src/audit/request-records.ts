@@ -61,10 +61,17 @@ export class RequestRecords implements Observer {
 
   #bodyOf(observation: Observation): string {
     const { engine, digestKey, reasonOf } = this.#options;
-    const { operation, form, caller, client, key, partition, used, outcome, items, failed, failure } = observation;
+    const { operation, form, caller, gid, socket, client, key, partition, used, outcome, items, failed, failure } =
+      observation;
     const { incident, bytes, context, traceparent, arrived } = observation;
     // Put together by hand: this is on the way of every request that is written.
     let body = `"time":"${isoTime(Date.now())}","event":"request","operation":"${operation}","form":"${form}","caller":${quoted(caller)}`;
+    if (gid !== undefined) {
+      body += `,"gid":${gid}`;
+    }
+    if (socket !== undefined) {
+      body += `,"socket":"${socket}"`;
+    }
     if (client !== '') {
       body += `,"client":${quoted(client)}`;
     }

@@ -72,7 +72,7 @@ export function integer(min: number, max: number): Reader<number> {
 /** A share from 0 to 1. */
 export const fraction: Reader<number> = {
   expected: 'a number from 0 to 1',
-  kind: 'number',
+  kind: 'json',
   read: (raw) => (typeof raw === 'number' && raw >= 0 && raw <= 1 ? raw : undefined),
 };
 

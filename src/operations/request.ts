@@ -137,6 +137,9 @@ export interface CallerLoad {
 export interface Caller {
   /** On whose account keys are loaded. */
   readonly share: string;
+  /** Primary group, and the socket that the caller came through: for who is told of requests. */
+  readonly gid?: number | undefined;
+  readonly socket?: string | undefined;
   /** @throws PERMISSION_DENIED, the same for "not allowed" and "no such key" */
   authorize(operation: OperationName, key: string, partition: string): void;
   /** Names of what rules grant on the key. */

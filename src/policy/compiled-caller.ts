@@ -23,6 +23,8 @@ const IN_WORK_RETRY_MS = 20;
 
 export class CompiledCaller implements Caller {
   readonly share: string;
+  readonly gid: number;
+  readonly socket: string;
   readonly isGated: boolean;
   readonly #rules: readonly CompiledRule[];
   readonly #peer: Peer;
@@ -35,6 +37,8 @@ export class CompiledCaller implements Caller {
 
   constructor(rules: readonly CompiledRule[], peer: Peer, options: PolicyOptions) {
     this.share = shareOf(peer);
+    this.gid = peer.gid;
+    this.socket = peer.socket;
     this.isGated = rules.some(({ bits }) => (bits & (METERED_BIT | CONTEXT_BIT)) !== 0);
     this.#rules = rules;
     this.#peer = peer;

@@ -26,6 +26,9 @@ export interface Observation {
   readonly form: RequestForm;
   /** Who asked, e.g. `uid:1000`. */
   readonly caller: string;
+  /** Primary group of who asked, and the socket: data or admin. */
+  readonly gid: number | undefined;
+  readonly socket: string | undefined;
   /** What the client calls itself. */
   readonly client: string;
   /** As the request named them; empty where it named none. Names in a batch's items are not told. */

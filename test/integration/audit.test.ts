@@ -71,6 +71,8 @@ describe('an agent with an audit log', () => {
       operation: 'encrypt',
       form: 'value',
       caller: me,
+      gid: process.getgid!(),
+      socket: 'data',
       key: 'customers',
       partition: 'acme',
       version: 1,

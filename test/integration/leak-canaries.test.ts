@@ -119,7 +119,14 @@ async function everything({ agent, dekd, attempt, command }: Scene): Promise<Uin
   const message = await buffer(Readable.from([plain]).pipe(dekd.encryptStream(binding)));
   const shared = await buffer(Readable.from([plain]).pipe(dekd.encryptStream({ key: 'shared' })));
   const large = await dekd.encryptLarge({ card: PLAIN }, { ...binding, compression: true });
-  made.push(token, Buffer.from(text.slice(4), 'base64url'), mac, message.subarray(-64), shared.subarray(-64), large.subarray(-64));
+  made.push(
+    token,
+    Buffer.from(text.slice(4), 'base64url'),
+    mac,
+    message.subarray(-64),
+    shared.subarray(-64),
+    large.subarray(-64),
+  );
 
   const flipped = Buffer.from(token);
   flipped[flipped.length - 1]! ^= 1;
@@ -141,7 +148,7 @@ async function everything({ agent, dekd, attempt, command }: Scene): Promise<Uin
     () => dekd.decryptText(text, { ...binding, partition: 'acme' }),
     () => dekd.decrypt(token, { anyKey: true, context }),
     () => dekd.decrypt(token, { key: 'k', context: { field: `${VALUE}x` } }),
-    () => dekd.decrypt(token, { key: 'k', context: { [`field`]: VALUE, more: VALUE } }),
+    () => dekd.decrypt(token, { key: 'k', context: { field: VALUE, more: VALUE } }),
     () => dekd.decrypt(token, { key: 'other', context }),
     () => dekd.decrypt(token, { key: 'other-here', context }),
     () => dekd.decrypt(flipped, binding),
@@ -164,7 +171,11 @@ async function everything({ agent, dekd, attempt, command }: Scene): Promise<Uin
     () => dekd.verifyHmac(PLAIN, PLAIN, binding),
     () => dekd.hmac(PLAIN, { key: 'forbidden', context }),
     () => dekd.blindIndex(INDEXED, { key: 'k', table: 'users', column: 'email' }),
-    () => dekd.blindIndexMany(Array.from({ length: 50 }, () => INDEXED), { key: 'k', table: 'u', column: 'e', timeoutMs: 300 }),
+    () =>
+      dekd.blindIndexMany(
+        Array.from({ length: 50 }, () => INDEXED),
+        { key: 'k', table: 'u', column: 'e', timeoutMs: 300 },
+      ),
     () => dekd.fingerprint(INDEXED, { key: 'k' }),
     () => open(message),
     () => open(cut),
@@ -202,7 +213,10 @@ async function frames(socket: string): Promise<void> {
     frameOf(plain),
     frameOf(Buffer.concat([prefixed, plain])),
     Buffer.concat([Buffer.from([0xff, 0xff, 0xff, 0xff]), plain]),
-    requestFrame({ id: 7, encrypt: { key: 'k', data: plain, context: Buffer.concat([Buffer.from([0, 1, 0, 200]), value]) } as never }),
+    requestFrame({
+      id: 7,
+      encrypt: { key: 'k', data: plain, context: Buffer.concat([Buffer.from([0, 1, 0, 200]), value]) } as never,
+    }),
     requestFrame({ id: 8, decrypt: { key: 'k', data: plain } as never }),
     requestFrame({ id: 0, encrypt: { key: 'k', data: plain } as never }),
     frameOf(Buffer.concat([Buffer.from([0x08, 0x09, 0xfa, 0x3f, plain.length]), plain])),
@@ -228,7 +242,9 @@ async function leaks({ folder, agent, errors, command }: Scene, tokens: readonly
     ['standard output and error', Buffer.from(agent.output())],
     ['errors', Buffer.from(errors.join('\n'))],
     ['status', Buffer.from(JSON.stringify(status))],
-    ...[...contentBelow(join(folder, 'audit'))].map(([name, bytes]) => [`audit/${name}`, bytes] as [string, Uint8Array]),
+    ...[...contentBelow(join(folder, 'audit'))].map(
+      ([name, bytes]) => [`audit/${name}`, bytes] as [string, Uint8Array],
+    ),
   ];
   for (const incident of Array.from(agent.output().matchAll(/"incident":"([\w-]+)"/g), ([, id]) => id!)) {
     said.push([`why ${incident}`, Buffer.from(JSON.stringify(await command({ why: { incident } })))]);

@@ -1,11 +1,14 @@
 /** Agents with an audit log, and what their log says. */
 import { createReadStream, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Anchor, anchorOf } from '../../src/audit/anchors.ts';
 import { CHAIN_USE } from '../../src/audit/chain-key.ts';
 import { auditFiles } from '../../src/audit/find-incident.ts';
 import { linesOf } from '../../src/audit/lines.ts';
 import { type AuditVerdict, Verifier } from '../../src/audit/verifier.ts';
+import { askAdmin } from '../../src/client/admin-request.ts';
+import { Channel } from '../../src/client/channel.ts';
 import { loadEngine } from '../../src/crypto/load.ts';
 import { readKeyFile } from '../../src/providers/key-file.ts';
 import { runYaml } from './agent.ts';
@@ -62,4 +65,32 @@ export async function verdictOf(
 
 export function anchorsIn(text: string): Anchor[] {
   return text.split('\n').flatMap((line) => anchorOf(line) ?? []);
+}
+
+/** What `status` says of the log. */
+export interface AuditStanding {
+  readonly lost: number;
+  readonly refused: number;
+  readonly failure: string | null;
+  readonly waitingBytes: number;
+}
+
+export async function auditStanding(admin: string): Promise<AuditStanding> {
+  const channel = await Channel.open(admin, undefined, 5_000, () => {});
+  try {
+    return ((await askAdmin(channel, { status: {} })) as { audit: AuditStanding }).audit;
+  } finally {
+    channel.close();
+  }
+}
+
+/** Waits until it is so. */
+export async function until(what: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    if (await what()) {
+      return;
+    }
+    await sleep(25);
+  }
+  throw new Error('it did not come to that');
 }

@@ -6,6 +6,8 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CODE_CACHE = fileURLToPath(new URL('../../node_modules/.cache/dekd-e2e', import.meta.url));
+/** Files of formats that are frozen. */
+const GOLDEN = fileURLToPath(new URL('../vectors/golden', import.meta.url));
 const ENTRY = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 
 export interface CommandResult {
@@ -36,6 +38,7 @@ export class Workplace implements AsyncDisposable {
       // Most of the time of a short command is reading TypeScript.
       NODE_COMPILE_CACHE: CODE_CACHE,
       DEKD_SOCKET: this.socket,
+      GOLDEN,
     };
     writeShim(shim);
   }

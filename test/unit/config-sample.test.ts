@@ -151,6 +151,7 @@ describe('docs/configuration.md', () => {
       'keys',
       'legacy',
       'policy',
+      'audit',
       'log',
     ]);
   });

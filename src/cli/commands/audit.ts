@@ -11,6 +11,7 @@ import { readKeyFile } from '../../providers/key-file.ts';
 import { ByteProgress } from '../byte-progress.ts';
 import { CommandError, EXIT, type ExitCode, usageError } from '../exit.ts';
 import { type CommandLine, coloured, count, outline, plural, printResult } from '../terminal.ts';
+import { parseContext } from './value-options.ts';
 
 /** @returns the exit code: 1 when anything is not as it was written */
 export async function verify(
@@ -49,14 +50,7 @@ export async function find(line: CommandLine, incident: string, files: readonly 
 }
 
 export async function digest(line: CommandLine, options: Record<string, unknown>): Promise<void> {
-  const context: Record<string, string> = Object.create(null);
-  for (const pair of options.context as readonly string[]) {
-    const at = pair.indexOf('=');
-    if (at < 1) {
-      throw usageError(`'${pair}' is no pair of a context`, 'write it as NAME=VALUE');
-    }
-    context[pair.slice(0, at)] = pair.slice(at + 1);
-  }
+  const context = parseContext(options.context as readonly string[]);
   const text = await withKey(options, async (engine, key) =>
     contextDigest(engine, firstDigestKey(engine, key), encodeContext(context)),
   );

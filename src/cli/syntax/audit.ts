@@ -1,7 +1,7 @@
 /** `audit …`. */
 import type { Command } from 'commander';
 import type { Leaf } from './leaf.ts';
-import { examples } from './options.ts';
+import { examples, repeatableOption } from './options.ts';
 
 export function describeAudit(audit: Command, leaf: Leaf, self: string): void {
   leaf(
@@ -41,5 +41,5 @@ Files are read in the order given: the oldest first, which is how a shell sorts 
     (await import('../commands/audit.ts')).digest(line, options),
   )
     .option('--key-file <file>', 'the audit key, as keygen made it (default: DEKD_AUDIT_KEY_FILE)')
-    .requiredOption('--context <name=value...>', 'the whole context of the request');
+    .addOption(repeatableOption('--context <name=value>', 'the whole context of the request; repeatable'));
 }
