@@ -1,12 +1,12 @@
 /** The audit log where nobody reads it, and on a disk that fails: agents of their own, on real pipes and under strace. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { closeSync, constants, openSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { auditFiles } from '../../src/audit/find-incident.ts';
 import { connect } from '../../src/client/index.ts';
-import { childEnvironment, NODE } from '../support/agent.ts';
+import { childEnvironment, NODE, spawnTestAgent } from '../support/agent.ts';
 import { auditYaml, recordsOf, auditStanding as standing, until, verdictOf } from '../support/audit.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -144,6 +144,54 @@ describe('standard output that nobody reads', () => {
       expect(await standing(admin)).toMatchObject({ failure: 'its reader is gone' });
     }
   }, 60_000);
+});
+
+/** Kills, more of them where a variable says so. */
+const KILLS = Number(process.env.DEKD_FAULT_AUDIT_KILLS ?? 5);
+
+describe('an agent that is killed under load', () => {
+  it('has a record of every answer when it is strict, and its log verifies from run to run', async () => {
+    const folder = temporaryFolder();
+    const config = join(folder, 'config.yaml');
+    writeFileSync(config, auditYaml(folder, 'requests: all, strict: true').replaceAll('FOLDER', folder));
+    const socket = join(folder, 's/agent.sock');
+    let answered = 0;
+    for (let kill = 0; kill < KILLS; kill++) {
+      const agent = await spawnTestAgent(socket, ['run', '--config', config]);
+      const dekd = connect({ socket, lane: false, timeoutMs: 5_000 });
+      await dekd.encrypt(Buffer.from('a'), { key: 'k', timeoutMs: 20_000 });
+      answered += 1;
+      let isKilled = false;
+      const callers = Array.from({ length: 8 }, async () => {
+        while (!isKilled) {
+          await dekd.encrypt(Buffer.from('a'), { key: 'k' }).then(
+            () => {
+              answered += 1;
+            },
+            () => sleep(1),
+          );
+        }
+      });
+      await sleep(100 + Math.random() * 200);
+      agent.child.kill('SIGKILL');
+      await agent.exited;
+      isKilled = true;
+      await dekd.close();
+      await Promise.all(callers);
+    }
+    const file = join(folder, 'audit/audit.jsonl');
+    const files = auditFiles(file).reverse();
+    const verdict = await verdictOf(files, join(folder, 'audit.key'));
+    expect(verdict.problems).toEqual([]);
+    expect(verdict.runs).toBe(KILLS);
+    const records = files
+      .flatMap((each) => readFileSync(each, 'utf8').split('\n').slice(0, -1))
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+      .filter(({ event, outcome }) => event === 'request' && outcome === 'ok')
+      .reduce((sum, { items }) => sum + Number(items ?? 1), 0);
+    expect(answered).toBeGreaterThan(KILLS * 2);
+    expect(records).toBeGreaterThanOrEqual(answered);
+  });
 });
 
 const hasStrace = spawnSync('strace', ['-V']).status === 0;

@@ -120,6 +120,8 @@ describe.skipIf(!mayMount)('a full disk under the audit log (where this user may
       );
     }
     expect(refused).toMatchObject({ code: 'RESOURCE_EXHAUSTED', retryable: true });
+    // No answer has left whose record is not on the disk, full as it is.
+    expect(okRequests(folder)).toHaveLength(answered);
     expect((refused as Error).message).toContain('the audit log takes no records');
     const before = await standing(agent.admin);
     expect(before).toMatchObject({ failure: 'ENOSPC' });

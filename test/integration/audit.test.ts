@@ -42,7 +42,7 @@ describe('an agent with an audit log', () => {
     const folder = temporaryFolder();
     const path = join(folder, 'audit/audit.jsonl');
     const agent = await audited(folder, 'requests: all');
-    const dekd = connect({ socket: agent.socket, lane: false, name: 'shop' });
+    const dekd = connect({ socket: agent.socket, lane: false });
     const token = await dekd.encrypt(Buffer.from('4111'), { key: 'customers', partition: 'acme', context });
     await dekd.decrypt(token, { key: 'customers', partition: 'acme', context });
     await dekd.encryptMany([Buffer.from('a'), Buffer.from('b')], { key: 'customers' });
@@ -226,7 +226,7 @@ describe('an agent with an audit log', () => {
     const folder = temporaryFolder();
     const first = await audited(folder);
     const dekd = connect({ socket: first.socket, lane: false });
-    const { incident } = await refusalOf(dekd.hmac(Buffer.from('x'), { key: 'customers' }));
+    const incident = (await refusalOf(dekd.hmac(Buffer.from('x'), { key: 'customers' }))).incident!;
     await dekd.close();
     await first.stop();
     stops.pop();

@@ -22,9 +22,10 @@ class Witness implements Observer {
   lefts = 0;
 
   answered(told: Observation): void {
-    const { operation, form, caller, client, key, partition, outcome, items, failed, failure, incident } = told;
+    const { operation, form, caller, gid, socket, client, key, partition } = told;
+    const { outcome, items, failed, failure, incident } = told;
     this.seen.push({
-      ...{ operation, form, caller, client, key, partition, outcome, items, failed, failure, incident },
+      ...{ operation, form, caller, gid, socket, client, key, partition, outcome, items, failed, failure, incident },
       bytes: told.bytes,
       traceparent: told.traceparent,
       arrived: told.arrived,

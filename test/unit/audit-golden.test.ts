@@ -31,14 +31,14 @@ describe('the log of format 1', () => {
 
   it('verifies by the formulas alone', () => {
     const first = Buffer.from(keyLine, 'base64');
-    let key = first;
-    let previous = Buffer.alloc(32);
+    let key: Uint8Array = first;
+    let previous: Uint8Array = Buffer.alloc(32);
     let block = '';
     let blocks = 0;
     for (const line of FILES.flatMap((file) => readFileSync(file, 'utf8').split('\n').slice(0, -1))) {
       const record = JSON.parse(line) as { event: string; run: string; generation: number };
       if (record.event === 'start') {
-        let generation = first;
+        let generation: Uint8Array = first;
         for (let i = 0; i < record.generation; i++) {
           generation = derive(generation, 'dekd/v1/audit/generation');
         }
@@ -52,7 +52,7 @@ describe('the log of format 1', () => {
       }
       const input = Buffer.concat([previous, Buffer.from(block + before)]);
       previous = createHmac('sha256', derive(key, 'dekd/v1/audit/mac')).update(input).digest();
-      expect(previous.toString('base64url')).toBe(mac);
+      expect(Buffer.from(previous).toString('base64url')).toBe(mac);
       key = derive(key, 'dekd/v1/audit/next');
       block = '';
       blocks += 1;
