@@ -159,6 +159,11 @@ export class AgentAudit {
     }
   }
 
+  /** Whether nothing is done at the moment, because it could not be recorded. */
+  get isBlocked(): boolean {
+    return this.isStrict && this.#log.standing().failure !== null;
+  }
+
   /** Records so far that must be written before what they are of may leave. */
   get owed(): number {
     return this.#log.owed;

@@ -116,7 +116,11 @@ export class FrontEnd {
       warn: (warning) => log.warn('warning', { warning }),
     });
     try {
-      const readiness = new Readiness({ custody, keyring });
+      const readiness = new Readiness({
+        custody,
+        keyring,
+        isUnrecordable: () => options.audit?.isBlocked ?? false,
+      });
       const lane = await laneOf(options);
       const served = serverOver(keyring, pool, readiness, lane, options);
       await served.server.open();

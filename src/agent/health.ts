@@ -28,7 +28,7 @@ export interface HealthOptions {
   readonly counters: Counters;
   readonly policy: Policy;
   readonly warnings: readonly string[];
-  readonly audit: Pick<AgentAudit, 'standing'> | undefined;
+  readonly audit: Pick<AgentAudit, 'standing' | 'isBlocked'> | undefined;
 }
 
 export class Health {
@@ -54,7 +54,7 @@ export class Health {
 
   /** The document of `dekd status --json`; every back end is asked. */
   async status(): Promise<unknown> {
-    const { config, engine, fallback, hardening, custody, keyring, pool, lane, legacy, counters, policy, warnings } =
+    const { config, engine, fallback, hardening, custody, keyring, pool, lane, legacy, counters, policy, warnings, audit } =
       this.#options;
     const keystore = await custody.keystore.health();
     const roots = await Promise.all(
@@ -70,11 +70,13 @@ export class Health {
     );
     const keys = keyring.stats();
     return {
-      ready: isServing({
-        keystoreOk: keystore.ok,
-        rootOk: roots.some((root) => root.default && root.ok),
-        loadedKeys: keys.loaded,
-      }),
+      ready:
+        !(audit?.isBlocked ?? false) &&
+        isServing({
+          keystoreOk: keystore.ok,
+          rootOk: roots.some((root) => root.default && root.ok),
+          loadedKeys: keys.loaded,
+        }),
       agent: `dekd/${VERSION}`,
       pid: process.pid,
       node: process.version,
@@ -99,7 +101,7 @@ export class Health {
       custodians: custody.custodians(),
       watched: { keks: keys.watched, oldestProofMs: keys.oldestProofMs ?? null },
       frozen: keyring.freezes(),
-      audit: this.#options.audit?.standing() ?? null,
+      audit: audit?.standing() ?? null,
       legacy: legacy.standing(),
       sockets: { data: config.socket.path, admin: config.admin.path },
       state: config.state ?? null,

@@ -25,6 +25,10 @@ export interface Verdict {
 }
 
 export const STOPPING: Verdict = { ready: false, reasons: ['the agent is stopping'] };
+const UNRECORDABLE: Verdict = {
+  ready: false,
+  reasons: ['the audit log takes no records, and nothing is done without them'],
+};
 const NO_ANSWER_YET: Verdict = { ready: false, reasons: ['keystore and provider have not answered yet'] };
 
 /**
@@ -40,6 +44,8 @@ const PATIENCE_MS = 700;
 export interface ReadinessParts {
   readonly custody: Pick<Custody, 'defaultRoot' | 'keystore'>;
   readonly keyring: { stats(): Pick<ReturnType<Keyring['stats']>, 'loaded'> };
+  /** Whether every request is refused, because none can be recorded. */
+  readonly isUnrecordable?: () => boolean;
   /** Milliseconds that never go back. */
   readonly elapsedMs?: () => number;
 }
@@ -58,18 +64,24 @@ interface Answer {
 export class Readiness {
   readonly #custody: ReadinessParts['custody'];
   readonly #keyring: ReadinessParts['keyring'];
+  readonly #isUnrecordable: () => boolean;
   readonly #elapsedMs: () => number;
   #answer: Answer | undefined;
   #asking: Promise<Verdict> | undefined;
 
-  constructor({ custody, keyring, elapsedMs = () => performance.now() }: ReadinessParts) {
+  constructor(parts: ReadinessParts) {
+    const { custody, keyring, isUnrecordable = () => false, elapsedMs = () => performance.now() } = parts;
     this.#custody = custody;
     this.#keyring = keyring;
+    this.#isUnrecordable = isUnrecordable;
     this.#elapsedMs = elapsedMs;
   }
 
   /** Answers within a second, whatever the back ends do. */
   async verdict(): Promise<Verdict> {
+    if (this.#isUnrecordable()) {
+      return UNRECORDABLE;
+    }
     if (this.#keyring.stats().loaded > 0) {
       return this.#warm();
     }

@@ -73,8 +73,13 @@ export function openAudit(options: AuditOptions): OpenedAudit {
     });
     const { requests, sample, strict, fsync } = settings;
     log.record('start', { ...identity, ...agent, settings: { requests, sample, strict, fsync }, ...before });
-    // Only now: a run that wrote nothing leaves no gap between generations.
-    keys.advance();
+    try {
+      // Only now: a run that wrote nothing leaves no gap between generations.
+      keys.advance();
+    } catch (error) {
+      log.close();
+      throw error;
+    }
     return { log, digestKey: keys.digestKey, run, keyId: keys.keyId };
   } catch (error) {
     keys.close();

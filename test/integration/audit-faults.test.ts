@@ -19,6 +19,13 @@ afterEach(async () => {
   }
 });
 
+async function ready(admin: string): Promise<unknown> {
+  const channel = await Channel.open(admin, undefined, 5_000, () => {});
+  const { ready: isReady, reasons } = (await askAdmin(channel, { status: { brief: true } })) as Record<string, unknown>;
+  channel.close();
+  return { ready: isReady, reasons };
+}
+
 /** A file system of 256 KiB for the audit log, and a way to fill and to free it. */
 function smallDisk(folder: string): { fill(): void; free(): void } {
   const mount = join(folder, 'audit');
@@ -125,6 +132,10 @@ describe.skipIf(!mayMount)('a full disk under the audit log (where this user may
     expect((refused as Error).message).toContain('the audit log takes no records');
     const before = await standing(agent.admin);
     expect(before).toMatchObject({ failure: 'ENOSPC' });
+    expect(await ready(agent.admin)).toEqual({
+      ready: false,
+      reasons: ['the audit log takes no records, and nothing is done without them'],
+    });
     for (const attempt of [
       () => dekd.encrypt(Buffer.from('a'), { key: 'k' }),
       () => dekd.encryptMany([Buffer.from('a')], { key: 'k' }),
@@ -145,6 +156,7 @@ describe.skipIf(!mayMount)('a full disk under the audit log (where this user may
 
     disk.free();
     await until(async () => (await standing(agent.admin)).failure === null);
+    expect(await ready(agent.admin)).toMatchObject({ ready: true });
     await dekd.encrypt(Buffer.from('b'), { key: 'k' });
     answered += 1;
     await dekd.close();
