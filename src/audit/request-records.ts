@@ -36,9 +36,12 @@ export interface RequestRecordsOptions {
 export class RequestRecords implements Observer {
   readonly wantsContexts: boolean;
   readonly #options: RequestRecordsOptions;
+  /** Requests without a failure to leave out before the next one that is written. */
+  #leave: number;
 
   constructor(options: RequestRecordsOptions) {
     this.#options = options;
+    this.#leave = this.#drawn();
     this.wantsContexts = options.requests !== 'none';
   }
 
@@ -51,11 +54,31 @@ export class RequestRecords implements Observer {
   /** Nothing to do: records of a moment share a block anyway. */
   left(): void {}
 
-  #isWanted({ operation, outcome, failed, failure }: Observation): boolean {
+  /**
+   * How many to leave out: of a sequence in which each is written with the chance `sample`, whatever came of the others, the length
+   * of a run of those that are not (geometric distribution).
+   */
+  #drawn(): number {
     const { requests, sample } = this.#options;
-    if (outcome === 'ok' && failed === 0) {
-      return requests === 'all' && (sample >= 1 || Math.random() < sample) && !UNRECORDED.has(operation);
+    if (requests !== 'all' || sample === 0) {
+      return Number.POSITIVE_INFINITY;
     }
+    return sample === 1 ? 0 : Math.floor(Math.log(1 - Math.random()) / Math.log1p(-sample));
+  }
+
+  #isWanted(observation: Observation): boolean {
+    const { outcome, failed } = observation;
+    if (outcome === 'ok' && failed === 0) {
+      // Nearly all of what is told ends here, so this is all that it costs.
+      this.#leave -= 1;
+      if (this.#leave >= 0 || UNRECORDED.has(observation.operation)) {
+        return false;
+      }
+      this.#leave = this.#drawn();
+      return true;
+    }
+    const { failure } = observation;
+    const { requests } = this.#options;
     return requests !== 'none' || DENIALS.has(outcome) || (failure !== undefined && DENIALS.has(failure));
   }
 
