@@ -54,8 +54,21 @@ export class Health {
 
   /** The document of `dekd status --json`; every back end is asked. */
   async status(): Promise<unknown> {
-    const { config, engine, fallback, hardening, custody, keyring, pool, lane, legacy, counters, policy, warnings, audit } =
-      this.#options;
+    const {
+      config,
+      engine,
+      fallback,
+      hardening,
+      custody,
+      keyring,
+      pool,
+      lane,
+      legacy,
+      counters,
+      policy,
+      warnings,
+      audit,
+    } = this.#options;
     const keystore = await custody.keystore.health();
     const roots = await Promise.all(
       [...custody.roots.values()].map(async (root) => ({

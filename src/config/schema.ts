@@ -415,7 +415,8 @@ export const fileSchema = v.strictObject({
       strict: key(flag, false, {
         meaning:
           'Refuses requests (RESOURCE_EXHAUSTED) while records cannot be written, and keeps answers back whose records could not be.',
-        danger: 'a full disk, or a reader of standard output that stops, then stops the agent from serving. There is no bulk lane: what lies in shared memory cannot be kept back.',
+        danger:
+          'a full disk, or a reader of standard output that stops, then stops the agent from serving. There is no bulk lane: what lies in shared memory cannot be kept back.',
       }),
       fsync: key(oneOf('never', 'interval', 'always'), 'interval', {
         meaning:
