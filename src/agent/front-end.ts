@@ -157,7 +157,8 @@ function serverOver(
   lane: Lane | undefined,
   options: FrontEndOptions,
 ): Served {
-  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, measured, audit } = options;
+  const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, measured, audit } =
+    options;
   const legacy = new LegacyKeyring(config, engine);
   const counters = new Counters();
   counters.engineFallbacks = fallback === undefined ? 0 : 1;

@@ -67,7 +67,7 @@ describe('a system call filter', () => {
     await client.encryptFile(plain, sealed, { key: 'files' });
     await client.decryptFile(sealed, back, { key: 'files' });
     expect(readFileSync(back).equals(readFileSync(plain))).toBe(true);
-    const large = await client.encryptLarge({ text: 'x'.repeat(4 * MIB) }, { key: 'large', compress: 'zstd' });
+    const large = await client.encryptLarge({ text: 'x'.repeat(4 * MIB) }, { key: 'large', compression: 'zstd' });
     expect(await client.decryptLarge(large, { key: 'large' })).toEqual({ text: 'x'.repeat(4 * MIB) });
     const status = await runDekd(built, ['status', '--json', '--socket', agent.socket]);
     expect(JSON.parse(status.stdout)).toMatchObject({

@@ -1,10 +1,12 @@
 /** One host with one agent: it starts, is killed, loses its power, drains, and starts again on the same disk. */
+import { CallerTokens } from '../../src/agent/caller-tokens.ts';
 import { FrontEnd } from '../../src/agent/front-end.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
 import type { Custody } from '../../src/custody/custody.ts';
 import { DekdError } from '../../src/errors.ts';
+import { LivePolicy } from '../../src/policy/live-policy.ts';
 import { compilePolicy } from '../../src/policy/policy.ts';
 import type { Log, LogFields } from '../../src/telemetry/log.ts';
 import { fakeCustody } from '../support/fake-custody.ts';
@@ -173,16 +175,22 @@ export class SimAgent {
       fallback: undefined,
       host: undefined,
       hardening: [],
-      policy: compilePolicy(config.policy.rules, {
-        native: false,
-        ownUid: process.getuid!(),
-        dev: false,
-        allowOwnUid: true,
-        roots: settings.roots,
-      }),
+      policy: new LivePolicy(
+        compilePolicy(config.policy.rules, {
+          native: false,
+          ownUid: process.getuid!(),
+          dev: false,
+          allowOwnUid: true,
+          roots: settings.roots,
+        }),
+      ),
+      tokens: new CallerTokens([]),
       custody,
       warnings: [],
       replace: false,
+      measured: undefined,
+      observers: [],
+      audit: undefined,
     });
     this.#custody = custody;
     this.#engine = engine;

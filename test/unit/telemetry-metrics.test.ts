@@ -88,7 +88,7 @@ describe('times of requests', () => {
   const told = (fields: Partial<Observation>): Observation => ({
     ...{ operation: 'encrypt', form: 'value', arrived: 0, caller: '', client: '', key: '', partition: '' },
     ...{ used: undefined, outcome: 'ok', items: 1, failed: 0, failure: undefined, incident: '', bytes: 0 },
-    ...{ context: new Uint8Array(0), traceparent: '' },
+    ...{ context: new Uint8Array(0), traceparent: '', gid: undefined, socket: undefined },
     ...fields,
   });
 
