@@ -64,7 +64,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const Bytes pages(static_cast<size_t>(kind) * 512);
       (void)!pwrite(descriptors[i], pages.data(), (kind & 4) != 0 ? pages.size() : pages.size() / 2, 0);
       if ((kind & 64) != 0) {
-        (void)fcntl(descriptors[i], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | ((kind & 32) != 0 ? F_SEAL_WRITE : 0));
+        (void)fcntl(descriptors[i], F_ADD_SEALS,
+                    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | ((kind & 32) != 0 ? F_SEAL_WRITE : 0));
       }
     }
   }
