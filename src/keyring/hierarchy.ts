@@ -416,8 +416,17 @@ export class Hierarchy {
    */
   async #prove(kek: Kek): Promise<void> {
     const row = await this.#parts.custody.keystore.retrieve(kek.record.kid).catch(() => undefined);
-    if (row?.parent.kind === 'root' && isNewer(row, kek.record) && (await this.#follow(row))) {
-      return;
+    if (row?.parent.kind === 'root' && isNewer(row, kek.record)) {
+      const isProved = await this.#follow(row).catch((error: unknown) => {
+        // The provider has answered: a disk that takes no high-water mark keeps the row from being taken over, and is no silence.
+        if (DekdError.is(error, 'KEYSTORE_UNAVAILABLE')) {
+          return true;
+        }
+        throw error;
+      });
+      if (isProved) {
+        return;
+      }
     }
     const { engine } = this.#parts;
     const { record } = kek;
