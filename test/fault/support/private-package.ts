@@ -3,7 +3,18 @@
  * that runs meanwhile changes nothing under a long proof, and another user can read it.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -14,9 +25,9 @@ export class PrivatePackage implements Disposable {
   readonly folder: string;
   readonly #isOurs: boolean;
 
-  /** Builds it; `DEKD_FAULT_PACKAGE` names a folder that holds one already. */
-  constructor() {
-    const given = process.env.DEKD_FAULT_PACKAGE;
+  /** Builds it; `DEKD_FAULT_PACKAGE` names a folder that holds one already, unless this one is to be its owner's `alone`. */
+  constructor({ alone = false }: { readonly alone?: boolean } = {}) {
+    const given = alone ? undefined : process.env.DEKD_FAULT_PACKAGE;
     this.#isOurs = given === undefined;
     if (given !== undefined) {
       this.folder = given;
@@ -42,6 +53,16 @@ export class PrivatePackage implements Disposable {
   /** URL of a module of dist/, such as `crypto/load`. */
   module(name: string): string {
     return pathToFileURL(join(this.folder, 'dist', `${name}.js`)).href;
+  }
+
+  /** Plants a defect in a module of a package that is nobody else's. @throws when there is no place for it */
+  patch(name: string, is: string, becomes: string): void {
+    const path = join(this.folder, 'dist', `${name}.js`);
+    const source = readFileSync(path, 'utf8');
+    if (!this.#isOurs || !source.includes(is)) {
+      throw new Error(`${name} has no place for the defect`);
+    }
+    writeFileSync(path, source.replaceAll(is, becomes));
   }
 
   [Symbol.dispose](): void {
