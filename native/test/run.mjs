@@ -55,7 +55,7 @@ async function build(way) {
     .split('\n')
     .filter((line) => line.startsWith('core/'))
     .map((line) => join(native, line));
-  const sources = [...core, ...globSync(join(native, 'test', '*.cc'))];
+  const sources = [...core, ...globSync(join(native, 'test', '{main,*_test}.cc'))];
   const headers = newest([...globSync(join(native, '{core,test}', '*.h')), fileURLToPath(import.meta.url)]);
   const objects = sources.map((source) => [source, join(directory, `${basename(source)}.o`)]);
   const stale = objects.filter(

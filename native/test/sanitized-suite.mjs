@@ -78,7 +78,7 @@ function launch(way, args, options) {
 
 /**
  * What was reported, one text each: ours when a frame or a summary names a file of native/.
- * @param said what the processes printed: beside AddressSanitizer, that of undefined behaviour knows no file to write to
+ * @param said what the processes printed: undefined behaviour is told there only, and what follows it in the same process too
  */
 function readReports(folder, said) {
   const all = globSync(join(folder, '*')).flatMap((file) =>
@@ -86,7 +86,7 @@ function readReports(folder, said) {
       .split(/^=+$/m)
       .filter((text) => /SUMMARY/.test(text)),
   );
-  all.push(...(said.match(/^.*runtime error: .*$/gm) ?? []));
+  all.push(...(said.match(/^(?:.*runtime error: .*|SUMMARY: .*)$/gm) ?? []));
   const ours = all.filter((text) => {
     const summaries = text.match(/^SUMMARY: ThreadSanitizer.*$/gm);
     return summaries === null
@@ -200,6 +200,8 @@ const PLANTED = [
     way: 'thread',
     code: 'static volatile int shared = 0; for (int i = 0; i < 1000; ++i) { shared = shared + 1; }',
     said: /data race/,
+    // Whether two threads are seen is a matter of when they run: one try in three or so says nothing.
+    tries: 8,
   },
 ];
 
@@ -218,13 +220,18 @@ async function plant(way, name, code) {
 /** A sanitizer that says nothing of a defect that is there says nothing by its silence. */
 async function planted() {
   let caught = 0;
-  for (const { name, way, code, said } of PLANTED) {
+  for (const { name, way, code, said, tries = 1 } of PLANTED) {
     const addon = await plant(way, name, code);
-    const reports = emptyFolder(way, `reports-${name}`);
-    const env = environment(way, join(reports, 'report'));
-    const { stderr } = launch(way, [join(SCENARIOS, 'draw-from-threads.mjs'), addon], { env });
-    const found = readReports(reports, stderr).ours.some((text) => said.test(text));
-    console.log(`[planted] ${name}: ${found ? 'caught' : 'MISSED'}`);
+    let found = false;
+    let last;
+    for (let attempt = 0; attempt < tries && !found; attempt++) {
+      const reports = emptyFolder(way, `reports-${name}`);
+      const env = environment(way, join(reports, 'report'));
+      last = launch(way, [join(SCENARIOS, 'draw-from-threads.mjs'), addon], { env });
+      found = readReports(reports, last.stderr).ours.some((text) => said.test(text));
+    }
+    const ended = `it ended with ${last.signal ?? last.status}: ${last.stderr.slice(0, 500)}`;
+    console.log(`[planted] ${name}: ${found ? 'caught' : `MISSED; ${ended}`}`);
     caught += found ? 1 : 0;
   }
   console.log(`[planted] ${caught} of ${PLANTED.length} caught`);

@@ -5,9 +5,10 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 const addon = isMainThread ? process.argv[2] : workerData;
 const { random } = createRequire(import.meta.url)(addon);
 
+/** For long enough that no thread is done before the others have begun. */
 function draw() {
   const out = new Uint8Array(16);
-  for (let i = 0; i < 200; i++) {
+  for (const end = performance.now() + 500; performance.now() < end; ) {
     random(out);
   }
 }

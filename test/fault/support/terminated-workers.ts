@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { type EngineName, type KeyHandle, TOKEN_OVERHEAD } from '../../../src/crypto/engine.ts';
+import { DATA_KEY_USE, type EngineName, type KeyHandle, TOKEN_OVERHEAD } from '../../../src/crypto/engine.ts';
 import { loadEngine } from '../../../src/crypto/load.ts';
 
 const ENTRY = new URL('./sealing-worker.ts', import.meta.url);
@@ -12,15 +12,19 @@ export async function terminateAtWork(name: EngineName, rounds: number) {
   const { engine } = await loadEngine({ engine: name, minimumLockLevel: 'heap', snapshotSafe: false, isShared: true });
   const before = engine.stats().used;
   const key = engine.generateKey({ algorithm: 'xaes-256-gcm', purpose: 'seal' });
+  const dataKey = name === 'native' ? engine.generateKey(DATA_KEY_USE) : undefined;
   let works = true;
   for (let round = 0; round < rounds; round++) {
-    const worker = new Worker(ENTRY, { workerData: { share: engine.share(), key } });
+    const worker = new Worker(ENTRY, { workerData: { share: engine.share(), key, dataKey } });
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     await new Promise((resolve) => setTimeout(resolve, 3 * Math.random()));
     await worker.terminate();
     works &&= sealsAndOpens(engine, key);
   }
   engine.destroyKey(key);
+  if (dataKey !== undefined) {
+    engine.destroyKey(dataKey);
+  }
   const after = engine.stats().used;
   engine.close();
   return { before, after, works };
