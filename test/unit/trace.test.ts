@@ -37,7 +37,7 @@ describe('the trace of a request', () => {
     });
     await sleep(30);
     expect([during, after]).toEqual([ONE, undefined]);
-    withTraceparent(TWO, () => {
+    void withTraceparent(TWO, () => {
       setTimeout(() => {
         after = currentTraceparent();
       }, 1);
@@ -61,7 +61,7 @@ describe('the trace of a request', () => {
   });
 
   it('is none where there is none', () => {
-    withTraceparent('', () => {
+    void withTraceparent('', () => {
       expect(currentTraceparent()).toBeUndefined();
       return undefined;
     });
