@@ -4,27 +4,18 @@ import { DekdError } from '../errors.ts';
 
 const TOKEN_BYTES = 32;
 
-export interface TokenOptions {
-  /** 32 bytes, as the token's file has them in base64. */
-  readonly token?: Uint8Array | undefined;
-  /** Path of that file, read for each connection; default: DEKD_TOKEN_FILE. */
-  readonly tokenFile?: string | undefined;
-}
-
-/** The token to show now; undefined for none. @throws UNAUTHENTICATED when its file cannot be read or holds none */
-export function tokenToShow({ token, tokenFile = process.env.DEKD_TOKEN_FILE }: TokenOptions): Uint8Array | undefined {
-  if (token !== undefined || !tokenFile) {
+/** The token to show now; undefined for none. @throws UNAUTHENTICATED when `file` cannot be read or holds none */
+export function tokenToShow(token: Uint8Array | undefined, file = process.env.DEKD_TOKEN_FILE): Uint8Array | undefined {
+  if (token || !file) {
     return token;
   }
-  let text: string;
   try {
-    text = readFileSync(tokenFile, 'latin1').trim();
-  } catch (error) {
-    throw new DekdError('UNAUTHENTICATED', `the token file ${tokenFile} cannot be read: ${(error as Error).message}`);
+    const bytes = Buffer.from(readFileSync(file, 'latin1'), 'base64');
+    if (bytes.length === TOKEN_BYTES) {
+      return bytes;
+    }
+  } catch {
+    // Whatever it is that is there, it is no token.
   }
-  const bytes = Buffer.from(text, 'base64');
-  if (bytes.length !== TOKEN_BYTES || bytes.toString('base64') !== text) {
-    throw new DekdError('UNAUTHENTICATED', `the token file ${tokenFile} holds no 32 bytes as one base64 line`);
-  }
-  return bytes;
+  throw new DekdError('UNAUTHENTICATED', `no token in ${file}`);
 }

@@ -106,7 +106,7 @@ class Client implements DekdClient {
     this.#transport = new Transport(
       {
         socket,
-        token: () => tokenToShow(options),
+        token: () => tokenToShow(options.token, options.tokenFile),
         prepare: lane && ((channel) => lane.attach(channel)),
         trace: options.tracer && tracing(options.tracer, options.traceKeys === true),
       },

@@ -9,7 +9,7 @@ import { privateAgent, START_TIMEOUT_MS, socketIn } from '../agent-command.ts';
 import { bindingOf, bytesOfText, checkBytes, checkTimeout, decryptBinding, textOfBytes } from '../arguments.ts';
 import { batchOf } from '../batch.ts';
 import { DEFAULT_TIMEOUT_MS } from '../caller.ts';
-import { type TokenOptions, tokenToShow } from '../caller-token.ts';
+import { tokenToShow } from '../caller-token.ts';
 import { anyChooses, COPY_LIMIT, partition, payloadError } from '../calls.ts';
 import {
   type ChannelLimits,
@@ -77,7 +77,7 @@ class Refused extends Error {
 
 class SyncClient implements DekdSyncClient {
   readonly #socket: string | undefined;
-  readonly #token: TokenOptions;
+  readonly #token: () => Uint8Array | undefined;
   readonly #timeoutMs: number;
   readonly #spawns: boolean;
   readonly #writer = new RequestWriter();
@@ -93,7 +93,7 @@ class SyncClient implements DekdSyncClient {
 
   constructor({ socket, token, tokenFile, timeoutMs = DEFAULT_TIMEOUT_MS, spawn = false }: SyncConnectOptions) {
     this.#socket = socket;
-    this.#token = { token, tokenFile };
+    this.#token = () => tokenToShow(token, tokenFile);
     this.#timeoutMs = checkTimeout(timeoutMs);
     this.#spawns = spawn;
   }
@@ -245,7 +245,7 @@ class SyncClient implements DekdSyncClient {
     const greetedBy = Math.min(deadline, performance.now() + GREETING_TIMEOUT_MS);
     try {
       thread.connect(path, greetedBy);
-      const hello = this.#writer.message(helloOf(tokenToShow(this.#token)));
+      const hello = this.#writer.message(helloOf(this.#token()));
       this.#limits = limitsOf(greeting(thread.exchange(hello, undefined, greetedBy)));
       return this.#limits;
     } catch (error) {
