@@ -66,12 +66,6 @@ export const DEFECTS: Readonly<Record<string, Defect>> = {
     is: 'this.#live.stopFrozen();',
     becomes: '',
   },
-  /** Every caller asks a root that is down. */
-  'no-breaker': {
-    file: 'custody/guarded-root.ts',
-    is: 'const wait = this.#breaker.enter();',
-    becomes: 'const wait = 0;',
-  },
 };
 
 /** @throws when there is no such defect; the import throws when the source no longer has the place for it */
