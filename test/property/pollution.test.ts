@@ -1,4 +1,7 @@
 /** Names that mean something to JavaScript, at every place where a name can come from outside: CVE-2023-36665 and its like. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { connect } from '../../src/client/index.ts';
 import { parseConfig } from '../../src/config/load.ts';
@@ -7,8 +10,9 @@ import { legacyEnvelopeOf } from '../../src/envelope/legacy.ts';
 import { messageContext, readMessageHeader } from '../../src/envelope/message-header.ts';
 import { readExport } from '../../src/keystores/export-document.ts';
 import { messages } from '../../src/protocol/messages.ts';
-import { startTestAgent } from '../support/agent.ts';
+import { childEnvironment, NODE, startTestAgent } from '../support/agent.ts';
 import { administer } from '../support/agent-state.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const NAMES = ['__proto__', 'constructor', 'prototype', 'hasOwnProperty', 'toString', 'valueOf', '__defineGetter__'];
 const before = Object.getOwnPropertyNames(Object.prototype).sort().join();
@@ -61,6 +65,39 @@ describe.each(NAMES)('the name %s', (name) => {
     expect(JSON.stringify(status)).toContain(`"${name}"`);
     await dekd.close();
     await agent.stop();
+  });
+});
+
+describe('an agent whose prototypes are frozen', () => {
+  const FREEZE = `for (const one of [Object, Array, Function, Map, Set, Promise, String, Number]) Object.freeze(one.prototype)`;
+
+  it('works as ever: it puts nothing on any of them', async () => {
+    const socket = join(temporaryFolder(), 's', 'agent.sock');
+    const main = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+    const freeze = ['--import', `data:text/javascript,${encodeURIComponent(FREEZE)}`];
+    const child = spawn(NODE, [...freeze, '--disable-sigusr1', main, 'dev', '--ephemeral', '--socket', socket], {
+      env: childEnvironment(),
+    });
+    let said = '';
+    await new Promise<void>((resolve, reject) => {
+      for (const stream of [child.stdout, child.stderr]) {
+        stream.on('data', (text) => {
+          said += text;
+          if (said.includes('agent ready')) {
+            resolve();
+          }
+        });
+      }
+      child.once('exit', () => reject(new Error(said)));
+    });
+    const dekd = connect({ socket });
+    const options = { key: 'k', context: hostile('__proto__') };
+    expect(await dekd.decryptText(await dekd.encryptText('value', options), options)).toBe('value');
+    const message = await dekd.encryptLarge({ a: 1 }, { ...options, compression: 'gzip' });
+    expect(await dekd.decryptLarge(message, options)).toEqual({ a: 1 });
+    await dekd.close();
+    child.removeAllListeners('exit');
+    child.kill('SIGKILL');
   });
 });
 
