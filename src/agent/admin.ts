@@ -13,6 +13,7 @@ import type { Health } from './health.ts';
 import { bringHome } from './homing.ts';
 import type { ImportKek } from './kek-file.ts';
 import type { Metrics } from './metrics.ts';
+import type { ReloadReport } from './reload.ts';
 import type { Roots } from './roots.ts';
 import type { SelfScan } from './self-scan.ts';
 
@@ -27,6 +28,7 @@ export interface AdminOptions {
   readonly selfScan: SelfScan;
   readonly roots: Roots;
   readonly importKek: ImportKek;
+  readonly reload: (dryRun: boolean) => Promise<ReloadReport>;
   readonly log: Log;
   /** Where incidents are looked up that memory has forgotten. */
   readonly audit: Pick<AgentAudit, 'lookUp'> | undefined;
@@ -140,6 +142,9 @@ export class Admin {
     }
     if (command.freeze) {
       return this.#freeze(command.freeze);
+    }
+    if (command.reload) {
+      return this.#options.reload(command.reload.dryRun === true);
     }
     if (command.prove) {
       return selfScan.run(command.prove.step ?? '');

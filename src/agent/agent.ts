@@ -1,8 +1,11 @@
 /** An agent as a process: its log, its signals, its exit code. */
 import { constants } from 'node:os';
 import type { Config } from '../config/config.ts';
-import { createLog } from '../telemetry/log.ts';
+import type { LoadedConfig } from '../config/resolve.ts';
+import { DekdError } from '../errors.ts';
+import { createLog, type LogSettings } from '../telemetry/log.ts';
 import { type AssembledAgent, assembleAgent } from './assembly.ts';
+import { watchConfig } from './config-watch.ts';
 import { hardenAgentProcess } from './process-hardening.ts';
 
 export interface AgentOptions {
@@ -11,6 +14,10 @@ export interface AgentOptions {
   readonly warnings?: readonly string[];
   /** Takes the socket over from a live agent, which keeps its connections until it is told to stop. */
   readonly replace?: boolean;
+  /** Reads the configuration again, as it was read for `config`; undefined where it is read at start only. */
+  readonly reread?: (() => LoadedConfig) | undefined;
+  /** The file that it is read from, if there is one; looked at where `reload.watch` says so. */
+  readonly file?: string | undefined;
 }
 
 export interface Agent {
@@ -24,10 +31,16 @@ export interface Agent {
 }
 
 /**
- * Starts the agent of this process. The first SIGTERM or SIGINT drains and stops it, the second ends the process.
+ * Starts the agent of this process. SIGHUP has it read its configuration again. The first SIGTERM or SIGINT drains and stops it, the second ends the process.
  * @throws DekdError with the remedy when it cannot start
  */
-export async function startAgent({ config, warnings = [], replace = false }: AgentOptions): Promise<Agent> {
+export async function startAgent({
+  config,
+  warnings = [],
+  replace = false,
+  reread,
+  file,
+}: AgentOptions): Promise<Agent> {
   // Before anything of this process is worth reading.
   const hardening = hardenAgentProcess(namedDescriptors(config));
   const log = createLog(config.log);
@@ -64,10 +77,18 @@ export async function startAgent({ config, warnings = [], replace = false }: Age
   };
   process.on('SIGTERM', onSignal);
   process.on('SIGINT', onSignal);
-  process.on('SIGHUP', () =>
-    log.warn('warning', { warning: 'the configuration is read at start only; SIGHUP does nothing', signal: 'SIGHUP' }),
-  );
-  agent = await assembleAgent({ config, log, replace, hardening });
+  const reload = (signal?: string): void => {
+    // Before there is an agent, what is being read is the newest there is. What came of it is in the log.
+    agent?.reload().catch((error: unknown) => {
+      log.warn('warning', { warning: DekdError.from(error).message, signal });
+    });
+  };
+  process.on('SIGHUP', reload);
+  const source = reread && { read: reread, adjustLog: (settings: LogSettings) => log.adjust(settings) };
+  agent = await assembleAgent({ config, log, replace, source, hardening });
+  if (config.reload.watch && file !== undefined && reread !== undefined) {
+    watchConfig(file, () => reload());
+  }
   return {
     info: agent.engine,
     socketPath: agent.socketPath,

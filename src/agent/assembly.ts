@@ -16,6 +16,7 @@ import { BackEnds } from './back-ends.ts';
 import { CallerTokens } from './caller-tokens.ts';
 import type { Measured } from './metrics.ts';
 import { keystoreRoutes } from './placement.ts';
+import type { ConfigSource, ReloadReport } from './reload.ts';
 import { holdState } from './state-folder.ts';
 import { readSwapSources, SWAP_REMEDY, swapAreas } from './swap.ts';
 import { VERSION } from './version.ts';
@@ -24,6 +25,8 @@ import { workerCount } from './worker-count.ts';
 export interface AssemblyOptions {
   readonly config: Config;
   readonly log: Log;
+  /** Where the configuration is read again; undefined where it is not. */
+  readonly source?: ConfigSource | undefined;
   /** Takes the socket over from a live agent. */
   readonly replace?: boolean;
   /** What has been done to the process already; unless given it is made unreadable for others here. */
@@ -42,6 +45,8 @@ export interface AssembledAgent {
   readonly fallback: string | undefined;
   /** What a person should know at start. */
   readonly warnings: readonly string[];
+  /** Reads the configuration again, and takes all of it over or nothing. @throws UNSUPPORTED without a source */
+  reload(dryRun?: boolean): Promise<ReloadReport>;
   /** Answers what has arrived, closes connections and wipes every key. Resolves when all is done. */
   close(): Promise<void>;
 }
@@ -63,7 +68,7 @@ export async function assembleAgent(options: AssemblyOptions): Promise<Assembled
 }
 
 async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Promise<AssembledAgent> {
-  const { config, log, replace = false, quotaClock, observers = [] } = options;
+  const { config, log, replace = false, quotaClock, observers = [], source } = options;
   const warnings: string[] = [];
   let isStarting = true;
   const warn = (warning: string): void => {
@@ -137,7 +142,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   // The rest of the code is read while processes start and services are reached.
   const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
   const parts = {
-    ...{ config, log, engine, fallback, host, hardening, policy, tokens, custody, warnings, replace },
+    ...{ config, source, log, engine, fallback, host, hardening, policy, tokens, custody, warnings, replace },
     ...{ measured, observers, audit },
   };
   const frontEnd = await FrontEnd.open(parts);
@@ -163,6 +168,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
     engine: engine.info,
     fallback,
     warnings,
+    reload: (dryRun = false) => frontEnd.reload(dryRun),
     close() {
       closing ??= (async () => {
         probes?.stopping();

@@ -8,7 +8,6 @@ import { DekdError } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyringEvent } from '../keyring/keyring-event.ts';
 import { createKeyring } from '../keyring/open-keyring.ts';
-import type { WatchLimits } from '../keyring/root-watch.ts';
 import type { LivePolicy } from '../policy/live-policy.ts';
 import { WorkPool } from '../pool/pool.ts';
 import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
@@ -31,11 +30,13 @@ import { type Measured, Metrics } from './metrics.ts';
 import { placementOf } from './placement.ts';
 import { Readiness } from './readiness.ts';
 import { recipientSpecs } from './recipients.ts';
+import { type ConfigSource, type LimitsInForce, Reload, type ReloadReport } from './reload.ts';
 import { Reporter } from './reporter.ts';
 import { Roots } from './roots.ts';
 import { SelfScan } from './self-scan.ts';
 import { Server } from './server.ts';
 import { VERSION } from './version.ts';
+import { watchLimits } from './watch-limits.ts';
 import { workerCount } from './worker-count.ts';
 
 /** Lines a second that callers can cause in the log. */
@@ -43,6 +44,8 @@ const CALLER_LINES_PER_SECOND = 20;
 
 export interface FrontEndOptions {
   readonly config: Config;
+  /** Where the configuration is read again; undefined where it is not. */
+  readonly source: ConfigSource | undefined;
   readonly log: Log;
   readonly engine: Engine;
   /** Why `auto` did not choose the native engine. */
@@ -73,26 +76,32 @@ export class FrontEnd {
   readonly #server: Server;
   readonly #keyring: Keyring;
   readonly #pool: WorkPool;
-  readonly #drainMs: number;
+  readonly #limits: LimitsInForce;
+  readonly #reload: Reload;
 
   private constructor(
     { server, metrics }: Served,
     keyring: Keyring,
     pool: WorkPool,
     readiness: Readiness,
-    drainMs: number,
+    limits: LimitsInForce,
+    reload: Reload,
   ) {
     this.#server = server;
     this.metrics = metrics;
     this.#keyring = keyring;
     this.#pool = pool;
     this.readiness = readiness;
-    this.#drainMs = drainMs;
+    this.#limits = limits;
+    this.#reload = reload;
   }
 
   /** When this resolves, both sockets answer. @throws DekdError with the remedy; nothing is left open then */
-  static async open(options: FrontEndOptions): Promise<FrontEnd> {
-    const { config, log, engine, custody } = options;
+  static async open(given: FrontEndOptions): Promise<FrontEnd> {
+    // One object for all who read limits, so that reading the configuration again reaches all.
+    const limits: LimitsInForce = { ...given.config.limits };
+    const options = { ...given, config: { ...given.config, limits } };
+    const { config, log, engine, custody, source } = options;
     const keyring = await createKeyring({
       engine,
       custody,
@@ -122,9 +131,11 @@ export class FrontEnd {
         isUnrecordable: () => options.audit?.isBlocked ?? false,
       });
       const lane = await laneOf(options);
-      const served = serverOver(keyring, pool, readiness, lane, options);
+      let reload: Reload | undefined;
+      const served = serverOver(keyring, pool, readiness, lane, (dryRun) => reload!.run({ dryRun }), options);
+      reload = new Reload({ source, config: given.config, limits, custody, keyring, policy: options.policy, log });
       await served.server.open();
-      return new FrontEnd(served, keyring, pool, readiness, config.limits.drain);
+      return new FrontEnd(served, keyring, pool, readiness, limits, reload);
     } catch (error) {
       await keyring.close();
       throw error;
@@ -136,9 +147,14 @@ export class FrontEnd {
     return this.#server.maxConnections;
   }
 
+  /** Reads the configuration again. @throws UNSUPPORTED where there is none to read */
+  reload(dryRun: boolean): Promise<ReloadReport> {
+    return this.#reload.run({ dryRun });
+  }
+
   /** Answers what has arrived, closes connections, ends workers and wipes the keys of the keyring. */
   async close(): Promise<void> {
-    await this.#server.drain(this.#drainMs);
+    await this.#server.drain(this.#limits.drain);
     this.metrics.close();
     await this.#pool.close();
     await this.#keyring.close();
@@ -155,6 +171,7 @@ function serverOver(
   pool: WorkPool,
   readiness: Readiness,
   lane: Lane | undefined,
+  reload: (dryRun: boolean) => Promise<ReloadReport>,
   options: FrontEndOptions,
 ): Served {
   const { config, log, engine, fallback, host, hardening, policy, custody, warnings, replace, measured, audit } =
@@ -176,7 +193,7 @@ function serverOver(
     legacy,
     readiness,
     counters,
-    policy,
+    policy: () => policy,
     warnings,
     audit,
   });
@@ -200,6 +217,7 @@ function serverOver(
     incidents,
     selfScan: new SelfScan(engine),
     roots: new Roots({ custody, keyring, log }),
+    reload,
     importKek: kekImporter(engine, keyring, config.service),
     log,
     audit,
@@ -216,7 +234,9 @@ function serverOver(
       keyring,
       pool,
       maxPayload: config.limits.maxPayload,
-      maxExpanded: config.limits.maxExpanded,
+      get maxExpanded() {
+        return config.limits.maxExpanded;
+      },
       decoy,
       messageDecoy,
       macDecoy,
@@ -244,7 +264,9 @@ function serverOver(
       version: PROTOCOL.max,
       maxPayload: config.limits.maxPayload,
       maxFrame: config.limits.maxPayload + FRAME_ALLOWANCE,
-      maxInFlight: config.limits.maxInFlight,
+      get maxInFlight() {
+        return config.limits.maxInFlight;
+      },
       engine: engine.info.name,
       lockLevel: engine.info.lockLevel,
       agent: `dekd/${VERSION}`,
@@ -269,15 +291,6 @@ async function laneOf({ config, engine, host, log }: FrontEndOptions): Promise<L
   const memory = LaneMemory.of(engine);
   const credentials = (fd: number) => host.peerCredentials(fd);
   return memory && new Lane({ config, memory, credentials, log: limitedLog(log, CALLER_LINES_PER_SECOND) });
-}
-
-function watchLimits({ coast, revocation }: Config): WatchLimits {
-  return {
-    coastEncryptMs: coast.encrypt,
-    coastDecryptMs: coast.decrypt,
-    withinMs: revocation.within,
-    strict: revocation.strict,
-  };
 }
 
 function logKeyring(log: Log, event: KeyringEvent): void {

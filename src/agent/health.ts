@@ -26,7 +26,8 @@ export interface HealthOptions {
   readonly legacy: Pick<LegacyKeyring, 'standing'>;
   readonly readiness: Pick<Readiness, 'verdict'>;
   readonly counters: Counters;
-  readonly policy: Policy;
+  /** The one in force. */
+  readonly policy: () => Pick<Policy, 'sameUid'>;
   readonly warnings: readonly string[];
   readonly audit: Pick<AgentAudit, 'standing' | 'isBlocked'> | undefined;
 }
@@ -49,7 +50,7 @@ export class Health {
     const { engine, keyring, policy, readiness } = this.#options;
     const { ready, reasons } = await readiness.verdict();
     const { keysInJs } = engine.info;
-    return { ready, reasons, keysInJs, sameUid: policy.sameUid, rollback: keyring.stats().rollback };
+    return { ready, reasons, keysInJs, sameUid: policy().sameUid, rollback: keyring.stats().rollback };
   }
 
   /** The document of `dekd status --json`; every back end is asked. */
@@ -106,7 +107,7 @@ export class Health {
       workers: pool.stats(),
       lane: lane?.standing() ?? null,
       keysInJs: engine.info.keysInJs,
-      sameUid: policy.sameUid,
+      sameUid: policy().sameUid,
       rollback: keys.rollback,
       keys: { known: keys.known, loaded: keys.loaded, evictions: keys.evictions, reloads: keys.reloads },
       keystore: { kind: custody.keystore.kind, ...custody.keystore.capabilities(), ...keystore },

@@ -69,8 +69,8 @@ export interface Traffic {
 export class Server {
   readonly #options: ServerOptions;
   readonly #limits: ConnectionLimits;
-  readonly #maxConnections: number;
-  /** With what the kernel said of each. */
+  readonly #descriptors: number;
+  /** What the kernel said of each. */
   readonly #connections = new Map<Connection<Caller>, Peer>();
   readonly #adminHost: ConnectionHost<Caller>;
   readonly #dataHost: ConnectionHost<Caller>;
@@ -86,20 +86,25 @@ export class Server {
     const { limits } = options.config;
     this.#limits = {
       maxFrame: limits.maxPayload + FRAME_ALLOWANCE,
-      maxInFlight: limits.maxInFlight,
-      headerTimeoutMs: limits.headerTimeout,
+      // Asked each time: the limits in force change when the configuration is read again.
+      get maxInFlight() {
+        return limits.maxInFlight;
+      },
+      get headerTimeoutMs() {
+        return limits.headerTimeout;
+      },
     };
     const descriptors = descriptorLimit();
     const lane = options.lane === undefined ? 0 : LANE_DESCRIPTORS;
     const reserved = Math.min(RESERVED_DESCRIPTORS + ADMIN_CONNECTIONS + lane, Math.floor(descriptors / 2));
-    this.#maxConnections = Math.max(1, Math.min(limits.connections, descriptors - reserved));
+    this.#descriptors = descriptors - reserved;
     this.#dataHost = this.#host((connection, request) => options.dispatcher.handleData(connection, request));
     this.#adminHost = this.#host((connection, request) => options.dispatcher.handleAdmin(connection, request));
   }
 
   /** Connections there may be: what is configured, or what the limit of open files leaves. */
   get maxConnections(): number {
-    return this.#maxConnections;
+    return Math.max(1, Math.min(this.#options.config.limits.connections, this.#descriptors));
   }
 
   traffic(): Traffic {
@@ -110,13 +115,20 @@ export class Server {
       streams += connection.streams;
     }
     const admin = this.#adminConnections;
-    return { inFlight, streams, data: this.#connections.size - admin, admin, limit: this.#maxConnections };
+    return { inFlight, streams, data: this.#connections.size - admin, admin, limit: this.maxConnections };
   }
 
-  /** Other rules decide now, about connections that are open too. */
+  /**
+   * Other rules decide now, about connections that are open too: the next request of each is judged by them. One whose caller is no
+   * longer known is closed after what is in flight; an open stream goes on to its end.
+   */
   #askAgain(): void {
-    for (const [connection, peer] of this.#connections) {
-      connection.caller = this.#options.policy.callerFor(peer);
+    for (const [connection, peer] of [...this.#connections]) {
+      try {
+        connection.caller = this.#options.policy.callerFor(peer);
+      } catch {
+        connection.end();
+      }
     }
   }
 
@@ -231,7 +243,7 @@ export class Server {
     const { counters, log, policy, credentials } = this.#options;
     counters.connectionsAccepted += 1;
     const isAdmin = name === 'admin';
-    const limit = isAdmin ? ADMIN_CONNECTIONS : this.#maxConnections;
+    const limit = isAdmin ? ADMIN_CONNECTIONS : this.maxConnections;
     const open = isAdmin ? this.#adminConnections : this.#connections.size - this.#adminConnections;
     if (open >= limit) {
       log.warn('connection refused', { code: 'RESOURCE_EXHAUSTED', socket: name, limit });

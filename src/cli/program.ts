@@ -109,6 +109,13 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
       'take over the socket from an agent that holds it; that one serves its connections until SIGTERM',
     );
 
+  leaf(
+    program,
+    'reload',
+    'Have the agent read its configuration again: all of it is taken over, or nothing (admin socket).',
+    async (line, options) => (await import('./commands/reload.ts')).reload(line, options),
+  ).option('--dry-run', 'only say what would change');
+
   leaf(program, 'dev', 'Run an agent for development: makes any key on first use.', async (line, options) =>
     (await import('./commands/dev.ts')).dev(line, options),
   )
@@ -201,6 +208,10 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   ).option('--config <file>', 'configuration (default: DEKD_CONFIG, then /etc/dekd/config.yaml)');
   leaf(config, 'sample', 'Print the commented sample: every key, default, unit, meaning, danger.', async (line) =>
     (await import('./commands/config.ts')).sample(line),
+  );
+
+  leaf(config, 'schema', 'Print the JSON Schema of the file, for editors.', async (line) =>
+    (await import('./commands/config.ts')).schema(line),
   );
 
   const keystores = addCommon(program.command('keystores').description('Where records lie (admin socket).'));

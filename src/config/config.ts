@@ -452,6 +452,10 @@ export interface Config {
       readonly interval: number;
     };
   };
+  readonly reload: {
+    /** Whether the file is read again when it has changed. */
+    readonly watch: boolean;
+  };
   readonly log: {
     readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent';
     readonly format: 'json' | 'text';

@@ -294,6 +294,7 @@ function resolveConfig(
       keyFile: file.audit.keyFile,
       anchors: { ...file.audit.anchors, file: file.audit.anchors.file },
     },
+    reload: file.reload,
     log: file.log,
   };
 }

@@ -11,9 +11,12 @@ Every key is here. A key that stands as it is has its default; one behind a # is
 
 Sizes: B, KiB, MiB, GiB, TiB, PiB. Durations: ms, s, m, h, d.`;
 
+/** The YAML language server then knows every key; `dekd config schema` prints the file. */
+const EDITOR_LINE = '# yaml-language-server: $schema=./config.schema.json';
+
 /** The sample: as it stands it says nothing but defaults; `dekd config sample` prints it. */
 export function renderSample(): string {
-  return [...prose(HEAD, ''), '', ...renderKeys(schemaTree, '', false)]
+  return [EDITOR_LINE, ...prose(HEAD, ''), '', ...renderKeys(schemaTree, '', false)]
     .join('\n')
     .replace(/\n{3,}/g, '\n\n')
     .trimEnd()

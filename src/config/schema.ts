@@ -450,6 +450,16 @@ export const fileSchema = v.strictObject({
     },
     { meaning: 'Who did what: a log that shows when it was changed.' },
   ),
+  reload: section(
+    {
+      watch: key(flag, false, {
+        meaning:
+          'Reads the file again when it has changed, as dekd reload and SIGHUP do; for mounted ConfigMaps, which are swapped. Looked at every 2 s.',
+        danger: 'whoever can write the file then changes the policy without a word to the agent.',
+      }),
+    },
+    { meaning: 'Reading the configuration while the agent runs.' },
+  ),
   log: section(
     {
       level: key(oneOf('debug', 'info', 'warn', 'error', 'silent'), 'info', {

@@ -1,3 +1,4 @@
+import type { RootConfig } from '../config/config.ts';
 import type { KeyHandle, KeyUse } from '../crypto/engine.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import type {
@@ -68,6 +69,20 @@ export interface CustodianStanding {
   readonly crashes: number;
 }
 
+/** What a configuration that was read again says of roots. */
+export interface RootsChange {
+  readonly added: readonly RootConfig[];
+  readonly removed: readonly string[];
+  /** Undefined where the configuration says what it said: a default that was set by command stays. */
+  readonly defaultRoot: string | undefined;
+}
+
+/** Roots that are reached and not yet there; exactly one of the two is called, once. */
+export interface PreparedRoots {
+  commit(): void;
+  abandon(): Promise<void>;
+}
+
 /**
  * Who holds providers and keystores. `inline` runs them in the agent, `process` in processes of their own; everything
  * above this interface is the same code for both.
@@ -80,6 +95,12 @@ export interface Custody {
   readonly keystore: Keystore;
   /** Makes another root the default from the next wrap on. @throws INVALID_ARGUMENT naming the roots there are. */
   setDefaultRoot(name: string): void;
+  /**
+   * Reaches roots that are to be added; everything is as it was until `commit` of what it resolves with. Keys below roots that
+   * are removed are for the caller to wipe.
+   * @throws as opening the custody does
+   */
+  prepareRoots(change: RootsChange): Promise<PreparedRoots>;
   /** Forgets what was cached of a root, or of all: clients, logins, sessions. The next call begins anew. */
   clear(name: string | undefined): Promise<void>;
   custodians(): readonly CustodianStanding[];

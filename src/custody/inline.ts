@@ -6,7 +6,7 @@ import { LocalProvider } from '../providers/local.ts';
 import { openProvider } from '../providers/open-provider.ts';
 import type { HandleProvider } from '../providers/provider.ts';
 import { MemorySessionKeeper } from '../providers/session-keeper.ts';
-import type { CustodianStanding, Custody, Root } from './custody.ts';
+import type { CustodianStanding, Custody, PreparedRoots, Root, RootsChange } from './custody.ts';
 import { InlineHandleProvider } from './inline-provider.ts';
 import { ofProvider } from './provider-failure.ts';
 import { RootSet, type RootsOptions } from './root-set.ts';
@@ -61,6 +61,10 @@ export class InlineCustody implements Custody {
 
   setDefaultRoot(name: string): void {
     this.#roots.setDefault(name);
+  }
+
+  prepareRoots(change: RootsChange): Promise<PreparedRoots> {
+    return this.#roots.prepare(change);
   }
 
   clear(name: string | undefined): Promise<void> {

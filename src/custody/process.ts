@@ -2,7 +2,7 @@ import { DekdError } from '../errors.ts';
 import type { Keystore } from '../keystores/keystore.ts';
 import { CustodianProvider } from './custodian-provider.ts';
 import type { Custodians } from './custodians.ts';
-import type { CustodianStanding, Custody, Root } from './custody.ts';
+import type { CustodianStanding, Custody, PreparedRoots, Root, RootsChange } from './custody.ts';
 import { type InlineCustodyOptions, localProvider } from './inline.ts';
 import { RootSet } from './root-set.ts';
 
@@ -51,6 +51,42 @@ export class ProcessCustody implements Custody {
 
   setDefaultRoot(name: string): void {
     this.#roots.setDefault(name);
+  }
+
+  /** Its custodian is told at its start what roots there are: where they are at a service, a new one takes over. */
+  async prepareRoots(change: RootsChange): Promise<PreparedRoots> {
+    const added = change.added.filter((root) => root.provider !== 'local');
+    const removed = change.removed.filter((name) => this.roots.get(name)?.remote);
+    if (added.length === 0 && removed.length === 0) {
+      return this.#roots.prepare(change);
+    }
+    const { providers } = this.#custodians;
+    if (providers === undefined) {
+      throw new DekdError(
+        'INVALID_ARGUMENT',
+        `root ${added[0]!.name} is the first at a service, and needs a restart: there is no custodian of providers yet`,
+      );
+    }
+    const before = providers.roots;
+    await providers.serve([...before, ...added]);
+    try {
+      const prepared = await this.#roots.prepare(change);
+      return {
+        commit: () => {
+          prepared.commit();
+          if (removed.length > 0) {
+            void providers.serve(providers.roots.filter(({ name }) => !removed.includes(name)));
+          }
+        },
+        abandon: async () => {
+          await prepared.abandon();
+          await providers.serve(before);
+        },
+      };
+    } catch (error) {
+      await providers.serve(before);
+      throw error;
+    }
   }
 
   /** A new custodian for all, and a new login for the roots meant: the process exit is what wipes. */

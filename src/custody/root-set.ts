@@ -1,7 +1,7 @@
 import type { RootConfig } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import type { HandleProvider } from '../providers/provider.ts';
-import type { Root, RootCall } from './custody.ts';
+import type { PreparedRoots, Root, RootCall, RootsChange } from './custody.ts';
 import { GuardedRoot } from './guarded-root.ts';
 import { ReplaceableProvider } from './replaceable-provider.ts';
 import { TrustedIds } from './trusted-ids.ts';
@@ -26,15 +26,19 @@ export interface RootSetOptions extends RootsOptions {
 
 /** The configured roots, each guarded, and which is the default. */
 export class RootSet {
-  readonly byName: ReadonlyMap<string, GuardedRoot>;
-  readonly #providers: ReadonlyMap<string, ReplaceableProvider>;
+  /** Roots come and go in it; whoever holds it sees them. */
+  readonly byName: Map<string, GuardedRoot>;
+  readonly #providers: Map<string, ReplaceableProvider>;
+  readonly #reach: Reach;
   #defaultRoot: GuardedRoot;
 
   private constructor(
-    byName: ReadonlyMap<string, GuardedRoot>,
-    providers: ReadonlyMap<string, ReplaceableProvider>,
+    byName: Map<string, GuardedRoot>,
+    providers: Map<string, ReplaceableProvider>,
+    reach: Reach,
     defaultRoot: GuardedRoot,
   ) {
+    this.#reach = reach;
     this.byName = byName;
     this.#providers = providers;
     this.#defaultRoot = defaultRoot;
@@ -42,48 +46,46 @@ export class RootSet {
 
   /** Reaches every root, all at once. On failure those opened so far are closed. */
   static async open(options: RootSetOptions): Promise<RootSet> {
-    const { roots, warn, called, open } = options;
-    const trusted = await TrustedIds.open(options.stateFolder);
-    const providers = new Map<string, ReplaceableProvider>();
-    const guarded: GuardedRoot[] = [];
+    const reach = { ...options, trusted: await TrustedIds.open(options.stateFolder) };
+    const { roots, defaultRoot } = options;
+    const { providers, byName } = await reachRoots(roots, reach);
     try {
-      for (const root of roots) {
-        if (providers.has(root.name)) {
-          throw new DekdError('INVALID_ARGUMENT', `root ${root.name} is configured twice`);
-        }
-        providers.set(root.name, await ReplaceableProvider.open(() => open(root)));
-      }
-      const opening = roots.map((root) =>
-        GuardedRoot.open({
-          provider: providers.get(root.name)!,
-          remote: root.provider !== 'local',
-          timeoutMs: timeoutOf(root),
-          formerly: root.formerly,
-          trusted,
-          notice: warn,
-          called,
-        }),
-      );
-      for (const result of await Promise.allSettled(opening)) {
-        if (result.status === 'rejected') {
-          throw result.reason;
-        }
-        guarded.push(result.value);
-      }
-      for (const root of guarded) {
-        for (const warning of root.description.warnings) {
-          warn(`root ${root.name}: ${warning}`);
-        }
-      }
-      const byName = new Map(guarded.map((root) => [root.name, root]));
-      return new RootSet(byName, providers, rootNamed(byName, options.defaultRoot ?? roots[0]?.name ?? ''));
+      return new RootSet(byName, providers, reach, rootNamed(byName, defaultRoot ?? roots[0]?.name ?? ''));
     } catch (error) {
-      for (const root of guarded) {
-        root.close();
-      }
-      await Promise.allSettled([...providers.values()].map((provider) => provider.close()));
+      await closeAll(byName, providers);
       throw error;
     }
+  }
+
+  /**
+   * Reaches roots that are to be added, all at once. Nothing is different until `commit`; one of `commit` and `abandon` is
+   * called, once.
+   * @throws as `open`; those opened so far are closed then
+   */
+  async prepare({ added, removed, defaultRoot }: RootsChange): Promise<PreparedRoots> {
+    const { providers, byName } = await reachRoots(added, this.#reach);
+    return {
+      commit: () => {
+        for (const [name, root] of byName) {
+          this.byName.set(name, root);
+          this.#providers.set(name, providers.get(name)!);
+        }
+        if (defaultRoot !== undefined) {
+          this.setDefault(defaultRoot);
+        }
+        const leaving = removed.map((name) => [this.byName.get(name), this.#providers.get(name)] as const);
+        for (const name of removed) {
+          this.byName.delete(name);
+          this.#providers.delete(name);
+        }
+        // Calls that are under way finish first.
+        for (const [root, provider] of leaving) {
+          root?.close();
+          provider?.close().catch(() => undefined);
+        }
+      },
+      abandon: () => closeAll(byName, providers),
+    };
   }
 
   get defaultRoot(): Root {
@@ -117,6 +119,67 @@ export class RootSet {
     }
     await Promise.all([...this.#providers.values()].map((provider) => provider.close()));
   }
+}
+
+/** What it takes to reach a root. */
+type Reach = Pick<RootSetOptions, 'open' | 'warn'> & { readonly trusted: TrustedIds };
+
+interface Reached {
+  readonly providers: Map<string, ReplaceableProvider>;
+  readonly byName: Map<string, GuardedRoot>;
+}
+
+async function reachRoots(roots: readonly RootConfig[], { open, warn, trusted }: Reach): Promise<Reached> {
+  const providers = new Map<string, ReplaceableProvider>();
+  const byName = new Map<string, GuardedRoot>();
+  try {
+    for (const root of roots) {
+      if (providers.has(root.name)) {
+        throw new DekdError('INVALID_ARGUMENT', `root ${root.name} is configured twice`);
+      }
+      providers.set(root.name, await ReplaceableProvider.open(() => open(root)));
+    }
+    const opening = roots.map((root) =>
+      GuardedRoot.open({
+        provider: providers.get(root.name)!,
+        remote: root.provider !== 'local',
+        timeoutMs: timeoutOf(root),
+        formerly: root.formerly,
+        trusted,
+        notice: warn,
+      }),
+    );
+    let failure: PromiseRejectedResult | undefined;
+    for (const result of await Promise.allSettled(opening)) {
+      if (result.status === 'fulfilled') {
+        byName.set(result.value.name, result.value);
+      } else {
+        failure ??= result;
+      }
+    }
+    if (failure !== undefined) {
+      throw failure.reason;
+    }
+    for (const root of byName.values()) {
+      for (const warning of root.description.warnings) {
+        warn(`root ${root.name}: ${warning}`);
+      }
+    }
+    return { providers, byName };
+  } catch (error) {
+    await closeAll(byName, providers);
+    throw error;
+  }
+}
+
+async function closeAll(
+  roots: ReadonlyMap<string, GuardedRoot>,
+  providers: ReadonlyMap<string, ReplaceableProvider>,
+): Promise<void> {
+  for (const root of roots.values()) {
+    root.close();
+  }
+  await Promise.allSettled([...providers.values()].map((provider) => provider.close()));
 }
 
 function rootNamed(roots: ReadonlyMap<string, GuardedRoot>, name: string): GuardedRoot {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ServiceRootConfig } from '../config/config.ts';
 import type { Engine } from '../crypto/engine.ts';
 import type { Targets } from './custodian-messages.ts';
 import { type CustodianCall, CustodianLost, CustodianProcess, type Departure } from './custodian-process.ts';
@@ -67,6 +68,7 @@ interface Waiting {
 export class Succession {
   readonly #options: SuccessionOptions;
   readonly #times: CustodianTimes;
+  #targets: Targets;
   readonly #sessions: KeptSessions | undefined;
   /** Who gets new calls. */
   #current: Reign | undefined;
@@ -87,6 +89,7 @@ export class Succession {
   /** @throws RESOURCE_EXHAUSTED when the key table is full */
   constructor(options: SuccessionOptions) {
     this.#options = options;
+    this.#targets = options.targets;
     this.#times = { ...TIMES, ...options.times };
     this.#sessions = options.targets.role === 'provider' ? new KeptSessions(options.engine) : undefined;
   }
@@ -140,6 +143,29 @@ export class Succession {
       this.#waiting.add(waiting);
       this.#dispatch();
     });
+  }
+
+  /** The roots that custodians are for; none in the keystore role. */
+  get roots(): readonly ServiceRootConfig[] {
+    return this.#targets.role === 'provider' ? this.#targets.roots : [];
+  }
+
+  /**
+   * From now on custodians are for these roots. The current one finishes the calls that it has; the next call gets a new one.
+   * Logins of roots that are gone are forgotten. Resolves when no older one takes new calls.
+   */
+  async serve(roots: readonly ServiceRootConfig[]): Promise<void> {
+    const gone = this.roots.filter((old) => !roots.some(({ name }) => name === old.name));
+    this.#targets = { role: 'provider', roots };
+    // One that is being started was told of the former ones.
+    await this.#starting;
+    for (const { name } of gone) {
+      this.#sessions?.forget(name);
+      this.#current?.forget.add(name);
+    }
+    if (this.#current !== undefined) {
+      this.#retire(this.#current);
+    }
   }
 
   /**
@@ -251,7 +277,8 @@ export class Succession {
   }
 
   #spawn(): Reign {
-    const { engine, targets, entry = CUSTODIAN_ENTRY } = this.#options;
+    const { engine, entry = CUSTODIAN_ENTRY } = this.#options;
+    const targets = this.#targets;
     const { role } = targets;
     const { start, grace, life, margin, end, idle } = this.#times;
     const number = ++this.#started;

@@ -66,6 +66,7 @@ export class Hierarchy {
   readonly watch: RootWatch;
   /** Rows under roots that are not configured here, which was said already. */
   readonly #outOfReach = new Set<string>();
+  readonly #followed = new WeakSet<Root>();
   /** KEKs that a provider refused to unwrap lately. */
   readonly #refused = new Map<string, { readonly until: number; readonly error: unknown }>();
 
@@ -88,8 +89,18 @@ export class Hierarchy {
       stopSealing: (kek) => this.onSealingEnd(kek),
       stop: (kek) => this.#stop(kek),
     });
-    for (const root of parts.custody.roots.values()) {
-      root.onReturn(() => this.watch.returned(root));
+    this.followRoots();
+  }
+
+  /** Hears of the return of every root there is; again after some came or went: what was out of reach may not be any more. */
+  followRoots(): void {
+    this.#refused.clear();
+    this.#outOfReach.clear();
+    for (const root of this.#parts.custody.roots.values()) {
+      if (!this.#followed.has(root)) {
+        this.#followed.add(root);
+        root.onReturn(() => this.watch.returned(root));
+      }
     }
   }
 

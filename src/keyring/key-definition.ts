@@ -70,12 +70,12 @@ interface Matcher {
 
 /** The definitions of a configuration: for each name, the first whose pattern matches. */
 export class KeyDefinitions {
-  readonly #matchers: readonly Matcher[];
+  #matchers: readonly Matcher[];
   readonly #otherwise: KeyRules = rulesOf({ pattern: '*' });
   /** Whether any key at all is direct. */
-  readonly anyDirect: boolean;
+  anyDirect: boolean;
   /** Whether versions of any key at all are disabled when they are old. */
-  readonly anyRetires: boolean;
+  anyRetires: boolean;
 
   /** @throws INVALID_ARGUMENT on a limit or a key context that cannot be. */
   constructor(definitions: readonly KeyDefinition[]) {
@@ -85,6 +85,13 @@ export class KeyDefinitions {
     }));
     this.anyRetires = this.#matchers.some(({ rules }) => Number.isFinite(rules.rotation.keep));
     this.anyDirect = definitions.some(({ direct }) => direct === true);
+  }
+
+  /** Takes over what `other` says; whoever keeps rules asks again. */
+  become(other: KeyDefinitions): void {
+    this.#matchers = other.#matchers;
+    this.anyDirect = other.anyDirect;
+    this.anyRetires = other.anyRetires;
   }
 
   rulesFor(name: string): KeyRules {

@@ -15,6 +15,10 @@ interface Lines {
   readonly chosen: Map<string, Families>;
 }
 
+function valuesOf<T>(map: ReadonlyMap<string, T>): T[] {
+  return [...map.values()];
+}
+
 /**
  * The data keys that are known: by kid for opening, whatever they are for, and by partition and name for sealing, each
  * purpose and each line by itself. Both without allocation.
@@ -166,6 +170,19 @@ export class KeyIndex {
     }
     if (family.keys.size === 0) {
       this.#removeFamily(family);
+    }
+  }
+
+  /** After the definitions changed: families and keys that are known follow them from the next call on. */
+  redefine(redefined: (key: LoadedKey) => void): void {
+    for (const { own, chosen } of [this.#seal, ...Object.values(this.#others)]) {
+      for (const family of [own, ...chosen.values()].flatMap((families) => [...families.values()].flatMap(valuesOf))) {
+        family.rules = this.#definitions.rulesFor(family.name);
+      }
+    }
+    for (const key of this.keys()) {
+      key.requiredContext = key.family.rules.requiredContext;
+      redefined(key);
     }
   }
 

@@ -1,10 +1,12 @@
 import type { KeyHandle, KeyTableStats, Purpose } from '../crypto/engine.ts';
 import type { DirectKey } from './direct-keys.ts';
 import type { Freeze } from './freezes.ts';
+import type { KeyDefinitions } from './key-definition.ts';
 import type { KekName } from './key-name.ts';
 import type { MessageRecipients } from './recipients/message-recipients.ts';
 import type { KeyRecord, KeyState } from './record.ts';
 import type { RewrapPage, RewrapRequest } from './rewrap.ts';
+import type { WatchLimits } from './root-watch.ts';
 import type { TenantDestruction } from './tenants.ts';
 
 /** What a data key that is loaded is for: `seal` is tokens. A name has its own versions for each. */
@@ -98,6 +100,11 @@ export interface ImportReport {
 
 /** Versions of named keys over a custody: which one seals, which one opens, and their whole life. */
 export interface Keyring {
+  /**
+   * Takes over what a configuration that was read again says: known keys follow from the next call on, versions that are made
+   * from now on have the new key contexts. Roots that were added are followed too. Synchronous: no call sees half of it.
+   */
+  reconfigure(settings: { readonly definitions: KeyDefinitions; readonly watch: WatchLimits }): void;
   /**
    * The version that seals now, when it is already known and due for nothing; else undefined: await `prepareSealing`. One
    * version under each root that callers chose seals for them.

@@ -20,7 +20,8 @@ export interface KeyFamily {
   readonly purpose: DataPurpose;
   /** Name of the root that callers chose; empty for those who name none. */
   readonly line: string;
-  readonly rules: KeyRules;
+  /** Replaced when the configuration is read again. */
+  rules: KeyRules;
   readonly keys: Map<number, LoadedKey>;
   /** Kept loaded although nobody uses it: it was asked for at start. */
   isPrewarmed: boolean;
@@ -67,7 +68,8 @@ export class LoadedKey implements DataKey {
   readonly partition: string;
   readonly purpose: DataPurpose;
   readonly version: number;
-  readonly requiredContext: readonly string[];
+  /** Of the family's rules. */
+  requiredContext: readonly string[];
   readonly family: KeyFamily;
   state: KeyState;
   record: KeyRecord;

@@ -110,6 +110,9 @@ export async function createKeyring(options: KeyringOptions): Promise<Keyring> {
   return keyring;
 }
 
+/** Until the limits are set, which the constructor does. */
+const NO_VOUCH = { intervalMs: 0, withinMs: 0, coastMs: 0, deniedTwiceMs: 0 };
+
 class OpenKeyring implements Keyring {
   readonly #engine: Engine;
   readonly #definitions: KeyDefinitions;
@@ -134,6 +137,9 @@ class OpenKeyring implements Keyring {
   readonly recipients: MessageRecipients;
   readonly #tenants: Tenants;
   readonly #prewarm: readonly { readonly key: string; readonly partition: string }[];
+  /** Read by every vouch there is. */
+  readonly #vouchSealing = { ...NO_VOUCH };
+  readonly #vouchOpening = { ...NO_VOUCH };
   #timer: NodeJS.Timeout | undefined;
   #generations = 0;
   #hits = 0;
@@ -201,7 +207,7 @@ class OpenKeyring implements Keyring {
       freezes,
       rootOf: (key, partition) => hierarchy.versions.rootOf(partition, key),
     });
-    const { coastEncryptMs, coastDecryptMs, ...times } = watchTimes(watch);
+    this.#limitVouches(watch);
     const elapsedMs = (): number => clock.elapsedMs();
     const table = {
       engine,
@@ -214,8 +220,8 @@ class OpenKeyring implements Keyring {
       definitions,
       recipients: openRecipients(options.recipients ?? [], custody, table),
       use: new MessageUse({ keystore, freezes, elapsedMs, refreshMs }),
-      sealing: { ...times, coastMs: coastEncryptMs },
-      opening: { ...times, coastMs: coastDecryptMs },
+      sealing: this.#vouchSealing,
+      opening: this.#vouchOpening,
       log,
     });
     this.#prewarm = options.prewarm ?? [];
@@ -257,6 +263,20 @@ class OpenKeyring implements Keyring {
         this.#log({ event: 'prewarm-failed', level: 'warn', key, partition, error });
       });
     }
+  }
+
+  reconfigure({ definitions, watch }: { definitions: KeyDefinitions; watch: WatchLimits }): void {
+    this.#definitions.become(definitions);
+    this.#index.redefine((key) => this.#ledger.relimit(key));
+    this.#hierarchy.watch.limit(watch);
+    this.#hierarchy.followRoots();
+    this.#limitVouches(watch);
+  }
+
+  #limitVouches(watch: WatchLimits): void {
+    const { coastEncryptMs, coastDecryptMs, ...times } = watchTimes(watch);
+    Object.assign(this.#vouchSealing, times, { coastMs: coastEncryptMs });
+    Object.assign(this.#vouchOpening, times, { coastMs: coastDecryptMs });
   }
 
   prepareTenant(tenant: string): Promise<readonly KeyInfo[]> {

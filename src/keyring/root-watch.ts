@@ -101,20 +101,18 @@ export class RootWatch {
   readonly #turns = new Turns(MAX_PROOFS);
   /** Roots whose silence was reported. */
   readonly #silent = new Set<unknown>();
-  readonly #intervalMs: number;
-  readonly #coastEncryptMs: number;
-  readonly #coastDecryptMs: number;
-  readonly #deniedTwiceMs: number;
+  #times: WatchTimes;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(parts: RootWatchParts) {
-    const { intervalMs, deniedTwiceMs, coastEncryptMs, coastDecryptMs } = watchTimes(parts.limits);
     this.#parts = parts;
-    this.#deniedTwiceMs = deniedTwiceMs;
-    this.#intervalMs = intervalMs;
-    this.#coastEncryptMs = coastEncryptMs;
-    this.#coastDecryptMs = coastDecryptMs;
+    this.#times = watchTimes(parts.limits);
+  }
+
+  /** From the next look on; a coast that was over is over until the provider answers. */
+  limit(limits: WatchLimits): void {
+    this.#times = watchTimes(limits);
   }
 
   /** Begins to watch a KEK whose secret the provider has just unwrapped. */
@@ -217,16 +215,16 @@ export class RootWatch {
       return;
     }
     const age = this.#ageOf(watched);
-    if (age >= this.#coastDecryptMs) {
+    if (age >= this.#times.coastDecryptMs) {
       this.#end(watched, 'coast-ended', 'its provider has not answered for coast.decrypt');
       return;
     }
-    if (age >= this.#coastEncryptMs && !watched.sealStopped) {
+    if (age >= this.#times.coastEncryptMs && !watched.sealStopped) {
       watched.sealStopped = true;
       this.#parts.stopSealing(kek);
       this.#report('coast-ended', kek, 'its provider has not answered for coast.encrypt: it opens, and seals no more');
     }
-    const idleMs = this.#coastEncryptMs;
+    const idleMs = this.#times.coastEncryptMs;
     const sinceTry = this.#parts.elapsedMs() - watched.triedAt;
     if (sinceTry < this.#nextTryMs(watched)) {
       return;
@@ -242,9 +240,9 @@ export class RootWatch {
   /** After a denial the second answer is wanted in time, and after silence any. */
   #nextTryMs({ deniedAt, jitter, provedAt, triedAt }: Watched): number {
     if (deniedAt !== undefined) {
-      return this.#deniedTwiceMs;
+      return this.#times.deniedTwiceMs;
     }
-    return (provedAt < triedAt ? Math.min(SILENT_RETRY_MS, this.#intervalMs) : this.#intervalMs) * jitter;
+    return (provedAt < triedAt ? Math.min(SILENT_RETRY_MS, this.#times.intervalMs) : this.#times.intervalMs) * jitter;
   }
 
   #prove(watched: Watched): Promise<Outcome> {
@@ -295,11 +293,11 @@ export class RootWatch {
   }
 
   #isSecond({ deniedAt }: Watched): boolean {
-    return this.#parts.elapsedMs() - deniedAt! >= this.#deniedTwiceMs;
+    return this.#parts.elapsedMs() - deniedAt! >= this.#times.deniedTwiceMs;
   }
 
   #isSealingOver(watched: Watched): boolean {
-    return watched.sealStopped || this.#ageOf(watched) >= this.#coastEncryptMs;
+    return watched.sealStopped || this.#ageOf(watched) >= this.#times.coastEncryptMs;
   }
 
   #ageOf({ provedAt }: Watched): number {

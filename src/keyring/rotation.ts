@@ -91,6 +91,17 @@ export class UsageLedger {
     );
   }
 
+  /** After its rules changed: it stops sealing as soon as a limit of the new ones is reached. */
+  relimit(key: LoadedKey): void {
+    if (key.leasedMessages > 0) {
+      key.renewAtMessages = renewAt(key.messages, key.leasedMessages, this.#messagesLeft(key));
+      key.renewAtBytes = renewAt(key.bytes, key.leasedBytes, this.#bytesLeft(key));
+    }
+    if (key.sealable && this.isDue(key)) {
+      key.sealable = false;
+    }
+  }
+
   /** Whether what the key was used for is covered by what is set aside for it. */
   covers(key: LoadedKey): boolean {
     return key.messages < key.leasedMessages && key.bytes < key.leasedBytes;

@@ -22,7 +22,8 @@ export interface CompiledRule {
   readonly inWork: Map<string, number>;
 }
 
-export function compileRule(rule: PolicyRule, now: () => number): CompiledRule {
+/** @param before the rule of that name that this one takes the place of: what it gave out counts on, at the same rate */
+export function compileRule(rule: PolicyRule, now: () => number, before?: CompiledRule): CompiledRule {
   const { requestsPerSecond, bytesPerSecond, inFlight } = rule.quota;
   const metered = requestsPerSecond !== undefined || bytesPerSecond !== undefined || inFlight !== undefined;
   return {
@@ -36,12 +37,19 @@ export function compileRule(rule: PolicyRule, now: () => number): CompiledRule {
     matchesPartition: anyGlob(rule.partitions),
     matchesLegacyKid: anyGlob(rule.legacyKids ?? ['*']),
     matchesRoot: anyGlob(rule.roots),
-    created: new Set(),
-    indexing: new Quotas(rule.blindIndexPerSecond, now),
-    requests: requestsPerSecond === undefined ? undefined : new Quotas(requestsPerSecond, now),
-    bytes: bytesPerSecond === undefined ? undefined : new Quotas(bytesPerSecond, now),
-    inWork: new Map(),
+    created: before?.created ?? new Set(),
+    indexing: quotasOf(rule.blindIndexPerSecond, now, before?.indexing)!,
+    requests: quotasOf(requestsPerSecond, now, before?.requests),
+    bytes: quotasOf(bytesPerSecond, now, before?.bytes),
+    inWork: before?.inWork ?? new Map(),
   };
+}
+
+function quotasOf(perSecond: number | undefined, now: () => number, before: Quotas | undefined): Quotas | undefined {
+  if (perSecond === undefined) {
+    return undefined;
+  }
+  return before?.perSecond === perSecond ? before : new Quotas(perSecond, now);
 }
 
 function anyGlob(patterns: readonly string[]): (name: string) => boolean {

@@ -1,7 +1,7 @@
 /** The policy of an agent that runs: another can take its place. */
 import type { Caller, Peer, Policy } from './policy.ts';
 
-export class LivePolicy implements Policy {
+export class LivePolicy implements Omit<Policy, 'successor'> {
   #current: Policy;
   readonly #listeners: (() => void)[] = [];
 

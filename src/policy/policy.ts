@@ -97,6 +97,12 @@ export interface Policy {
   callerFor(peer: Peer): Caller;
   /** Whether callers under the agent's own uid can be admitted: such a caller can read the agent's files. */
   readonly sameUid: boolean;
+  /**
+   * The policy that takes the place of this one. What was charged to a rule counts on under the rule of the same name: reading
+   * the configuration again gives nobody a new quota.
+   * @throws ConfigError when the rules cannot be honoured as they are
+   */
+  successor(rules: readonly PolicyRule[], roots: readonly string[]): Policy;
 }
 
 export interface PolicyOptions {
@@ -129,27 +135,34 @@ export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptio
     throw new ConfigError(problems);
   }
   const now = options.now ?? (() => performance.now());
-  const before = options.previous instanceof CompiledPolicy ? options.previous.rules : new Map<string, CompiledRule>();
+  const before = options.previous instanceof CompiledPolicy ? options.previous.rules : [];
   return new CompiledPolicy(
-    rules.map((rule) => before.get(JSON.stringify(rule)) ?? compileRule(rule, now)),
+    rules.map((rule) =>
+      compileRule(
+        rule,
+        now,
+        before.find((old) => old.rule.name === rule.name),
+      ),
+    ),
     options,
   );
 }
 
 class CompiledPolicy implements Policy {
   readonly sameUid: boolean;
-  /** By their text. */
-  readonly rules: ReadonlyMap<string, CompiledRule>;
-  readonly #rules: readonly CompiledRule[];
+  readonly rules: readonly CompiledRule[];
   readonly #options: PolicyOptions;
   readonly #callers = new Map<string, CompiledCaller>();
 
   constructor(rules: readonly CompiledRule[], options: PolicyOptions) {
-    this.#rules = rules;
-    this.rules = new Map(rules.map((rule) => [JSON.stringify(rule.rule), rule]));
+    this.rules = rules;
     this.#options = { ...options, previous: undefined };
     this.sameUid =
       !options.native || rules.some(({ rule }) => isForApplications(rule) && this.#admitsUid(rule, options.ownUid));
+  }
+
+  successor(rules: readonly PolicyRule[], roots: readonly string[]): Policy {
+    return compilePolicy(rules, { ...this.#options, roots, previous: this });
   }
 
   callerFor(peer: Peer): Caller {
@@ -162,7 +175,7 @@ class CompiledPolicy implements Policy {
     let caller = this.#callers.get(identity);
     if (!caller) {
       caller = new CompiledCaller(
-        this.#rules.filter(({ rule }) => this.#admits(rule, peer)),
+        this.rules.filter(({ rule }) => this.#admits(rule, peer)),
         peer,
         this.#options,
       );

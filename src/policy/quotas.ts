@@ -16,13 +16,13 @@ interface Bucket {
  * the time after: the rate over time is kept, and no size is refused for good.
  */
 export class Quotas {
-  readonly #perSecond: number;
+  readonly perSecond: number;
   readonly #now: () => number;
   readonly #buckets = new Map<string, Bucket>();
 
   /** @param now milliseconds of a clock that never goes back */
   constructor(perSecond: number, now: () => number) {
-    this.#perSecond = perSecond;
+    this.perSecond = perSecond;
     this.#now = now;
   }
 
@@ -38,15 +38,15 @@ export class Quotas {
   /** The same, and takes nothing in any case. */
   wait(caller: string, count: number): number {
     const { level } = this.#bucketOf(caller);
-    const wanted = Math.min(count, this.#perSecond) * 1000;
-    return level < wanted ? Math.max(1, Math.ceil((wanted - level) / this.#perSecond)) : 0;
+    const wanted = Math.min(count, this.perSecond) * 1000;
+    return level < wanted ? Math.max(1, Math.ceil((wanted - level) / this.perSecond)) : 0;
   }
 
   /** Takes `count` that was had already. @returns 0, or in how many milliseconds something can be had again */
   owe(caller: string, count: number): number {
     const bucket = this.#bucketOf(caller);
     bucket.level -= count * 1000;
-    return bucket.level > 0 ? 0 : Math.max(1, Math.ceil(-bucket.level / this.#perSecond));
+    return bucket.level > 0 ? 0 : Math.max(1, Math.ceil(-bucket.level / this.perSecond));
   }
 
   #bucketOf(caller: string): Bucket {
@@ -54,7 +54,7 @@ export class Quotas {
     let bucket = this.#buckets.get(caller);
     if (bucket === undefined) {
       this.#forgetIdle(at);
-      bucket = { level: this.#perSecond * 1000, at };
+      bucket = { level: this.perSecond * 1000, at };
       this.#buckets.set(caller, bucket);
     }
     bucket.level = this.#levelOf(bucket, at);
@@ -63,7 +63,7 @@ export class Quotas {
   }
 
   #levelOf(bucket: Bucket, at: number): number {
-    return Math.min(this.#perSecond * 1000, bucket.level + (at - bucket.at) * this.#perSecond);
+    return Math.min(this.perSecond * 1000, bucket.level + (at - bucket.at) * this.perSecond);
   }
 
   /** A full bucket says nothing that a new one would not. */
@@ -72,7 +72,7 @@ export class Quotas {
       return;
     }
     for (const [caller, bucket] of this.#buckets) {
-      if (this.#levelOf(bucket, at) >= this.#perSecond * 1000) {
+      if (this.#levelOf(bucket, at) >= this.perSecond * 1000) {
         this.#buckets.delete(caller);
       }
     }

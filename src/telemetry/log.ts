@@ -102,9 +102,13 @@ export interface Log {
   flush(): void;
 }
 
-export interface LogOptions {
+/** What of a log can change while it is written. */
+export interface LogSettings {
   readonly level: LogLevel | 'silent';
   readonly format: 'json' | 'text';
+}
+
+export interface LogOptions extends LogSettings {
   /** Takes whole lines; default standard output. */
   readonly destination?: { write(line: string): void };
 }
@@ -116,10 +120,16 @@ const MAX_TEXT = 4096;
 /** A root key file's line inside another text: 32 bytes in base64. */
 const KEY_LINE = /(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{43}=/g;
 
-export function createLog({ level, format, destination }: LogOptions): Log {
+/** A log whose settings can be replaced. */
+export interface AdjustableLog extends Log {
+  adjust(settings: LogSettings): void;
+}
+
+export function createLog({ level, format, destination }: LogOptions): AdjustableLog {
   const own = destination === undefined ? standardLogOutput() : undefined;
   const output = destination ?? own!;
-  const threshold = level === 'silent' ? LEVELS.length : LEVELS.indexOf(level);
+  let threshold = thresholdOf(level);
+  let isText = format === 'text';
   if (own !== undefined) {
     process.on('exit', () => own.flushSync());
   }
@@ -131,7 +141,7 @@ export function createLog({ level, format, destination }: LogOptions): Log {
       }
       const time = new Date().toISOString();
       const line = `${JSON.stringify({ level: name, time, ...admitted(fields), message: clean(message) })}\n`;
-      output.write(format === 'text' ? textLine(line) : line);
+      output.write(isText ? textLine(line) : line);
     };
   return {
     debug: write('debug'),
@@ -139,7 +149,15 @@ export function createLog({ level, format, destination }: LogOptions): Log {
     warn: write('warn'),
     error: write('error'),
     flush: () => own?.flushSync(),
+    adjust(settings) {
+      threshold = thresholdOf(settings.level);
+      isText = settings.format === 'text';
+    },
   };
+}
+
+function thresholdOf(level: LogSettings['level']): number {
+  return level === 'silent' ? LEVELS.length : LEVELS.indexOf(level);
 }
 
 /** The fields that may be written: known names with plain values; anything else shows that it was there. */

@@ -191,6 +191,7 @@ export class SimAgent {
       measured: undefined,
       observers: [],
       audit: undefined,
+      source: undefined,
     });
     this.#custody = custody;
     this.#engine = engine;

@@ -38,6 +38,8 @@ export interface TestAgentOptions {
   readonly replace?: boolean;
   readonly quotaClock?: () => number;
   readonly observers?: readonly Observer[];
+  /** What the agent reads when it is to read its configuration again; `FOLDER` as in `yaml`. */
+  readonly reread?: () => string;
 }
 
 /** An agent in this process on a socket of its own; `dev` with everything in memory unless a file is given. */
@@ -57,9 +59,17 @@ export async function startTestAgent(options: TestAgentOptions = {}): Promise<Te
   };
   const log: Record<string, unknown>[] = [];
   const destination = { write: (line: string) => void log.push(JSON.parse(line) as Record<string, unknown>) };
+  const agentLog = createLog({ level: 'debug', format: 'json', destination });
   const agent = await assembleAgent({
     config,
-    log: createLog({ level: 'debug', format: 'json', destination }),
+    log: agentLog,
+    source: options.reread && {
+      read: () => ({
+        ...parseConfig(options.reread!().replaceAll('FOLDER', folder), { env: {} }),
+        file: 'config.yaml',
+      }),
+      adjustLog: (settings) => agentLog.adjust(settings),
+    },
     replace: options.replace ?? false,
     quotaClock: options.quotaClock,
     ...(options.observers === undefined ? {} : { observers: options.observers }),

@@ -49,6 +49,7 @@ export async function fakeCustody(options: FakeCustodyOptions): Promise<Custody 
     setDefaultRoot(name) {
       defaultRoot = roots.get(name)!;
     },
+    prepareRoots: () => Promise.reject(new Error('a fake custody has the roots that it was made with')),
     clear: async () => undefined,
     custodians: () => [],
     async close() {

@@ -152,6 +152,7 @@ describe('docs/configuration.md', () => {
       'legacy',
       'policy',
       'audit',
+      'reload',
       'log',
     ]);
   });

@@ -1,5 +1,6 @@
 import { type ChosenRoute, type KeyWay, wayOf } from '../../agent/key-way.ts';
 import type { KeystoreConfig } from '../../config/config.ts';
+import { renderJsonSchema } from '../../config/json-schema.ts';
 import { loadConfig } from '../../config/load.ts';
 import { renderSample } from '../../config/sample.ts';
 import { custodyFinding, probeFindings } from '../doctor/back-ends.ts';
@@ -53,6 +54,13 @@ function whereOf(keystore: KeystoreConfig): string {
 export async function sample(line: CommandLine): Promise<void> {
   const text = renderSample();
   printResult(line, { sample: text }, text.trimEnd());
+}
+
+/** For editors that know YAML schemas. */
+export async function schema(line: CommandLine): Promise<void> {
+  const text = renderJsonSchema();
+  // The document is the result, whether or not JSON was asked for.
+  printResult({ ...line, json: false }, undefined, text.trimEnd());
 }
 
 /** The way of one key through the configuration, without asking an agent. */

@@ -9,11 +9,13 @@ import type { CommandLine } from '../terminal.ts';
 export async function run(line: CommandLine, options: Record<string, unknown>): Promise<number> {
   refuseForeignCode();
   try {
-    const { config, warnings } = loadConfig({
-      file: options.config as string | undefined,
-      flags: { 'socket.path': line.socket === undefined ? undefined : resolve(line.socket) },
-    });
-    const agent = await startAgent({ config, warnings, replace: options.replace === true });
+    const read = () =>
+      loadConfig({
+        file: options.config as string | undefined,
+        flags: { 'socket.path': line.socket === undefined ? undefined : resolve(line.socket) },
+      });
+    const { config, warnings, file } = read();
+    const agent = await startAgent({ config, warnings, replace: options.replace === true, reread: read, file });
     return await agent.closed;
   } catch (error) {
     throw refusedToStart(error);

@@ -2414,11 +2414,14 @@ export namespace dekd {
             /** Admin keystores. */
             keystores?: (dekd.v1.KeystoresCommand.$Properties|null);
 
+            /** Admin reload. */
+            reload?: (dekd.v1.ReloadCommand.$Properties|null);
+
             /** Admin metrics. */
             metrics?: (dekd.v1.MetricsCommand.$Properties|null);
 
             /** Admin command. */
-            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"metrics");
+            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"reload"|"metrics");
 
             /**
              * Encodes the specified Admin message. Does not implicitly {@link dekd.v1.Admin.verify|verify} messages.
@@ -2501,11 +2504,14 @@ export namespace dekd {
                 /** Admin keystores */
                 keystores?: (dekd.v1.KeystoresCommand.$Properties|null);
 
+                /** Admin reload */
+                reload?: (dekd.v1.ReloadCommand.$Properties|null);
+
                 /** Admin metrics */
                 metrics?: (dekd.v1.MetricsCommand.$Properties|null);
 
                 /** Admin command */
-                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"metrics");
+                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"reload"|"metrics");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -2532,11 +2538,69 @@ export namespace dekd {
               freeze?: dekd.v1.FreezeCommand.$Shape|null;
               importKek?: dekd.v1.ImportKekCommand.$Shape|null;
               keystores?: dekd.v1.KeystoresCommand.$Shape|null;
+              reload?: dekd.v1.ReloadCommand.$Shape|null;
               metrics?: dekd.v1.MetricsCommand.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "roots"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots: dekd.v1.RootsCommand.$Shape; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "rewrap"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap: dekd.v1.RewrapCommand.$Shape; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "tenant"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant: dekd.v1.TenantCommand.$Shape; freeze?: null; importKek?: null; keystores?: null; metrics?: null }|{ command?: "freeze"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze: dekd.v1.FreezeCommand.$Shape; importKek?: null; keystores?: null; metrics?: null }|{ command?: "importKek"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek: dekd.v1.ImportKekCommand.$Shape; keystores?: null; metrics?: null }|{ command?: "keystores"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores: dekd.v1.KeystoresCommand.$Shape; metrics?: null }|{ command?: "metrics"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; metrics: dekd.v1.MetricsCommand.$Shape })
+              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "roots"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots: dekd.v1.RootsCommand.$Shape; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "rewrap"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap: dekd.v1.RewrapCommand.$Shape; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "tenant"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant: dekd.v1.TenantCommand.$Shape; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "freeze"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze: dekd.v1.FreezeCommand.$Shape; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "importKek"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek: dekd.v1.ImportKekCommand.$Shape; keystores?: null; reload?: null; metrics?: null }|{ command?: "keystores"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores: dekd.v1.KeystoresCommand.$Shape; reload?: null; metrics?: null }|{ command?: "reload"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload: dekd.v1.ReloadCommand.$Shape; metrics?: null }|{ command?: "metrics"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics: dekd.v1.MetricsCommand.$Shape })
             );
+        }
+
+        /**
+         * Properties of a ReloadCommand.
+         * @deprecated Use dekd.v1.ReloadCommand.$Properties instead.
+         */
+        interface IReloadCommand extends dekd.v1.ReloadCommand.$Properties {
+        }
+
+        /** Represents a ReloadCommand. */
+        class ReloadCommand {
+
+            /**
+             * Constructs a new ReloadCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.ReloadCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** ReloadCommand dryRun. */
+            dryRun: boolean;
+
+            /**
+             * Encodes the specified ReloadCommand message. Does not implicitly {@link dekd.v1.ReloadCommand.verify|verify} messages.
+             * @param message ReloadCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.ReloadCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a ReloadCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.ReloadCommand & dekd.v1.ReloadCommand.$Shape} ReloadCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.ReloadCommand & dekd.v1.ReloadCommand.$Shape;
+        }
+
+        namespace ReloadCommand {
+
+            /** Properties of a ReloadCommand. */
+            interface $Properties {
+
+                /** ReloadCommand dryRun */
+                dryRun?: (boolean|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a ReloadCommand. */
+            type $Shape = dekd.v1.ReloadCommand.$Properties;
         }
 
         /**
