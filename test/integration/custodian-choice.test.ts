@@ -1,9 +1,9 @@
 /** Where providers and keystores run: what the configuration, the engine and the back ends decide. */
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { BackEnds, type BackEndsOptions } from '../../src/agent/back-ends.ts';
-import type { Config } from '../../src/config/config.ts';
+import type { AwsKmsRootConfig, Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/load.ts';
-import type { Engine } from '../../src/crypto/engine.ts';
+import { type Engine, SECRET_USE } from '../../src/crypto/engine.ts';
 import { NativeEngine } from '../../src/crypto/native.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
 import type { Custody } from '../../src/custody/custody.ts';
@@ -122,5 +122,31 @@ describe('custody of a root in a KMS', () => {
     const custody = await openCustody({ config: configOf({ memory: SECURE, keystores }), engine, route });
     onTestFinished(() => custody.close());
     expect(custody.keystore.kind).toBe('routed (default: memory, other: memory)');
+  });
+});
+
+describe('roots in a KMS that come and go', () => {
+  it('are known to the next custodian once they are there, and no more once they are gone', async () => {
+    const engine = new NativeEngine();
+    const config = configOf({ engine: 'native', memory: SECURE });
+    const custody = await open(config, engine);
+    const first = config.roots[0] as AwsKmsRootConfig;
+    const added = { ...first, name: 'second', aws: { ...first.aws, key: kms.createKey().arn } };
+
+    const abandoned = await custody.prepareRoots({ added: [added], removed: [], defaultRoot: 'second' });
+    expect([...custody.roots.keys()]).toEqual(['aws']);
+    await abandoned.abandon();
+
+    const prepared = await custody.prepareRoots({ added: [added], removed: [], defaultRoot: 'second' });
+    prepared.commit();
+    expect(custody.defaultRoot.name).toBe('second');
+    for (const name of ['aws', 'second']) {
+      const secret = engine.generateKey(SECRET_USE);
+      await custody.roots.get(name)!.wrap(secret, {});
+    }
+
+    (await custody.prepareRoots({ added: [], removed: ['second'], defaultRoot: 'aws' })).commit();
+    expect([...custody.roots.keys()]).toEqual(['aws']);
+    await expect(custody.defaultRoot.health('deep')).resolves.toMatchObject({ ok: true });
   });
 });
