@@ -133,7 +133,16 @@ export class FrontEnd {
       const lane = await laneOf(options);
       let reload: Reload | undefined;
       const served = serverOver(keyring, pool, readiness, lane, (dryRun) => reload!.run({ dryRun }), options);
-      reload = new Reload({ source, config: given.config, limits, custody, keyring, policy: options.policy, log });
+      reload = new Reload({
+        source,
+        config: given.config,
+        limits,
+        custody,
+        keyring,
+        policy: options.policy,
+        log,
+        audit: options.audit,
+      });
       await served.server.open();
       return new FrontEnd(served, keyring, pool, readiness, limits, reload);
     } catch (error) {
@@ -209,6 +218,7 @@ function serverOver(
     counters,
     measured,
     traffic: () => server.traffic(),
+    audit,
   });
   const admin = new Admin({
     keyring,

@@ -12,6 +12,7 @@ import { BUCKETS } from '../telemetry/histogram.ts';
 import type { LiveCall, LiveFigures } from '../telemetry/live-figures.ts';
 import type { MetricOf } from '../telemetry/metrics.ts';
 import type { RequestTimes } from '../telemetry/request-times.ts';
+import type { AgentAudit } from './audit.ts';
 import type { BackEndCalls } from './back-ends.ts';
 import type { Lane } from './lane.ts';
 import type { LegacyKeyring } from './legacy.ts';
@@ -46,8 +47,8 @@ export interface MetricsParts {
   readonly measured: Measured | undefined;
   /** What the sockets have at the moment. */
   readonly traffic: () => Traffic;
-  /** Others that have families to add. */
-  readonly sources?: readonly MetricSource[];
+  /** Undefined where there is no audit log. */
+  readonly audit: Pick<AgentAudit, 'standing'> | undefined;
 }
 
 export class Metrics {
@@ -146,7 +147,7 @@ export class Metrics {
   }
 
   async #write(format: ExpositionFormat, { requests, calls }: Measured): Promise<string> {
-    const { readiness, sources = [] } = this.#parts;
+    const { readiness } = this.#parts;
     const { ready } = await readiness.verdict();
     const to = new Exposition(format);
     this.#writeAgent(to, ready);
@@ -157,9 +158,7 @@ export class Metrics {
     writeCalls(to, calls.keystores, 'keystore', 'dekd_keystore_calls_total', 'dekd_keystore_call_duration_seconds');
     this.#writeWork(to);
     this.#writeProcess(to);
-    for (const source of sources) {
-      source(to);
-    }
+    this.#writeAudit(to);
     return to.text();
   }
 
@@ -273,6 +272,15 @@ export class Metrics {
       'dekd_legacy_envelopes_total',
       (['opened', 'migrated', 'failed'] as const).map((result) => [{ result }, total(result)]),
     );
+  }
+
+  #writeAudit(to: Exposition): void {
+    const standing = this.#parts.audit?.standing();
+    to.value('dekd_audit_records_total', standing?.lines ?? 0);
+    to.value('dekd_audit_records_lost_total', standing?.lost ?? 0);
+    to.value('dekd_audit_requests_refused_total', standing?.refused ?? 0);
+    to.value('dekd_audit_waiting_bytes', standing?.waitingBytes ?? 0);
+    to.value('dekd_audit_failing', (standing?.failure ?? null) === null ? 0 : 1);
   }
 
   #writeProcess(to: Exposition): void {

@@ -10,6 +10,7 @@ import { KeyDefinitions } from '../keyring/key-definition.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { LivePolicy } from '../policy/live-policy.ts';
 import type { Log, LogSettings } from '../telemetry/log.ts';
+import type { AgentAudit } from './audit.ts';
 import { watchLimits } from './watch-limits.ts';
 
 /** Where a configuration comes from, and what of it is not the agent's own. */
@@ -19,6 +20,10 @@ export interface ConfigSource {
   /** Makes the log follow its settings. */
   adjustLog(settings: LogSettings): void;
 }
+
+/** Of a change, in the audit log. */
+const MAX_RECORDED = 100;
+const MAX_REASON = 1024;
 
 export interface ReloadOptions {
   /** Undefined where there is no configuration to read again, as in `dekd dev`. */
@@ -31,6 +36,8 @@ export interface ReloadOptions {
   readonly keyring: Keyring;
   readonly policy: LivePolicy;
   readonly log: Log;
+  /** Undefined where there is no audit log. */
+  readonly audit: Pick<AgentAudit, 'event'> | undefined;
 }
 
 export type LimitsInForce = { -readonly [Name in keyof Config['limits']]: Config['limits'][Name] };
@@ -137,6 +144,11 @@ export class Reload {
       log.info('configuration changed', { path, reason: `was ${from}, is ${to}` });
     }
     log.info('configuration read again', { path: file ?? undefined, count: changes.length });
+    this.#options.audit?.event('configuration', {
+      file: file ?? undefined,
+      outcome: 'ok',
+      changed: changes.slice(0, MAX_RECORDED).map(({ path }) => path),
+    });
   }
 
   #refused(report: Pick<ReloadReport, 'dryRun' | 'file' | 'changed' | 'warnings'>, error: unknown): ReloadReport {
@@ -149,6 +161,11 @@ export class Reload {
         reason: [problem.source, problem.message].filter((part) => part !== '').join(': '),
       });
     }
+    this.#options.audit?.event('configuration', {
+      file: report.file ?? undefined,
+      outcome: 'refused',
+      reason: problems[0] && `${problems[0].path} ${problems[0].message}`.trim().slice(0, MAX_REASON),
+    });
     return { ...report, applied: false, problems };
   }
 }

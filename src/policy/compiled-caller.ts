@@ -147,77 +147,91 @@ export class CompiledCaller implements Caller {
   }
 
   charge({ operation, key, partition, items, bytes }: Load): void {
-    const granting = this.#metering(operation, key, partition);
-    if (granting.length === 0) {
-      return;
+    const paying = this.#metering(operation, key, partition);
+    const waits = paying.map(({ requests, bytes: perSecond }) =>
+      Math.max(requests?.wait(this.share, items) ?? 0, perSecond?.wait(this.share, bytes) ?? 0),
+    );
+    const chosen = key === '' ? paying : paying.slice(waits.indexOf(0)).slice(0, waits.includes(0) ? 1 : 0);
+    if (key === '' ? waits.some((wait) => wait > 0) : paying.length > 0 && chosen.length === 0) {
+      const retryAfterMs = key === '' ? Math.max(...waits) : Math.min(...waits);
+      throw this.#exhausted(paying, retryAfterMs, `${items} requests of ${bytes} bytes were asked for at once`);
     }
-    let retryAfterMs = Number.POSITIVE_INFINITY;
-    for (const { requests, bytes: perSecond } of granting) {
-      const waitMs = Math.max(requests?.wait(this.share, items) ?? 0, perSecond?.wait(this.share, bytes) ?? 0);
-      if (waitMs === 0) {
-        requests?.take(this.share, items);
-        perSecond?.take(this.share, bytes);
-        return;
-      }
-      retryAfterMs = Math.min(retryAfterMs, waitMs);
+    for (const { requests, bytes: perSecond } of chosen) {
+      requests?.take(this.share, items);
+      perSecond?.take(this.share, bytes);
     }
-    throw this.#exhausted(granting, retryAfterMs, `${items} requests of ${bytes} bytes were asked for at once`);
   }
 
   begin(operation: Operation, key: string, partition: string): (() => void) | undefined {
-    const granting = this.#metering(operation, key, partition);
-    if (granting.length === 0 || granting.some(({ rule }) => rule.quota.inFlight === undefined)) {
+    const { share } = this;
+    const counting = this.#metering(operation, key, partition);
+    const bounded = counting.filter(({ rule }) => rule.quota.inFlight !== undefined);
+    if (bounded.length === 0 || (key !== '' && bounded.length < counting.length)) {
       return undefined;
     }
-    const { share } = this;
-    for (const { rule, inWork } of granting) {
-      const count = inWork.get(share) ?? 0;
-      if (count < rule.quota.inFlight!) {
-        inWork.set(share, count + 1);
-        return () => {
-          const left = inWork.get(share)! - 1;
-          if (left === 0) {
-            inWork.delete(share);
-          } else {
-            inWork.set(share, left);
-          }
-        };
-      }
+    const free = bounded.filter(({ rule, inWork }) => (inWork.get(share) ?? 0) < rule.quota.inFlight!);
+    const chosen = key === '' ? bounded : free.slice(0, 1);
+    if (key === '' ? free.length < bounded.length : free.length === 0) {
+      throw this.#exhausted(bounded, IN_WORK_RETRY_MS, 'that many are in work');
     }
-    throw this.#exhausted(granting, IN_WORK_RETRY_MS, 'that many are in work');
+    for (const { inWork } of chosen) {
+      inWork.set(share, (inWork.get(share) ?? 0) + 1);
+    }
+    return () => {
+      for (const { inWork } of chosen) {
+        const left = inWork.get(share)! - 1;
+        if (left === 0) {
+          inWork.delete(share);
+        } else {
+          inWork.set(share, left);
+        }
+      }
+    };
   }
 
   owe(operation: Operation, key: string, partition: string, bytes: number): number {
-    const granting = this.#metering(operation, key, partition);
-    if (granting.length === 0 || granting.some((rule) => rule.bytes === undefined)) {
+    const paying = this.#metering(operation, key, partition);
+    const bounded = paying.flatMap(({ bytes: perSecond }) => (perSecond === undefined ? [] : [perSecond]));
+    if (key === '') {
+      return Math.max(0, ...bounded.map((quotas) => quotas.owe(this.share, bytes)));
+    }
+    if (bounded.length === 0 || bounded.length < paying.length) {
       return 0;
     }
     // To the one that will have some first.
-    const [first] = granting.toSorted((a, b) => a.bytes!.wait(this.share, 1) - b.bytes!.wait(this.share, 1));
-    return first!.bytes!.owe(this.share, bytes);
+    const [first] = bounded.toSorted((one, other) => one.wait(this.share, 1) - other.wait(this.share, 1));
+    return first!.owe(this.share, bytes);
   }
 
   checkContext(operation: Operation, key: string, partition: string, names: () => readonly string[]): void {
     const granting = this.#grantingOrAny(operation, key, partition);
-    if (granting.length === 0 || granting.some(({ rule }) => rule.requireContext.length === 0)) {
+    const wanting = granting.filter(({ rule }) => rule.requireContext.length > 0);
+    if (wanting.length === 0 || (key !== '' && wanting.length < granting.length)) {
       return;
     }
     const given = new Set(names());
-    const lacking = granting.map(({ rule }) => rule.requireContext.filter((name) => !given.has(name)));
-    if (lacking.every((list) => list.length > 0)) {
+    const lacking = wanting.map(({ rule }) => rule.requireContext.filter((name) => !given.has(name)));
+    const isShort = (list: readonly string[]): boolean => list.length > 0;
+    if (key === '' ? lacking.some(isShort) : lacking.every(isShort)) {
+      const at = lacking.findIndex(isShort);
       throw new DekdError('PERMISSION_DENIED', NOT_ALLOWED_TEXT, {
-        reason: `the context lacks ${lacking[0]!.map(quoted).join(', ')}, which rule ${JSON.stringify(granting[0]!.rule.name)} wants in every call that it allows`,
+        reason: `the context lacks ${lacking[at]!.map(quoted).join(', ')}, which rule ${JSON.stringify(wanting[at]!.rule.name)} wants in every call that it allows`,
       });
     }
   }
 
-  /** Rules that grant it, when each of them has a quota: one without lets everything pass. Without a key, all that could. */
+  /**
+   * Rules whose quotas a call counts with. A call that names its key: those that grant it, when each has a quota, since one without
+   * lets everything pass, and any of them may pay. One that names none: every rule with a quota that it could come under, and each
+   * of them is charged: which one it is would be known too late.
+   */
   #metering(operation: Operation, key: string, partition: string): readonly CompiledRule[] {
     if (!this.isGated) {
       return [];
     }
     const granting = this.#grantingOrAny(operation, key, partition);
-    return granting.every(({ bits }) => (bits & METERED_BIT) !== 0) ? granting : [];
+    const metered = granting.filter(({ bits }) => (bits & METERED_BIT) !== 0);
+    return key === '' || metered.length === granting.length ? metered : [];
   }
 
   #grantingOrAny(operation: Operation, key: string, partition: string): readonly CompiledRule[] {

@@ -153,6 +153,19 @@ export const METRICS = {
     help: 'Envelopes from before that were opened, migrated, or did not open.',
     labels: ['result'],
   },
+  dekd_audit_records_total: { type: 'counter', help: 'Lines of the audit log that were written.', labels: [] },
+  dekd_audit_records_lost_total: {
+    type: 'counter',
+    help: 'Records that were never written; the log says how many, where.',
+    labels: [],
+  },
+  dekd_audit_requests_refused_total: {
+    type: 'counter',
+    help: 'Requests refused because they could not have been recorded.',
+    labels: [],
+  },
+  dekd_audit_waiting_bytes: { type: 'gauge', help: 'Audit records that are not written yet.', labels: [] },
+  dekd_audit_failing: { type: 'gauge', help: 'Whether the audit log cannot be written at the moment.', labels: [] },
   dekd_event_loop_active_seconds_total: {
     type: 'counter',
     help: 'Time in which the event loop had something to do; the rest it waited.',

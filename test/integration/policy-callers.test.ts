@@ -45,6 +45,8 @@ const RULES = `
     - { name: jobs, callers: { ${OWN}, token: jobs }, keys: jobs, operations: [encrypt, decrypt], create: { max: 5 } }
     - { name: reports, callers: { ${OWN}, socket: reports }, keys: reports, operations: [encrypt, decrypt], create: { max: 5 } }
     - { name: bound, callers: { ${OWN} }, keys: bound, operations: [encrypt, decrypt], requireContext: [table, id], create: { max: 5 } }
+    - { name: open, callers: { ${OWN} }, keys: open, operations: [encrypt, decrypt, anyKey], create: { max: 5 } }
+    - { name: named, callers: { ${OWN} }, keys: named, operations: [encrypt, decrypt, anyKey], requireContext: [table], create: { max: 5 } }
     - { name: few, callers: { ${OWN} }, keys: few, operations: [encrypt, decrypt], create: { max: 5 }, quota: { requestsPerSecond: 10 } }
     - { name: small, callers: { ${OWN} }, keys: small, operations: [encrypt, decrypt], create: { max: 5 }, quota: { bytesPerSecond: 64KiB } }
     - { name: paced, callers: { ${OWN} }, keys: paced, operations: encrypt, create: { max: 5 }, quota: { bytesPerSecond: 256KiB } }
@@ -175,6 +177,18 @@ describe('a rule that wants a context', () => {
     );
     expect(await refusal(many)).toBe('PERMISSION_DENIED');
     expect(agent.log.find(({ reason }) => /the context lacks "id"/.test(String(reason)))).toBeDefined();
+  });
+});
+
+describe('a call that names no key', () => {
+  it('has in its context what every rule wants that it could come under', async () => {
+    const dekd = client();
+    const context = { table: 'users' };
+    const [plain, bound] = [await dekd.encrypt(HI, { key: 'open' }), await dekd.encrypt(HI, { key: 'named', context })];
+    expect(Buffer.from(await dekd.decrypt(bound, { anyKey: true, context }))).toEqual(HI);
+    expect(await refusal(dekd.decrypt(bound, { anyKey: true }))).toBe('PERMISSION_DENIED');
+    expect(await refusal(dekd.decrypt(plain, { anyKey: true }))).toBe('PERMISSION_DENIED');
+    expect(Buffer.from(await dekd.decrypt(plain, { key: 'open' }))).toEqual(HI);
   });
 });
 
