@@ -1,11 +1,11 @@
-import { spawn } from 'node:child_process';
-import { chmodSync, chownSync, lstatSync, mkdirSync, statSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { loadBinding } from '../../src/addon/binding.ts';
 import { errorCodeOf } from '../../src/errors.ts';
 import { messages, type RequestFields } from '../../src/protocol/messages.ts';
-import { NODE, runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
+import { MAIN, NODE, runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
 import { contextOf, HELLO, type RawReply, requestFrame } from '../support/raw-client.ts';
 import { makeFolder, removeFolder } from '../support/temporary-folder.ts';
 
@@ -24,13 +24,25 @@ interface Identity {
   readonly gid: number;
 }
 
-/** Replies to requests sent as somebody else, by id; or the code of the error that kept it from connecting. */
+/**
+ * Replies to requests sent as somebody else, by id; or the code of the error that kept it from connecting.
+ * @param inNamespace options of unshare(1) for a client in namespaces of its own
+ */
 async function askAs(
   { uid, gid }: Identity,
   socket: string,
   requests: readonly RequestFields[],
+  inNamespace: readonly string[] = [],
 ): Promise<Map<number, RawReply> | string> {
-  const child = spawn(NODE, ['-e', CLIENT, socket], { uid, gid, cwd: '/', env: {}, stdio: 'pipe' });
+  // A new namespace is root's to make; the uid is given up within it.
+  const child =
+    inNamespace.length === 0
+      ? spawn(NODE, ['-e', CLIENT, socket], { uid, gid, cwd: '/', env: {}, stdio: 'pipe' })
+      : spawn(
+          'unshare',
+          [...inNamespace, 'setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', NODE, '-e', CLIENT, socket],
+          { cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, stdio: 'pipe' },
+        );
   child.stdin.end(
     Buffer.concat([requestFrame({ id: 1000, hello: HELLO }), ...requests.map((one) => requestFrame(one))]),
   );
@@ -170,6 +182,16 @@ describe('callers over a real socket', () => {
     expect(agent.log.some(({ reason }) => /overflow uid 65534/.test(String(reason)))).toBe(true);
   });
 
+  it('of a PID namespace of their own are who their uid says', async ({ skip }) => {
+    const own = ['--pid', '--fork', '--kill-child'];
+    skip(spawnSync('unshare', [...own, 'true']).status !== 0, 'no PID namespace can be made here');
+    const asked: RequestFields[] = [{ id: 1, encrypt: { key: 'shop-a', data: DATA } }];
+    const allowed = (await askAs(shop, agent.socket, asked, own)) as Map<number, RawReply>;
+    expect(allowed.get(1)!.value).toHaveLength(DATA.length + 58);
+    const denied = (await askAs({ uid: 1003, gid: 1000 }, agent.socket, asked, own)) as Map<number, RawReply>;
+    expect(errorCodeOf(denied.get(1)!.error!.code)).toBe('PERMISSION_DENIED');
+  });
+
   it('of the own uid are denied outside dev', async () => {
     const replies = (await askAs({ uid: 0, gid: 1000 }, agent.socket, [
       { id: 1, encrypt: { key: 'shop-a', data: DATA } },
@@ -211,6 +233,24 @@ describe('callers over a real socket', () => {
     } finally {
       await pod.stop();
       removeFolder(root);
+    }
+  });
+});
+
+describe('an agent in a user namespace without a map', () => {
+  it('does not start: it could tell nobody from anybody', ({ skip }) => {
+    skip(spawnSync('unshare', ['--user', 'true']).status !== 0, 'no user namespace can be made here');
+    const folder = makeFolder();
+    try {
+      const { status, stderr } = spawnSync(
+        'unshare',
+        ['--user', NODE, MAIN, 'run', '--config', writeRunConfig(folder)],
+        { encoding: 'utf8', env: {}, timeout: 30_000 },
+      );
+      expect([status, stderr]).toEqual([5, expect.stringContaining('runs as uid 65534')]);
+      expect(existsSync(join(folder, 's'))).toBe(false);
+    } finally {
+      removeFolder(folder);
     }
   });
 });

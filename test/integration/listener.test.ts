@@ -1,11 +1,20 @@
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { loadBinding } from '../../src/addon/binding.ts';
 import { connect } from '../../src/client/index.ts';
 import { DekdError } from '../../src/errors.ts';
-import { type ChildAgent, spawnTestAgent, startTestAgent, writeRunConfig } from '../support/agent.ts';
+import { type ChildAgent, runYaml, spawnTestAgent, startTestAgent, writeRunConfig } from '../support/agent.ts';
 import { RawClient } from '../support/raw-client.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -147,6 +156,15 @@ describe('an agent does not start', () => {
     const error = await refusal(startTestAgent({ folder }));
     expect(error.code).toBe('INVALID_ARGUMENT');
     expect(error.message).toMatch(/107/);
+  });
+
+  it('on an abstract name, which no mode guards', async () => {
+    const folder = temporaryFolder();
+    const error = await refusal(
+      startTestAgent({ folder, yaml: runYaml().replace('FOLDER/s/agent.sock', '"@dekd-test"') }),
+    );
+    expect(error.message).toContain('expected an absolute path, found "@dekd-test"');
+    expect(readFileSync('/proc/net/unix', 'latin1')).not.toContain('@dekd-test');
   });
 
   it('over a file that is not a socket, nor over a symbolic link', async () => {

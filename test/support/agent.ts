@@ -13,7 +13,7 @@ import { createLog } from '../../src/telemetry/log.ts';
 import type { Observer } from '../../src/telemetry/observation.ts';
 import { makeFolder, removeFolder } from './temporary-folder.ts';
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 /** Node 24 of the repository: vitest may have been started by another. */
 export const NODE = fileURLToPath(new URL('../../node_modules/.bin/node', import.meta.url));
 
