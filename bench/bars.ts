@@ -13,6 +13,7 @@ import { fileBars } from './bars/file-bars.ts';
 import { laneBars } from './bars/lane-bars.ts';
 import { memoryBars } from './bars/memory-bars.ts';
 import { metricsBars } from './bars/metrics-bars.ts';
+import { policyBars } from './bars/policy-bars.ts';
 import { poolBars } from './bars/pool-bars.ts';
 import { processBars } from './bars/process-bars.ts';
 import { socketBars } from './bars/socket-bars.ts';
@@ -28,6 +29,7 @@ const filter = args.find((argument) => !argument.startsWith('--')) ?? '';
 ensureDist();
 const all = [
   ...engineBars,
+  ...policyBars,
   ...poolBars,
   ...socketBars,
   ...auditBars,

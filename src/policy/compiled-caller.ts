@@ -21,6 +21,12 @@ const MAX_NAMES = 512;
 /** How soon a caller with too much in work may come again. */
 const IN_WORK_RETRY_MS = 20;
 
+/** Rules that grant something, and those of them that are charged for it. */
+interface Answering {
+  readonly granting: readonly CompiledRule[];
+  readonly paying: readonly CompiledRule[];
+}
+
 export class CompiledCaller implements Caller {
   readonly share: string;
   readonly gid: number;
@@ -32,6 +38,8 @@ export class CompiledCaller implements Caller {
   /** Key → partition → bits granted. */
   readonly #answers = new Map<string, Map<string, number>>();
   #answerCount = 0;
+  /** Operation, key and partition → rules. */
+  readonly #rulesBehind = new Map<string, Answering>();
   /** By root: what the rules grant that let it be chosen. */
   readonly #underRoots = new Map<string, CompiledCaller>();
 
@@ -148,6 +156,9 @@ export class CompiledCaller implements Caller {
 
   charge({ operation, key, partition, items, bytes }: Load): void {
     const paying = this.#metering(operation, key, partition);
+    if (paying.length === 0) {
+      return;
+    }
     const waits = paying.map(({ requests, bytes: perSecond }) =>
       Math.max(requests?.wait(this.share, items) ?? 0, perSecond?.wait(this.share, bytes) ?? 0),
     );
@@ -204,7 +215,7 @@ export class CompiledCaller implements Caller {
   }
 
   checkContext(operation: Operation, key: string, partition: string, names: () => readonly string[]): void {
-    const granting = this.#grantingOrAny(operation, key, partition);
+    const { granting } = this.#answering(operation, key, partition);
     const wanting = granting.filter(({ rule }) => rule.requireContext.length > 0);
     if (wanting.length === 0 || (key !== '' && wanting.length < granting.length)) {
       return;
@@ -229,15 +240,29 @@ export class CompiledCaller implements Caller {
     if (!this.isGated) {
       return [];
     }
-    const granting = this.#grantingOrAny(operation, key, partition);
-    const metered = granting.filter(({ bits }) => (bits & METERED_BIT) !== 0);
-    return key === '' || metered.length === granting.length ? metered : [];
+    return this.#answering(operation, key, partition).paying;
   }
 
-  #grantingOrAny(operation: Operation, key: string, partition: string): readonly CompiledRule[] {
-    return key === ''
-      ? this.#rules.filter(({ bits }) => (bits & BITS[operation]) !== 0)
-      : this.#granting(BITS[operation], key, partition);
+  /** The rules behind an answer, remembered like the answers. Without a key, all that could be. */
+  #answering(operation: Operation, key: string, partition: string): Answering {
+    const id = `${operation}\0${key}\0${partition}`;
+    let answering = this.#rulesBehind.get(id);
+    if (answering === undefined) {
+      const granting =
+        key === ''
+          ? this.#rules.filter(({ bits }) => (bits & BITS[operation]) !== 0)
+          : this.#granting(BITS[operation], key, partition);
+      const metered = granting.filter(({ bits }) => (bits & METERED_BIT) !== 0);
+      answering = { granting, paying: key === '' || metered.length === granting.length ? metered : [] };
+      if (this.#rulesBehind.size >= MAX_ANSWERS) {
+        this.#rulesBehind.clear();
+      }
+      // No key has longer names, and they are held.
+      if (key.length + partition.length <= MAX_NAMES) {
+        this.#rulesBehind.set(id, answering);
+      }
+    }
+    return answering;
   }
 
   #exhausted(rules: readonly CompiledRule[], retryAfterMs: number, asked: string): DekdError {
