@@ -4,6 +4,9 @@ import type { Purpose } from '../crypto/engine.ts';
 import { DekdError } from '../errors.ts';
 import type { KeyInfo, Keyring } from '../keyring/keyring.ts';
 import type { Keystore } from '../keystores/keystore.ts';
+import type { Denials } from '../policy/denials.ts';
+import type { Policy } from '../policy/policy.ts';
+import { suggestRules } from '../policy/suggestion.ts';
 import type { AdminFields } from '../protocol/messages.ts';
 import type { Incidents } from '../telemetry/incidents.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -29,6 +32,8 @@ export interface AdminOptions {
   readonly roots: Roots;
   readonly importKek: ImportKek;
   readonly reload: (dryRun: boolean) => Promise<ReloadReport>;
+  readonly policy: Pick<Policy, 'ruleNames'>;
+  readonly denials: Denials;
   readonly log: Log;
   /** Where incidents are looked up that memory has forgotten. */
   readonly audit: Pick<AgentAudit, 'lookUp'> | undefined;
@@ -127,6 +132,13 @@ export class Admin {
         throw new DekdError('INVALID_ARGUMENT', `action ${JSON.stringify(action)} is not move`);
       }
       return bringHome(this.#options.keystore, cursor || undefined, limit ?? undefined);
+    }
+    if (command.policy) {
+      const { action } = command.policy;
+      if (action !== 'suggest') {
+        throw new DekdError('INVALID_ARGUMENT', `action ${JSON.stringify(action)} is not suggest`);
+      }
+      return suggestRules(this.#options.denials, this.#options.policy);
     }
     if (command.tenant) {
       return this.#tenant(command.tenant);

@@ -6,6 +6,7 @@ import type { Engine } from '../crypto/engine.ts';
 import * as nativeHost from '../crypto/host.ts';
 import { loadEngine } from '../crypto/load.ts';
 import { DekdError } from '../errors.ts';
+import { Denials } from '../policy/denials.ts';
 import { LivePolicy } from '../policy/live-policy.ts';
 import { compilePolicy } from '../policy/policy.ts';
 import { CallTimes } from '../telemetry/call-times.ts';
@@ -109,6 +110,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   undo.push(() => state.release());
 
   const tokens = new CallerTokens(config.tokens);
+  const denials = new Denials();
   const policy = new LivePolicy(
     compilePolicy(config.policy.rules, {
       native: host !== undefined,
@@ -117,6 +119,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
       allowOwnUid: config.socket.allowOwnUid,
       now: quotaClock,
       roots: config.roots.map(({ name }) => name),
+      denials,
     }),
   );
 
@@ -142,7 +145,7 @@ async function assemble(options: AssemblyOptions, undo: (() => unknown)[]): Prom
   // The rest of the code is read while processes start and services are reached.
   const [custody, { FrontEnd }] = await Promise.all([opening, import('./front-end.ts')]);
   const parts = {
-    ...{ config, source, log, engine, fallback, host, hardening, policy, tokens, custody, warnings, replace },
+    ...{ config, source, log, engine, fallback, host, hardening, policy, denials, tokens, custody, warnings, replace },
     ...{ measured, observers, audit },
   };
   const frontEnd = await FrontEnd.open(parts);

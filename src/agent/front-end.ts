@@ -8,6 +8,7 @@ import { DekdError } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { KeyringEvent } from '../keyring/keyring-event.ts';
 import { createKeyring } from '../keyring/open-keyring.ts';
+import type { Denials } from '../policy/denials.ts';
 import type { LivePolicy } from '../policy/live-policy.ts';
 import { WorkPool } from '../pool/pool.ts';
 import { FRAME_ALLOWANCE } from '../protocol/frame.ts';
@@ -55,6 +56,8 @@ export interface FrontEndOptions {
   /** What was done against readers of this process. */
   readonly hardening: readonly string[];
   readonly policy: LivePolicy;
+  /** What the policy denied. */
+  readonly denials: Denials;
   readonly tokens: CallerTokens;
   /** Stays the caller's to close. */
   readonly custody: Custody;
@@ -229,6 +232,8 @@ function serverOver(
     roots: new Roots({ custody, keyring, log }),
     reload,
     importKek: kekImporter(engine, keyring, config.service),
+    policy,
+    denials: options.denials,
     log,
     audit,
     health,

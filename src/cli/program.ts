@@ -9,6 +9,7 @@ import { describeBench } from './syntax/bench.ts';
 import { describeKeys } from './syntax/keys.ts';
 import { leafOf } from './syntax/leaf.ts';
 import { addCommon, examples, wholeNumberOption } from './syntax/options.ts';
+import { describePolicy } from './syntax/policy.ts';
 import { describeReencrypt } from './syntax/reencrypt.ts';
 import { describeRewrap } from './syntax/rewrap.ts';
 import { describeRoots } from './syntax/roots.ts';
@@ -213,6 +214,8 @@ function describeProgram(self: string, finish: (exitCode: number) => void): Comm
   leaf(config, 'schema', 'Print the JSON Schema of the file, for editors.', async (line) =>
     (await import('./commands/config.ts')).schema(line),
   );
+
+  describePolicy(addCommon(program.command('policy').description('Rules: who may do what.')), leaf, self);
 
   const keystores = addCommon(program.command('keystores').description('Where records lie (admin socket).'));
   leaf(

@@ -1,9 +1,9 @@
 /** One kind of caller: the rules that are for it, and what they answered so far. */
-import type { LegacyOperation, Operation } from '../config/config.ts';
+import type { LegacyOperation, Operation, PolicyRule } from '../config/config.ts';
 import { DekdError } from '../errors.ts';
 import { type CompiledRule, chargeCreation, choosing } from './compiled-rule.ts';
 import type { Caller, Load, Peer, PolicyOptions } from './policy.ts';
-import { explainDenial, quoted } from './remedy.ts';
+import { type Denial, explainDenial, quoted } from './remedy.ts';
 import { BITS, CONTEXT_BIT, CREATE_BIT, type CreatingOperation, METERED_BIT } from './rights.ts';
 
 /** What every denial says. */
@@ -55,6 +55,14 @@ export class CompiledCaller implements Caller {
 
   allows(operation: Operation, key: string, partition: string): boolean {
     return (this.#granted(key, partition) & BITS[operation]) !== 0;
+  }
+
+  granting(operation: Operation, key: string, partition: string, root?: string): readonly PolicyRule[] {
+    if (root !== undefined) {
+      return this.#underRoot(root)?.granting(operation, key, partition) ?? [];
+    }
+    const isGranted = this.allows(operation, key, partition);
+    return isGranted ? this.#granting(BITS[operation], key, partition).map(({ rule }) => rule) : [];
   }
 
   allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean {
@@ -327,7 +335,7 @@ export class CompiledCaller implements Caller {
   }
 
   #reason(wanted: readonly (Operation | 'create')[], key: string, partition: string, root?: string): string {
-    return explainDenial({
+    const denial: Denial = {
       peer: this.#peer,
       native: this.#options.native,
       ownUid: this.#options.ownUid,
@@ -336,7 +344,9 @@ export class CompiledCaller implements Caller {
       key,
       partition,
       ...(root === undefined ? {} : { root }),
-    });
+    };
+    this.#options.denials?.record(this.share, denial);
+    return explainDenial(denial);
   }
 }
 

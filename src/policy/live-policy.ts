@@ -17,6 +17,10 @@ export class LivePolicy implements Omit<Policy, 'successor'> {
     return this.#current.sameUid;
   }
 
+  get ruleNames(): ReadonlySet<string> {
+    return this.#current.ruleNames;
+  }
+
   callerFor(peer: Peer): Caller {
     return this.#current.callerFor(peer);
   }

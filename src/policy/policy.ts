@@ -11,6 +11,7 @@ import { ConfigError } from '../config/problems.ts';
 import { DekdError } from '../errors.ts';
 import { CompiledCaller } from './compiled-caller.ts';
 import { type CompiledRule, compileRule } from './compiled-rule.ts';
+import type { Denials } from './denials.ts';
 import type { CreatingOperation } from './rights.ts';
 import { OVERFLOW_UID, ruleProblems } from './rule-problems.ts';
 
@@ -64,6 +65,11 @@ export interface Caller {
   checkContext(operation: Operation, key: string, partition: string, names: () => readonly string[]): void;
   /** Whether some rule grants `operation`. No allocation when asked before. */
   allows(operation: Operation, key: string, partition: string): boolean;
+  /**
+   * Which rules grant `operation`, in the order of the configuration; for who asks about the rules, not for requests.
+   * @param root with it, only those that let it be chosen
+   */
+  granting(operation: Operation, key: string, partition: string, root?: string): readonly PolicyRule[];
   /** Whether some rule grants an operation on envelopes of the legacy key `kid` for this key. */
   allowsLegacy(operation: LegacyOperation, key: string, partition: string, kid: string): boolean;
   /** @throws PERMISSION_DENIED, the same for a key that does not exist; its reason holds the rule that would allow it */
@@ -103,6 +109,7 @@ export interface Policy {
    * @throws ConfigError when the rules cannot be honoured as they are
    */
   successor(rules: readonly PolicyRule[], roots: readonly string[]): Policy;
+  readonly ruleNames: ReadonlySet<string>;
 }
 
 export interface PolicyOptions {
@@ -117,6 +124,8 @@ export interface PolicyOptions {
   readonly now?: (() => number) | undefined;
   /** Names of the roots that are configured. */
   readonly roots: readonly string[];
+  /** Where denials are kept for suggestions; those of `previous` unless given. */
+  readonly denials?: Denials | undefined;
   /** What these rules take the place of: a rule that stays as it was goes on with what it has given out. */
   readonly previous?: Policy | undefined;
 }
@@ -135,7 +144,8 @@ export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptio
     throw new ConfigError(problems);
   }
   const now = options.now ?? (() => performance.now());
-  const before = options.previous instanceof CompiledPolicy ? options.previous.rules : [];
+  const previous = options.previous instanceof CompiledPolicy ? options.previous : undefined;
+  const before = previous?.rules ?? [];
   return new CompiledPolicy(
     rules.map((rule) =>
       compileRule(
@@ -144,18 +154,22 @@ export function compilePolicy(rules: readonly PolicyRule[], options: PolicyOptio
         before.find((old) => old.rule.name === rule.name),
       ),
     ),
-    options,
+    { ...options, denials: options.denials ?? previous?.denials },
   );
 }
 
 class CompiledPolicy implements Policy {
   readonly sameUid: boolean;
   readonly rules: readonly CompiledRule[];
+  readonly ruleNames: ReadonlySet<string>;
+  readonly denials: Denials | undefined;
   readonly #options: PolicyOptions;
   readonly #callers = new Map<string, CompiledCaller>();
 
   constructor(rules: readonly CompiledRule[], options: PolicyOptions) {
     this.rules = rules;
+    this.ruleNames = new Set(rules.map(({ rule }) => rule.name));
+    this.denials = options.denials;
     this.#options = { ...options, previous: undefined };
     this.sameUid =
       !options.native || rules.some(({ rule }) => isForApplications(rule) && this.#admitsUid(rule, options.ownUid));

@@ -17,6 +17,7 @@ export interface Denial {
 
 /** Longest name shown; a longer one has no remedy, since no key can have it. */
 const MAX_SHOWN = 256;
+export const MAX_RULE_NAME = 64;
 
 /** The reason of a denial: one line that says what was denied, and the YAML of a rule that allows it and nothing else. */
 export function explainDenial(denial: Denial): string {
@@ -26,12 +27,12 @@ export function explainDenial(denial: Denial): string {
   const denied = `no rule lets ${who} on the ${peer.socket} socket ${what}`;
   const obstacle = obstacleOf(denial);
   return obstacle === undefined
-    ? `${denied}; this one would, under policy.rules:\n${ruleText(denial)}`
+    ? `${denied}; this one would, under policy.rules:\n${ruleText(ruleFor(denial))}`
     : `${denied}; ${obstacle}`;
 }
 
 /** Why no rule can or should be offered: one made from the names a caller sent must not grant more than those. */
-function obstacleOf({ key, partition, peer, native, ownUid, allowOwnUid }: Denial): string | undefined {
+export function obstacleOf({ key, partition, peer, native, ownUid, allowOwnUid }: Denial): string | undefined {
   if (key.startsWith('.')) {
     return 'names that begin with a dot are reserved, and no rule reaches them';
   }
@@ -47,23 +48,61 @@ function obstacleOf({ key, partition, peer, native, ownUid, allowOwnUid }: Denia
   return undefined;
 }
 
-function ruleText({ peer, native, wanted, key, partition, root }: Denial): string {
-  const callers = [
-    ...(native ? [`uid: ${peer.uid}`, `gid: ${peer.gid}`] : []),
-    ...(peer.socket === 'data' ? [] : [`socket: ${peer.socket}`]),
-  ];
-  const operations = wanted.filter((word) => word !== 'create');
-  const needed =
-    operations.includes('anyKey') && !operations.includes('decrypt') ? ['decrypt', ...operations] : operations;
+/** A rule as it is offered, in the words of the configuration. */
+export interface OfferedRule {
+  readonly name: string;
+  readonly callers: { readonly uid?: number; readonly gid?: number; readonly socket?: string; readonly token?: string };
+  readonly keys: readonly string[];
+  readonly partitions: readonly string[];
+  readonly operations: readonly Operation[];
+  readonly roots?: readonly string[];
+  readonly create?: { readonly max: number };
+}
+
+/** The callers of a rule for this peer and those that nothing but their groups and process tells from it. */
+export function callersFor({ uid, gid, socket, token }: Peer, native: boolean): OfferedRule['callers'] {
+  return {
+    ...(native ? { uid, gid } : {}),
+    ...(socket === 'data' ? {} : { socket }),
+    ...(token === undefined ? {} : { token }),
+  };
+}
+
+/** As the configuration wants them: `anyKey` stands beside `decrypt` only. */
+export function completed(operations: readonly Operation[]): readonly Operation[] {
+  return operations.includes('anyKey') && !operations.includes('decrypt') ? ['decrypt', ...operations] : operations;
+}
+
+function ruleFor({ peer, native, wanted, key, partition, root }: Denial): OfferedRule {
+  return {
+    name: `${native ? `uid-${peer.uid}` : 'callers'}-${wanted.join('-')}-${key}`.slice(0, MAX_RULE_NAME),
+    callers: callersFor(peer, native),
+    keys: [key],
+    partitions: [partition],
+    operations: completed(wanted.filter((word) => word !== 'create')),
+    ...(root === undefined ? {} : { roots: [root] }),
+    ...(wanted.includes('create') ? { create: { max: 1 } } : {}),
+  };
+}
+
+/** The YAML of a rule, to stand under `policy.rules`. */
+export function ruleText({ name, callers, keys, partitions, operations, roots, create }: OfferedRule): string {
+  const who = Object.entries(callers).map(
+    ([field, value]) => `${field}: ${typeof value === 'number' ? value : plainOrQuoted(value)}`,
+  );
   return [
-    `  - name: ${quoted(`${native ? `uid-${peer.uid}` : 'callers'}-${wanted.join('-')}-${key}`.slice(0, 64))}`,
-    ...(callers.length === 0 ? [] : [`    callers: { ${callers.join(', ')} }`]),
-    `    keys: [${quoted(key)}]`,
-    `    partitions: [${quoted(partition)}]`,
-    `    operations: [${needed.join(', ')}]`,
-    ...(root === undefined ? [] : [`    roots: [${quoted(root)}]`]),
-    ...(wanted.includes('create') ? ['    create: { max: 1 }'] : []),
+    `  - name: ${quoted(name)}`,
+    ...(who.length === 0 ? [] : [`    callers: { ${who.join(', ')} }`]),
+    `    keys: [${keys.map(quoted).join(', ')}]`,
+    `    partitions: [${partitions.map(quoted).join(', ')}]`,
+    `    operations: [${operations.join(', ')}]`,
+    ...(roots === undefined ? [] : [`    roots: [${roots.map(quoted).join(', ')}]`]),
+    ...(create === undefined ? [] : [`    create: { max: ${create.max} }`]),
   ].join('\n');
+}
+
+function plainOrQuoted(name: string): string {
+  return /^[a-z][a-z0-9-]*$/.test(name) && !/^(true|false|null|yes|no|on|off)$/.test(name) ? name : quoted(name);
 }
 
 /** JSON's quoting, which YAML 1.2 reads alike, with everything but printable ASCII escaped: it goes to logs and terminals. */

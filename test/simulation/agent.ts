@@ -6,6 +6,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { NodeEngine } from '../../src/crypto/node.ts';
 import type { Custody } from '../../src/custody/custody.ts';
 import { DekdError } from '../../src/errors.ts';
+import { Denials } from '../../src/policy/denials.ts';
 import { LivePolicy } from '../../src/policy/live-policy.ts';
 import { compilePolicy } from '../../src/policy/policy.ts';
 import type { Log, LogFields } from '../../src/telemetry/log.ts';
@@ -184,6 +185,7 @@ export class SimAgent {
           roots: settings.roots,
         }),
       ),
+      denials: new Denials(),
       tokens: new CallerTokens([]),
       custody,
       warnings: [],

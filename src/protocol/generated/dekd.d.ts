@@ -2414,6 +2414,9 @@ export namespace dekd {
             /** Admin keystores. */
             keystores?: (dekd.v1.KeystoresCommand.$Properties|null);
 
+            /** Admin policy. */
+            policy?: (dekd.v1.PolicyCommand.$Properties|null);
+
             /** Admin reload. */
             reload?: (dekd.v1.ReloadCommand.$Properties|null);
 
@@ -2421,7 +2424,7 @@ export namespace dekd {
             metrics?: (dekd.v1.MetricsCommand.$Properties|null);
 
             /** Admin command. */
-            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"reload"|"metrics");
+            command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"policy"|"reload"|"metrics");
 
             /**
              * Encodes the specified Admin message. Does not implicitly {@link dekd.v1.Admin.verify|verify} messages.
@@ -2504,6 +2507,9 @@ export namespace dekd {
                 /** Admin keystores */
                 keystores?: (dekd.v1.KeystoresCommand.$Properties|null);
 
+                /** Admin policy */
+                policy?: (dekd.v1.PolicyCommand.$Properties|null);
+
                 /** Admin reload */
                 reload?: (dekd.v1.ReloadCommand.$Properties|null);
 
@@ -2511,7 +2517,7 @@ export namespace dekd {
                 metrics?: (dekd.v1.MetricsCommand.$Properties|null);
 
                 /** Admin command */
-                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"reload"|"metrics");
+                command?: ("status"|"why"|"list"|"create"|"rotate"|"disable"|"enable"|"destroy"|"compromise"|"export"|"import"|"show"|"prove"|"roots"|"rewrap"|"tenant"|"freeze"|"importKek"|"keystores"|"policy"|"reload"|"metrics");
 
                 /** Unknown fields preserved while decoding when enabled */
                 $unknowns?: Uint8Array[];
@@ -2538,11 +2544,12 @@ export namespace dekd {
               freeze?: dekd.v1.FreezeCommand.$Shape|null;
               importKek?: dekd.v1.ImportKekCommand.$Shape|null;
               keystores?: dekd.v1.KeystoresCommand.$Shape|null;
+              policy?: dekd.v1.PolicyCommand.$Shape|null;
               reload?: dekd.v1.ReloadCommand.$Shape|null;
               metrics?: dekd.v1.MetricsCommand.$Shape|null;
               $unknowns?: Uint8Array[];
             } & (
-              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "roots"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots: dekd.v1.RootsCommand.$Shape; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "rewrap"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap: dekd.v1.RewrapCommand.$Shape; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "tenant"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant: dekd.v1.TenantCommand.$Shape; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "freeze"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze: dekd.v1.FreezeCommand.$Shape; importKek?: null; keystores?: null; reload?: null; metrics?: null }|{ command?: "importKek"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek: dekd.v1.ImportKekCommand.$Shape; keystores?: null; reload?: null; metrics?: null }|{ command?: "keystores"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores: dekd.v1.KeystoresCommand.$Shape; reload?: null; metrics?: null }|{ command?: "reload"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload: dekd.v1.ReloadCommand.$Shape; metrics?: null }|{ command?: "metrics"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; reload?: null; metrics: dekd.v1.MetricsCommand.$Shape })
+              ({ command?: undefined; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "status"; status: dekd.v1.StatusCommand.$Shape; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "why"; status?: null; why: dekd.v1.WhyCommand.$Shape; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "list"; status?: null; why?: null; list: dekd.v1.ListCommand.$Shape; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "create"; status?: null; why?: null; list?: null; create: dekd.v1.KeyCommand.$Shape; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "rotate"; status?: null; why?: null; list?: null; create?: null; rotate: dekd.v1.KeyCommand.$Shape; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "disable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable: dekd.v1.KeyCommand.$Shape; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "enable"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable: dekd.v1.KeyCommand.$Shape; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "destroy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy: dekd.v1.KeyCommand.$Shape; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "compromise"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise: dekd.v1.KeyCommand.$Shape; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "export"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export": dekd.v1.ExportCommand.$Shape; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "import"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import": dekd.v1.ImportCommand.$Shape; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "show"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show: dekd.v1.KeyCommand.$Shape; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "prove"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove: dekd.v1.ProveCommand.$Shape; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "roots"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots: dekd.v1.RootsCommand.$Shape; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "rewrap"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap: dekd.v1.RewrapCommand.$Shape; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "tenant"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant: dekd.v1.TenantCommand.$Shape; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "freeze"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze: dekd.v1.FreezeCommand.$Shape; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "importKek"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek: dekd.v1.ImportKekCommand.$Shape; keystores?: null; policy?: null; reload?: null; metrics?: null }|{ command?: "keystores"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores: dekd.v1.KeystoresCommand.$Shape; policy?: null; reload?: null; metrics?: null }|{ command?: "policy"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy: dekd.v1.PolicyCommand.$Shape; reload?: null; metrics?: null }|{ command?: "reload"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload: dekd.v1.ReloadCommand.$Shape; metrics?: null }|{ command?: "metrics"; status?: null; why?: null; list?: null; create?: null; rotate?: null; disable?: null; enable?: null; destroy?: null; compromise?: null; "export"?: null; "import"?: null; show?: null; prove?: null; roots?: null; rewrap?: null; tenant?: null; freeze?: null; importKek?: null; keystores?: null; policy?: null; reload?: null; metrics: dekd.v1.MetricsCommand.$Shape })
             );
         }
 
@@ -2976,6 +2983,63 @@ export namespace dekd {
 
             /** Shape of a KeystoresCommand. */
             type $Shape = dekd.v1.KeystoresCommand.$Properties;
+        }
+
+        /**
+         * Properties of a PolicyCommand.
+         * @deprecated Use dekd.v1.PolicyCommand.$Properties instead.
+         */
+        interface IPolicyCommand extends dekd.v1.PolicyCommand.$Properties {
+        }
+
+        /** Represents a PolicyCommand. */
+        class PolicyCommand {
+
+            /**
+             * Constructs a new PolicyCommand.
+             * @param [properties] Properties to set
+             */
+            constructor(properties?: dekd.v1.PolicyCommand.$Properties);
+
+            /** Unknown fields preserved while decoding when enabled */
+            $unknowns?: Uint8Array[];
+
+            /** PolicyCommand action. */
+            action: string;
+
+            /**
+             * Encodes the specified PolicyCommand message. Does not implicitly {@link dekd.v1.PolicyCommand.verify|verify} messages.
+             * @param message PolicyCommand message or plain object to encode
+             * @param [writer] Writer to encode to
+             * @returns Writer
+             */
+            static encode(message: dekd.v1.PolicyCommand.$Properties, writer?: $protobuf.Writer): $protobuf.Writer;
+
+            /**
+             * Decodes a PolicyCommand message from the specified reader or buffer.
+             * @param reader Reader or buffer to decode from
+             * @param [length] Message length if known beforehand
+             * @returns {dekd.v1.PolicyCommand & dekd.v1.PolicyCommand.$Shape} PolicyCommand
+             * @throws {Error} If the payload is not a reader or valid buffer
+             * @throws {$protobuf.util.ProtocolError} If required fields are missing
+             */
+            static decode(reader: ($protobuf.Reader|Uint8Array), length?: number): dekd.v1.PolicyCommand & dekd.v1.PolicyCommand.$Shape;
+        }
+
+        namespace PolicyCommand {
+
+            /** Properties of a PolicyCommand. */
+            interface $Properties {
+
+                /** PolicyCommand action */
+                action?: (string|null);
+
+                /** Unknown fields preserved while decoding when enabled */
+                $unknowns?: Uint8Array[];
+            }
+
+            /** Shape of a PolicyCommand. */
+            type $Shape = dekd.v1.PolicyCommand.$Properties;
         }
 
         /**

@@ -3668,13 +3668,14 @@ export const dekd = $root.dekd = (() => {
             Admin.prototype.freeze = null;
             Admin.prototype.importKek = null;
             Admin.prototype.keystores = null;
+            Admin.prototype.policy = null;
             Admin.prototype.reload = null;
             Admin.prototype.metrics = null;
 
             let $oneOfFields;
 
             $Object.defineProperty(Admin.prototype, "command", {
-                get: $util.oneOfGetter($oneOfFields = ["status", "why", "list", "create", "rotate", "disable", "enable", "destroy", "compromise", "export", "import", "show", "prove", "roots", "rewrap", "tenant", "freeze", "importKek", "keystores", "reload", "metrics"]),
+                get: $util.oneOfGetter($oneOfFields = ["status", "why", "list", "create", "rotate", "disable", "enable", "destroy", "compromise", "export", "import", "show", "prove", "roots", "rewrap", "tenant", "freeze", "importKek", "keystores", "policy", "reload", "metrics"]),
                 set: $util.oneOfSetter($oneOfFields)
             });
 
@@ -3723,6 +3724,8 @@ export const dekd = $root.dekd = (() => {
                     $root.dekd.v1.ImportKekCommand.encode(message.importKek, writer.uint32(146).fork(), _depth + 1).ldelim();
                 if (message.keystores != null && $Object.hasOwnProperty.call(message, "keystores"))
                     $root.dekd.v1.KeystoresCommand.encode(message.keystores, writer.uint32(154).fork(), _depth + 1).ldelim();
+                if (message.policy != null && $Object.hasOwnProperty.call(message, "policy"))
+                    $root.dekd.v1.PolicyCommand.encode(message.policy, writer.uint32(162).fork(), _depth + 1).ldelim();
                 if (message.reload != null && $Object.hasOwnProperty.call(message, "reload"))
                     $root.dekd.v1.ReloadCommand.encode(message.reload, writer.uint32(178).fork(), _depth + 1).ldelim();
                 if (message.metrics != null && $Object.hasOwnProperty.call(message, "metrics"))
@@ -3891,6 +3894,13 @@ export const dekd = $root.dekd = (() => {
                                 break;
                             message.keystores = $root.dekd.v1.KeystoresCommand.decode(reader, reader.size(), $undefined, _depth + 1, message.keystores);
                             message.command = "keystores";
+                            continue;
+                        }
+                    case 20: {
+                            if (wireType !== 2)
+                                break;
+                            message.policy = $root.dekd.v1.PolicyCommand.decode(reader, reader.size(), $undefined, _depth + 1, message.policy);
+                            message.command = "policy";
                             continue;
                         }
                     case 22: {
@@ -4597,6 +4607,88 @@ export const dekd = $root.dekd = (() => {
             };
 
             return KeystoresCommand;
+        })();
+
+        v1.PolicyCommand = (function() {
+
+            const PolicyCommand = function (properties) {
+                if (properties)
+                    for (let keys = $Object.keys(properties), i = 0; i < keys.length; ++i)
+                        if (properties[keys[i]] != null && keys[i] !== "__proto__")
+                            this[keys[i]] = properties[keys[i]];
+            };
+
+            PolicyCommand.prototype.action = "";
+
+            PolicyCommand.encode = function (message, writer, _depth) {
+                if (!writer)
+                    writer = $Writer.create();
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $util.recursionLimit)
+                    throw $Error("max depth exceeded");
+                if (message.action != null && $Object.hasOwnProperty.call(message, "action") && message.action !== "")
+                    writer.uint32(10).string(message.action);
+                if (message.$unknowns != null && $Object.hasOwnProperty.call(message, "$unknowns"))
+                    for (let i = 0; i < message.$unknowns.length; ++i)
+                        writer.raw(message.$unknowns[i]);
+                return writer;
+            };
+
+            PolicyCommand.decode = function (reader, length, _end, _depth, _target) {
+                if (!(reader instanceof $Reader))
+                    reader = $Reader.create(reader);
+                if (_depth === $undefined)
+                    _depth = 0;
+                if (_depth > $Reader.recursionLimit)
+                    throw $Error("max depth exceeded");
+                let end, message, value;
+                if (length === $undefined)
+                    end = reader.len;
+                else {
+                    end = reader.pos + length;
+                    if (end > reader.len)
+                        throw $RangeError("index out of range");
+                    length = reader.len;
+                    reader.len = end;
+                }
+                message = _target || new $root.dekd.v1.PolicyCommand();
+                while (reader.pos < end) {
+                    let start = reader.pos;
+                    let tag = reader.tag();
+                    if (tag === _end) {
+                        _end = $undefined;
+                        break;
+                    }
+                    let wireType = tag & 7;
+                    switch (tag >>>= 3) {
+                    case 1: {
+                            if (wireType !== 2)
+                                break;
+                            if ((value = reader.stringVerify()).length)
+                                message.action = value;
+                            else
+                                delete message.action;
+                            continue;
+                        }
+                    }
+                    reader.skipType(wireType, _depth, tag);
+                    if (!reader.discardUnknown) {
+                        $util.makeProp(message, "$unknowns", false);
+                        (message.$unknowns || (message.$unknowns = [])).push(reader.raw(start, reader.pos));
+                    }
+                }
+                if (length !== $undefined) {
+                    if (reader.pos !== end)
+                        throw $RangeError("index out of range");
+                    reader.len = length;
+                }
+                if (_end !== $undefined)
+                    throw $Error("missing end group");
+                return message;
+            };
+
+            return PolicyCommand;
         })();
 
         v1.ImportKekCommand = (function() {
