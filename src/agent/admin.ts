@@ -32,7 +32,7 @@ export interface AdminOptions {
   readonly roots: Roots;
   readonly importKek: ImportKek;
   readonly reload: (dryRun: boolean) => Promise<ReloadReport>;
-  readonly policy: Pick<Policy, 'ruleNames'>;
+  readonly policy: Omit<Policy, 'successor'>;
   readonly denials: Denials;
   readonly log: Log;
   /** Where incidents are looked up that memory has forgotten. */

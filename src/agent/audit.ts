@@ -17,7 +17,7 @@ import type { Observer } from '../telemetry/observation.ts';
 import { VERSION } from './version.ts';
 
 /** Commands that change nothing and hand nothing out. */
-const READING: ReadonlySet<string> = new Set(['status', 'why', 'list', 'show', 'prove']);
+const READING: ReadonlySet<string> = new Set(['status', 'why', 'list', 'show', 'policy', 'prove']);
 /** What a record of a command repeats of it: names and numbers. Records, keys and tokens are not among them. */
 const REPEATED = [
   'action',

@@ -7,7 +7,7 @@ import type { Keyring } from '../keyring/keyring.ts';
 import type { WorkPool } from '../pool/pool.ts';
 import type { CallTime, CallTimes } from '../telemetry/call-times.ts';
 import type { Counters } from '../telemetry/counters.ts';
-import { Exposition, type ExpositionFormat, type Labels, type MetricSource } from '../telemetry/exposition.ts';
+import { Exposition, type ExpositionFormat, type Labels } from '../telemetry/exposition.ts';
 import { BUCKETS } from '../telemetry/histogram.ts';
 import type { LiveCall, LiveFigures } from '../telemetry/live-figures.ts';
 import type { MetricOf } from '../telemetry/metrics.ts';

@@ -16,7 +16,6 @@ export const CONTENT_TYPE: Readonly<Record<ExpositionFormat, string>> = {
 export type Labels = Readonly<Record<string, string>>;
 
 /** Adds families of its own to what is written. */
-export type MetricSource = (to: Exposition) => void;
 
 /** One document. The samples of a family are written together: no family is written twice. */
 export class Exposition {

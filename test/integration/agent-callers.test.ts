@@ -1,69 +1,13 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { loadBinding } from '../../src/addon/binding.ts';
 import { errorCodeOf } from '../../src/errors.ts';
-import { messages, type RequestFields } from '../../src/protocol/messages.ts';
 import { MAIN, NODE, runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
-import { contextOf, HELLO, type RawReply, requestFrame } from '../support/raw-client.ts';
+import { askAs } from '../support/ask-as.ts';
+import { contextOf, type RawReply } from '../support/raw-client.ts';
 import { makeFolder, removeFolder } from '../support/temporary-folder.ts';
-
-/** Connects as another user, sends what standard input says, prints all that comes back until the agent ends. */
-const CLIENT = `
-const s = require('node:net').connect(process.argv[1]);
-const out = [];
-s.on('connect', () => { const i = []; process.stdin.on('data', (d) => i.push(d)).on('end', () => s.end(Buffer.concat(i))); });
-s.on('data', (d) => out.push(d));
-s.on('error', (e) => { process.stderr.write(e.code); });
-s.on('close', () => process.stdout.write(Buffer.concat(out)));
-`;
-
-interface Identity {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-/**
- * Replies to requests sent as somebody else, by id; or the code of the error that kept it from connecting.
- * @param inNamespace options of unshare(1) for a client in namespaces of its own
- */
-async function askAs(
-  { uid, gid }: Identity,
-  socket: string,
-  requests: readonly RequestFields[],
-  inNamespace: readonly string[] = [],
-): Promise<Map<number, RawReply> | string> {
-  // A new namespace is root's to make; the uid is given up within it.
-  const child =
-    inNamespace.length === 0
-      ? spawn(NODE, ['-e', CLIENT, socket], { uid, gid, cwd: '/', env: {}, stdio: 'pipe' })
-      : spawn(
-          'unshare',
-          [...inNamespace, 'setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', NODE, '-e', CLIENT, socket],
-          { cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, stdio: 'pipe' },
-        );
-  child.stdin.end(
-    Buffer.concat([requestFrame({ id: 1000, hello: HELLO }), ...requests.map((one) => requestFrame(one))]),
-  );
-  const out: Buffer[] = [];
-  let trouble = '';
-  child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
-  child.stderr.on('data', (chunk: Buffer) => {
-    trouble += chunk.toString();
-  });
-  await new Promise((resolve) => child.once('close', resolve));
-  const bytes = Buffer.concat(out);
-  if (bytes.length === 0) {
-    return trouble;
-  }
-  const replies = new Map<number, RawReply>();
-  for (let at = 0; at < bytes.length; at += 4 + bytes.readUInt32BE(at)) {
-    const reply = messages.Reply.decode(bytes.subarray(at + 4, at + 4 + bytes.readUInt32BE(at))) as unknown as RawReply;
-    replies.set(reply.id, reply);
-  }
-  return replies;
-}
 
 const RULES = `
 policy:
