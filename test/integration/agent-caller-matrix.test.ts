@@ -1,13 +1,13 @@
-/** Rows U1 to U3: who the kernel says that a caller is, over real sockets, and from other namespaces. */
+/** Rows U1 to U4: who the kernel says that a caller is, over real sockets, and from other namespaces. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { loadBinding } from '../../src/addon/binding.ts';
 import { errorCodeOf } from '../../src/errors.ts';
-import { spawnTestAgent, startTestAgent, writeRunConfig } from '../support/agent.ts';
-import { askAs, type Identity } from '../support/ask-as.ts';
-import type { RawReply } from '../support/raw-client.ts';
+import { NODE, spawnTestAgent, startTestAgent, writeRunConfig } from '../support/agent.ts';
+import { askAs, type Identity, repliesIn } from '../support/ask-as.ts';
+import { HELLO, type RawReply, requestFrame } from '../support/raw-client.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const DATA = Buffer.from('plaintext');
@@ -113,6 +113,34 @@ describe('U2: in a PID namespace of its own', () => {
     expect(shop.get(1)!.value).toHaveLength(DATA.length + 58);
     const other = (await askAs({ uid: 1001, gid: 0 }, socket, [SHOP], around)) as Map<number, RawReply>;
     expect(errorCodeOf(other.get(1)!.error!.code)).toBe('PERMISSION_DENIED');
+  });
+});
+
+/** Connects as uid 1000, becomes uid 1001 for good, and only then sends what standard input says. */
+const HANDED_OVER = `
+process.setegid(0); process.seteuid(1000);
+const s = require('node:net').connect(process.argv[1]);
+s.on('connect', () => {
+  process.seteuid(0); process.setuid(1001);
+  if (process.geteuid() !== 1001) throw new Error('not another user');
+  process.stdin.pipe(s);
+});
+s.pipe(process.stdout);
+`;
+
+describe('U4: a connection that another process goes on with', () => {
+  it('has the rights of who opened it, which is what the kernel keeps', async () => {
+    const { config, folder } = configure();
+    const socket = join(folder, 's/agent.sock');
+    const agent = await spawnTestAgent(socket, ['run', '--config', config]);
+    onTestFinished(async () => {
+      agent.child.kill('SIGTERM');
+      await agent.exited;
+    });
+    const input = Buffer.concat([requestFrame({ id: 9, hello: HELLO }), requestFrame(SHOP)]);
+    const { stdout, stderr } = spawnSync(NODE, ['-e', HANDED_OVER, socket], { input });
+    expect(stderr.toString()).toBe('');
+    expect(repliesIn(stdout).get(1)!.value).toHaveLength(DATA.length + 58);
   });
 });
 

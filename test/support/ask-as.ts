@@ -48,6 +48,11 @@ export async function askAs(
   if (bytes.length === 0) {
     return trouble;
   }
+  return repliesIn(bytes);
+}
+
+/** By their ids. */
+export function repliesIn(bytes: Buffer): Map<number, RawReply> {
   const replies = new Map<number, RawReply>();
   for (let at = 0; at < bytes.length; at += 4 + bytes.readUInt32BE(at)) {
     const reply = messages.Reply.decode(bytes.subarray(at + 4, at + 4 + bytes.readUInt32BE(at))) as unknown as RawReply;
