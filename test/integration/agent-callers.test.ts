@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { loadBinding } from '../../src/addon/binding.ts';
 import { errorCodeOf } from '../../src/errors.ts';
+import type { RequestFields } from '../../src/protocol/messages.ts';
 import { MAIN, NODE, runYaml, startTestAgent, type TestAgent, writeRunConfig } from '../support/agent.ts';
 import { askAs } from '../support/ask-as.ts';
 import { contextOf, type RawReply } from '../support/raw-client.ts';
@@ -127,8 +128,8 @@ describe('callers over a real socket', () => {
   });
 
   it('of a PID namespace of their own are who their uid says', async ({ skip }) => {
-    const own = ['--pid', '--fork', '--kill-child'];
-    skip(spawnSync('unshare', [...own, 'true']).status !== 0, 'no PID namespace can be made here');
+    const own = ['unshare', '--pid', '--fork', '--kill-child'];
+    skip(spawnSync(own[0]!, [...own.slice(1), 'true']).status !== 0, 'no PID namespace can be made here');
     const asked: RequestFields[] = [{ id: 1, encrypt: { key: 'shop-a', data: DATA } }];
     const allowed = (await askAs(shop, agent.socket, asked, own)) as Map<number, RawReply>;
     expect(allowed.get(1)!.value).toHaveLength(DATA.length + 58);
