@@ -122,14 +122,14 @@ export class RootSet {
 }
 
 /** What it takes to reach a root. */
-type Reach = Pick<RootSetOptions, 'open' | 'warn'> & { readonly trusted: TrustedIds };
+type Reach = Pick<RootSetOptions, 'open' | 'warn' | 'called'> & { readonly trusted: TrustedIds };
 
 interface Reached {
   readonly providers: Map<string, ReplaceableProvider>;
   readonly byName: Map<string, GuardedRoot>;
 }
 
-async function reachRoots(roots: readonly RootConfig[], { open, warn, trusted }: Reach): Promise<Reached> {
+async function reachRoots(roots: readonly RootConfig[], { open, warn, called, trusted }: Reach): Promise<Reached> {
   const providers = new Map<string, ReplaceableProvider>();
   const byName = new Map<string, GuardedRoot>();
   try {
@@ -147,6 +147,7 @@ async function reachRoots(roots: readonly RootConfig[], { open, warn, trusted }:
         formerly: root.formerly,
         trusted,
         notice: warn,
+        called,
       }),
     );
     let failure: PromiseRejectedResult | undefined;
