@@ -71,7 +71,7 @@ function socketFindings(config: Config): Finding[] {
     if (problem) {
       found.push({ path: [...section, 'path'], message: problem });
     } else if (other !== undefined) {
-      found.push({ path: [...section, 'path'], message: `is ${other} as well; each socket needs a path of its own` });
+      found.push({ path: [...section, 'path'], message: `is ${other} as well; sockets need different paths` });
     }
     seen.set(path, `that of ${section.join('.')}`);
   }

@@ -9,7 +9,7 @@ import { NODE } from '../support/agent.ts';
 import { DEFECTS } from './defects.ts';
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
-const SEEDS = Number(process.env.DEKD_SIM_SEEDS ?? 12);
+const SEEDS = Number(process.env.DEKD_SIM_SEEDS ?? 6);
 /** Within so many worlds each defect has to be found. */
 const ENOUGH = 60;
 /** Those that one of the first worlds finds; the others are run where there is time. */

@@ -180,7 +180,7 @@ export const furtherSocket = v.pipe(
       meaning: 'Where it is; at most 107 bytes. A folder of its own can be mounted into one container alone.',
       example: '/run/dekd/web/agent.sock',
     }),
-    group: optionalKey(group, { meaning: 'Group that may connect, by name or number.', example: 'web' }),
+    group: optionalKey(group, { meaning: 'Group that may connect, by name or number.', example: '2001' }),
     mode: key(socketMode, '0660', { meaning: 'Permission bits of the socket: 0600 or 0660.' }),
   }),
   v.metadata({ meaning: '' } as KeyMetadata),
