@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import type { Reporter } from 'vitest/node';
 import { SkipReporter } from './test/support/skip-reporter.ts';
@@ -15,6 +16,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/**/*.fault.test.ts', '**/node_modules/**'],
     pool: 'forks',
+    // Most of the time tests wait for processes and clocks, so no core is left to the runner alone.
+    maxWorkers: Math.max(2, availableParallelism()),
     reporters,
     testTimeout: 30_000,
     hookTimeout: 30_000,
