@@ -167,6 +167,14 @@ export class CompiledCaller implements Caller {
     if (paying.length === 0) {
       return;
     }
+    const [only] = paying;
+    if (paying.length === 1 && only!.bytes === undefined) {
+      const waitMs = only!.requests?.take(this.share, items) ?? 0;
+      if (waitMs > 0) {
+        throw this.#exhausted(paying, waitMs, `${items} requests were asked for at once`);
+      }
+      return;
+    }
     const waits = paying.map(({ requests, bytes: perSecond }) =>
       Math.max(requests?.wait(this.share, items) ?? 0, perSecond?.wait(this.share, bytes) ?? 0),
     );

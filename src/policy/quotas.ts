@@ -28,16 +28,20 @@ export class Quotas {
 
   /** Takes `count` for this caller. @returns 0, or in how many milliseconds that much can be had, and takes nothing */
   take(caller: string, count: number): number {
-    const waitMs = this.wait(caller, count);
+    const bucket = this.#bucketOf(caller);
+    const waitMs = this.#waitOf(bucket, count);
     if (waitMs === 0) {
-      this.#buckets.get(caller)!.level -= count * 1000;
+      bucket.level -= count * 1000;
     }
     return waitMs;
   }
 
   /** The same, and takes nothing in any case. */
   wait(caller: string, count: number): number {
-    const { level } = this.#bucketOf(caller);
+    return this.#waitOf(this.#bucketOf(caller), count);
+  }
+
+  #waitOf({ level }: Bucket, count: number): number {
     const wanted = Math.min(count, this.perSecond) * 1000;
     return level < wanted ? Math.max(1, Math.ceil((wanted - level) / this.perSecond)) : 0;
   }
